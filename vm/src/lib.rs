@@ -1,1 +1,4 @@
-//! Skeleton.
+//! The Moonlit virtual machine.
+//!
+//! Layers, lowest first; a module imports only modules listed above it.
+pub mod bytecode;

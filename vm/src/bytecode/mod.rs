@@ -1,0 +1,5 @@
+//! Bytecode as plain data: the op table, the instruction word, prototypes before they meet the heap.
+//! Knows no heap and no interpreter.
+
+pub mod instr;
+pub mod ops;
