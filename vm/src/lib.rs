@@ -1,4 +1,27 @@
 //! The Moonlit virtual machine.
 //!
-//! Layers, lowest first; a module imports only modules listed above it.
+//! Layers, lowest first; a module imports only modules listed above it:
+//!
+//! ```text
+//! index limits value bytecode syntax        plain data: no heap
+//! heap                                      cells, mark bits, headers, accounting
+//! string table userdata cdata               objects
+//! function thread error                     code and coroutines
+//! state gc chunk                            the VM's state, the collector, bytecode files
+//! compile                                   source to prototypes
+//! interp                                    the interpreter
+//! lib                                       the Lua-visible library
+//! layout raw host                           the doors: machine code, jit and ffi, everybody else
+//! ```
 pub mod bytecode;
+pub mod cdata;
+pub mod function;
+pub mod heap;
+pub mod index;
+pub mod limits;
+pub mod state;
+pub mod string;
+pub mod table;
+pub mod thread;
+pub mod userdata;
+pub mod value;

@@ -1,0 +1,5 @@
+//! Prototypes, closures and upvalues.
+
+pub mod closure;
+pub mod proto;
+pub mod upvalue;

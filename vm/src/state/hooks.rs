@@ -1,0 +1,114 @@
+//! What the VM publishes for those above it: the JIT installs [`JitHooks`], the ffi installs [`CdataHooks`].
+
+use crate::function::proto::Proto;
+use crate::heap::gc_ref::Gc;
+use crate::index::TraceNo;
+use crate::state::Vm;
+use crate::value::Value;
+
+/// Why a hot counter ran out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HotKind {
+    /// A loop back edge.
+    Loop,
+    /// A function header.
+    Call,
+}
+
+/// Cold-path hooks of the JIT compiler. The hot path is [`TraceTable`] alone.
+pub trait JitHooks {
+    /// The hot counter of the instruction at `pc` ran out. The implementor may start recording (by
+    /// swapping the dispatch table), install finished traces, or blacklist the instruction.
+    fn hot(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value, kind: HotKind);
+    /// Called before every instruction while recording; returns whether recording goes on.
+    fn record_step(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value) -> bool;
+    /// Something happened that a recording cannot follow (an error, a yield, a hook).
+    fn abort_recording(&mut self, vm: &mut Vm);
+    /// Trace `no` was left through exit `exit`; restores the interpreter's frames from the exit buffer and
+    /// returns where to go on.
+    fn exit(&mut self, vm: &mut Vm, no: TraceNo, exit: u32) -> ExitState;
+    /// Marks what trace `no` references; called when its start prototype is marked.
+    fn mark_trace(&mut self, no: TraceNo, mark: &mut dyn FnMut(Value));
+    /// Marks what the recorder and the queued jobs reference.
+    fn mark_pending(&mut self, mark: &mut dyn FnMut(Value));
+    /// A prototype dies: its traces go with it.
+    fn proto_freed(&mut self, proto: Gc<Proto>);
+    /// Throws away all compiled code (`jit.flush()`).
+    fn flush(&mut self, vm: &mut Vm);
+}
+
+/// Where the interpreter goes on after a trace exit.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ExitState {
+    /// Next instruction.
+    pub pc: *const u32,
+    /// Its frame.
+    pub base: *mut Value,
+}
+
+/// One compiled trace as machine code sees it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct TraceEntry {
+    /// Entry point: `extern "C" fn(vm, base) -> exit`, 0 when there is none. The result packs
+    /// `trace number << 32 | exit number`.
+    pub entry: usize,
+    /// The instruction that was replaced by the `J` form.
+    pub start_ins: u32,
+    /// Reserved.
+    pub reserved: u32,
+}
+
+/// Compiled traces, indexed by [`TraceNo`]; entry 0 is never used.
+#[derive(Default)]
+pub struct TraceTable {
+    entries: Vec<TraceEntry>,
+}
+
+impl TraceTable {
+    /// The entries, to index from a handler.
+    pub fn as_ptr(&self) -> *const TraceEntry {
+        self.entries.as_ptr()
+    }
+
+    /// Number of slots in use (entry 0 included).
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no trace was ever entered.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Sets an entry, growing the table.
+    pub fn set(&mut self, no: TraceNo, e: TraceEntry) {
+        let i = no.index();
+        if self.entries.len() <= i {
+            self.entries.resize(i + 1, TraceEntry { entry: 0, start_ins: 0, reserved: 0 });
+        }
+        self.entries[i] = e;
+    }
+
+    /// Reads an entry.
+    pub fn get(&self, no: TraceNo) -> Option<&TraceEntry> {
+        self.entries.get(no.index())
+    }
+}
+
+/// What the VM asks about C data; everything else is the base metatable of cdata.
+pub trait CdataHooks {
+    /// `tonumber(cd)`; `None` when it has no number.
+    fn to_number(&self, vm: &Vm, cd: Value) -> Option<f64>;
+    /// The 64 bits of an integer cdata for `bit.*` and `%d`-like formats: `(bits, is_unsigned)`.
+    fn to_bits64(&self, vm: &Vm, cd: Value) -> Option<(u64, bool)>;
+    /// Text of `tostring(cd)` without metamethods.
+    fn tostring(&self, vm: &Vm, cd: Value) -> Vec<u8>;
+    /// Runs the finalizer bookkeeping when a cdata with one dies: the function to call, if any.
+    fn finalizer(&mut self, cd: Value) -> Option<Value>;
+    /// Marks what the ffi keeps alive (metatypes, callbacks, finalizers of live cdata).
+    fn mark_roots(&mut self, mark: &mut dyn FnMut(Value));
+    /// Bytes of the type of a bare cdata literal, for `string.buffer` and dumps.
+    fn type_name(&self, vm: &Vm, cd: Value) -> Vec<u8>;
+}
