@@ -1,0 +1,2 @@
+local keys = require "keys"
+ngx.log(ngx.NOTICE, "gateway worker ", ngx.worker.id(), " is up, keys from ", keys.source())
