@@ -1,6 +1,6 @@
 //! C data objects: a header with the ctype id, and bytes. What the bytes mean is the ffi crate's business.
 
-use crate::heap::header::Header;
+use crate::cell::header::Header;
 use crate::value::{Object, tag};
 
 /// A C data object; the payload follows directly at 8 bytes, aligned to 16 when that many bytes ask for it.

@@ -3,7 +3,7 @@
 //! Layers, lowest first; a module imports only modules listed above it:
 //!
 //! ```text
-//! index limits value bytecode syntax        plain data: no heap
+//! index limits cell value bytecode syntax   plain data: no heap
 //! heap                                      cells, mark bits, headers, accounting
 //! string table userdata cdata               objects
 //! function thread error                     code and coroutines
@@ -15,6 +15,7 @@
 //! ```
 pub mod bytecode;
 pub mod cdata;
+pub mod cell;
 pub mod function;
 pub mod heap;
 pub mod index;

@@ -1,7 +1,7 @@
 //! Full userdata: a payload with a destructor, a metatable and an environment.
 
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::Header;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
 use crate::table::Table;
 use crate::value::{Object, tag};
 

@@ -3,9 +3,9 @@
 
 use super::proto::Proto;
 use super::upvalue::Upval;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::{Header, funcflags};
 use crate::heap::Heap;
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::{Header, funcflags};
 use crate::index::NativeId;
 use crate::table::Table;
 use crate::value::{Object, Value, tag};

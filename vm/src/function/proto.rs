@@ -1,7 +1,7 @@
 //! Prototypes on the heap: the compiled form of one function, shared by its closures.
 
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::Header;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
 use crate::string::Str;
 use crate::value::{Object, Value, tag};
 

@@ -1,7 +1,7 @@
 //! Upvalues: open ones point into a Lua stack, closed ones at their own slot.
 
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::Header;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
 use crate::value::{Object, Value, tag};
 
 /// An upvalue.

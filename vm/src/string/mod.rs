@@ -4,9 +4,9 @@
 //! Longer ones are not; they hash lazily. As a table key a long string is replaced by its interned
 //! twin, so that table nodes always compare by address.
 
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::{Header, strflags};
 use crate::heap::Heap;
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::{Header, strflags};
 use crate::value::{Object, tag};
 
 /// A string object; the bytes follow directly, then one NUL.

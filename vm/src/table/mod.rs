@@ -1,7 +1,7 @@
 //! Tables: an array part for small integer keys (index 0 included) and a chained hash part.
 
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::Header;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
 use crate::value::{Object, Value, tag};
 
 /// A table. Small parts live inline behind the struct in the same cell.

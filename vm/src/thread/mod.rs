@@ -2,9 +2,9 @@
 
 pub mod frame;
 
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
 use crate::function::upvalue::Upval;
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::Header;
 use crate::table::Table;
 use crate::value::{Object, Value, tag};
 

@@ -11,8 +11,8 @@
 pub mod number;
 pub mod tag;
 
-use crate::heap::gc_ref::Gc;
-use crate::heap::header::Header;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
 use tag::Tag;
 
 /// A Lua value: 64 bits, NaN-boxed.

@@ -3,7 +3,8 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::Heap;
+/// Borrowing this proves that no safepoint can run meanwhile. Implemented by the heap alone.
+pub trait HeapAccess {}
 
 /// A handle to a heap object. Reading through it asks for the heap, so that no reference lives
 /// across a safepoint; the handle itself can become stale, which is why handles are read out of
@@ -69,7 +70,7 @@ impl<T> Gc<T> {
 
     /// Looks inside. The borrow of the heap ends before the next safepoint can run.
     #[inline(always)]
-    pub fn get(self, _heap: &Heap) -> &T {
+    pub fn get<H: HeapAccess>(self, _heap: &H) -> &T {
         // SAFETY: handles are made only from live objects of this kind (tag check or allocation) and
         // nothing is freed while the heap is borrowed.
         unsafe { self.ptr.as_ref() }
@@ -77,7 +78,7 @@ impl<T> Gc<T> {
 
     /// Looks inside, to write. The exclusive borrow of the heap excludes other references into it.
     #[inline(always)]
-    pub fn get_mut(mut self, _heap: &mut Heap) -> &mut T {
+    pub fn get_mut<H: HeapAccess>(mut self, _heap: &mut H) -> &mut T {
         // SAFETY: as for `get`; `&mut Heap` makes this the only reference into the heap.
         unsafe { self.ptr.as_mut() }
     }
