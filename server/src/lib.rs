@@ -3,3 +3,4 @@
 //! Layers, lowest first; a module imports only modules listed above it.
 pub mod phase;
 pub mod regex;
+pub mod shared;
