@@ -1,0 +1,48 @@
+//! C declarations to types.
+//!
+//! Knows no VM and no heap: it reads bytes and fills a `CTypeTable`. Errors carry LuaJIT's texts.
+//!
+//! ```text
+//! bytes --lexer--> tokens --ty (specifiers), decl (declarators, members)--> CTypeTable
+//!                             \--expr (array sizes, enum values)
+//! ```
+
+mod decl;
+mod error;
+mod expr;
+mod lexer;
+mod ty;
+
+pub use error::CdeclError;
+
+use crate::ctype::{CTypeId, CTypeTable, Name};
+
+/// What a `$` in a declaration stands for.
+#[derive(Clone, Debug)]
+pub enum Param {
+    /// A type.
+    Type(CTypeId),
+    /// An identifier.
+    Name(Name),
+    /// An integer constant.
+    Number(i32),
+}
+
+/// Declares everything in `source`.
+///
+/// Each `$` takes the next of `params`; all must be used. On an error what was declared before it stays declared.
+pub fn declare(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<(), CdeclError> {
+    let mut parser = decl::Parser::new(table, source, params, decl::Mode::Declarations)?;
+    parser.declarations()?;
+    parser.all_params_used()
+}
+
+/// Reads one abstract type, as in `ffi.typeof("int *[3]")`.
+///
+/// A tag must be declared already or come with a body.
+pub fn parse_type(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<CTypeId, CdeclError> {
+    let mut parser = decl::Parser::new(table, source, params, decl::Mode::SingleType)?;
+    let id = parser.single_type()?;
+    parser.all_params_used()?;
+    Ok(id)
+}

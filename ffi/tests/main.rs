@@ -1,0 +1,6 @@
+//! The one integration binary of the ffi crate.
+
+#[path = "suite/cparse.rs"]
+mod cparse;
+#[path = "suite/layout.rs"]
+mod layout;
