@@ -1,6 +1,9 @@
 //! C data objects: a header with the ctype id, and bytes. What the bytes mean is the ffi crate's business.
 
-use crate::cell::header::Header;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::{Header, Kind, gcbits};
+use crate::heap::Heap;
+use crate::heap::arena::Group;
 use crate::value::{Object, tag};
 
 /// A C data object; the payload follows directly at 8 bytes, aligned to 16 when that many bytes ask for it.
@@ -30,6 +33,42 @@ impl Cdata {
         self.hdr.aux
     }
 }
+
+impl Heap {
+    /// A C data object of `size` zero bytes at an alignment (a power of two).
+    pub fn new_cdata(&mut self, ctypeid: u32, size: usize, align: usize) -> Gc<Cdata> {
+        const DATA: usize = std::mem::size_of::<Cdata>();
+        // Cells are aligned to 16 bytes; what asks for more gets room to move.
+        let slack = if align > 16 { align } else { 0 };
+        let (p, large) = self.alloc(Group::Obj, DATA + size + slack);
+        let offset = if align > 16 { (p as usize + DATA).next_multiple_of(align) - p as usize } else { DATA };
+        let hdr = Header { kind: Kind::Cdata as u8, gc: large, flags: 0, extra: 0, aux: ctypeid };
+        // SAFETY: the allocation has room for the struct, the slack and the payload.
+        unsafe {
+            (p as *mut Cdata).write(Cdata { hdr, len: size as u32, offset: offset as u32 });
+            p.add(offset).write_bytes(0, size);
+        }
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
+    }
+
+    /// The object has a finalizer from now on (or no longer): when it dies, the collector asks
+    /// `CdataHooks::finalizer` for the function and queues it.
+    pub fn set_cdata_finalizer(&mut self, cd: Gc<Cdata>, on: bool) {
+        let gc = &mut cd.get_mut(self).hdr.gc;
+        if !on {
+            // Its list entry goes when the collector meets it.
+            *gc |= gcbits::FINALIZED;
+            return;
+        }
+        *gc &= !gcbits::FINALIZED;
+        if *gc & gcbits::HAS_FINALIZER == 0 {
+            *gc |= gcbits::HAS_FINALIZER;
+            self.lists.cdata.push(cd.cast());
+        }
+    }
+}
+
+const _: () = assert!(std::mem::size_of::<Cdata>() == 16);
 
 /// Fixed ids of basic C types, shared with the ffi crate (literals need them without it).
 pub mod ctid {

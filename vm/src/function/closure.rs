@@ -4,8 +4,9 @@
 use super::proto::Proto;
 use super::upvalue::Upval;
 use crate::cell::gc_ref::Gc;
-use crate::cell::header::{Header, funcflags};
+use crate::cell::header::{Header, Kind, funcflags};
 use crate::heap::Heap;
+use crate::heap::arena::Group;
 use crate::index::NativeId;
 use crate::table::Table;
 use crate::value::{Object, Value, tag};
@@ -130,6 +131,57 @@ impl NativeFunc {
                 self.func.nupvals(),
             )
         }
+    }
+}
+
+impl Heap {
+    /// A Lua closure.
+    #[inline]
+    pub fn new_lua_func(&mut self, proto: Gc<Proto>, env: Gc<Table>, upvals: &[Gc<Upval>]) -> Gc<LuaFunc> {
+        let f = self.new_lua_func_uninit(proto, env, upvals.len());
+        // SAFETY: the object has room for this many handles, and nobody else has seen it.
+        unsafe {
+            let p = (f.as_ptr() as *mut u8).add(LuaFunc::UPVALS_OFFSET) as *mut Gc<Upval>;
+            std::ptr::copy_nonoverlapping(upvals.as_ptr(), p, upvals.len());
+        }
+        f
+    }
+
+    /// As [`Heap::new_lua_func`]; the caller writes the `n` upvalue handles at
+    /// [`LuaFunc::UPVALS_OFFSET`] before anything else reads them or collects.
+    #[inline]
+    pub fn new_lua_func_uninit(&mut self, proto: Gc<Proto>, env: Gc<Table>, n: usize) -> Gc<LuaFunc> {
+        let (p, large) = self.alloc(Group::Obj, LuaFunc::UPVALS_OFFSET + n * 8);
+        let hdr = Header { kind: Kind::Func as u8, gc: large, flags: 0, extra: 0, aux: n as u32 };
+        let pc = proto.get(self).code as *const u32;
+        // SAFETY: the allocation has room for the struct.
+        unsafe { (p as *mut LuaFunc).write(LuaFunc { func: Func { hdr, pc, env }, proto }) };
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
+    }
+
+    /// A native closure; `pc` is the address of its entry instruction.
+    pub fn new_native_func(
+        &mut self,
+        id: NativeId,
+        env: Gc<Table>,
+        pc: *const u32,
+        upvals: &[Value],
+    ) -> Gc<Func> {
+        let (p, large) = self.alloc(Group::Obj, NativeFunc::UPVALS_OFFSET + upvals.len() * 8);
+        let hdr = Header {
+            kind: Kind::Func as u8,
+            gc: large,
+            flags: funcflags::NATIVE,
+            extra: 0,
+            aux: upvals.len() as u32,
+        };
+        // SAFETY: the allocation has room for the struct and the values.
+        unsafe {
+            (p as *mut NativeFunc).write(NativeFunc { func: Func { hdr, pc, env }, id, reserved: 0 });
+            let u = p.add(NativeFunc::UPVALS_OFFSET) as *mut Value;
+            std::ptr::copy_nonoverlapping(upvals.as_ptr(), u, upvals.len());
+        }
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
 }
 

@@ -1,7 +1,9 @@
 //! Upvalues: open ones point into a Lua stack, closed ones at their own slot.
 
 use crate::cell::gc_ref::Gc;
-use crate::cell::header::Header;
+use crate::cell::header::{Header, Kind};
+use crate::heap::Heap;
+use crate::heap::arena::Group;
 use crate::value::{Object, Value, tag};
 
 /// An upvalue.
@@ -20,4 +22,56 @@ pub struct Upval {
 // SAFETY: `Upval` is `repr(C)` and starts with its header of kind `Upval`.
 unsafe impl Object for Upval {
     const TAG: tag::Tag = tag::UPVAL;
+}
+
+impl Heap {
+    /// An open upvalue for a stack slot. The caller links it into its thread's list.
+    #[inline]
+    pub fn new_upval_open(&mut self, slot: *mut Value, next: Option<Gc<Upval>>) -> Gc<Upval> {
+        let (p, _) = self.alloc(Group::Obj, std::mem::size_of::<Upval>());
+        let hdr = Header { kind: Kind::Upval as u8, gc: 0, flags: 0, extra: 0, aux: 0 };
+        // SAFETY: the cell has room for the struct.
+        unsafe { (p as *mut Upval).write(Upval { hdr, v: slot, tv: Value::NIL, next }) };
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
+    }
+
+    /// A closed upvalue that holds `v`.
+    #[inline]
+    pub fn new_upval_closed(&mut self, v: Value) -> Gc<Upval> {
+        let u = self.new_upval_open(std::ptr::null_mut(), None);
+        let o = u.get_mut(self);
+        o.tv = v;
+        o.v = &raw mut o.tv;
+        o.hdr.flags = 1;
+        u
+    }
+
+    /// Closes an open upvalue: its value moves from the stack into it. The caller has unlinked it.
+    #[inline]
+    pub fn close_upval(&mut self, u: Gc<Upval>) {
+        let o = u.get_mut(self);
+        // SAFETY: an open upvalue points to a live stack slot.
+        o.tv = unsafe { *o.v };
+        o.v = &raw mut o.tv;
+        o.hdr.flags = 1;
+        o.next = None;
+        self.barrier(u);
+    }
+}
+
+impl Gc<Upval> {
+    /// The value.
+    #[inline(always)]
+    pub fn read(self, heap: &Heap) -> Value {
+        // SAFETY: `v` points to a live stack slot or to the object's own value.
+        unsafe { *self.get(heap).v }
+    }
+
+    /// Sets the value, with the barrier.
+    #[inline(always)]
+    pub fn write(self, heap: &mut Heap, v: Value) {
+        // SAFETY: as in `read`.
+        unsafe { *self.get(heap).v = v };
+        heap.barrier(self);
+    }
 }

@@ -1,10 +1,185 @@
 //! Heap mechanics: cells, headers, handles, accounting. Knows no object kinds beyond their headers.
 
+pub mod accounting;
+pub mod alloc;
+pub mod arena;
+pub mod barrier;
+pub mod roots;
+pub mod zeal;
+
 pub use crate::cell::{gc_ref, header};
 
-/// The heap of one VM.
-pub struct Heap {
-    _private: (),
+use std::hash::{BuildHasher, Hasher};
+
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
+use accounting::Accounting;
+use alloc::{Large, Run};
+use arena::{Chunks, RUNS};
+use roots::Roots;
+
+/// What the collector is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Phase {
+    /// Nothing; the next cycle has not begun.
+    Pause = 0,
+    /// Marking.
+    Mark = 1,
+    /// Throwing dead strings out of the intern table.
+    SweepStrings = 2,
+    /// Looking for dead cells.
+    Sweep = 3,
 }
 
-impl gc_ref::HeapAccess for Heap {}
+/// The intern table's slots; the code is in `string::intern`.
+pub struct InternSlots {
+    /// Zero: empty; 1: deleted; else address with [`InternSlots::LARGE`] and some bits of the hash above.
+    pub slots: Box<[u64]>,
+    /// Strings in the table.
+    pub live: usize,
+    /// Slots that are not empty.
+    pub used: usize,
+    /// Sweep position while in [`Phase::SweepStrings`].
+    pub sweep_at: usize,
+}
+
+impl InternSlots {
+    /// Bit of a slot: the string is a large object.
+    pub const LARGE: u64 = 2;
+    /// A deleted slot.
+    pub const DELETED: u64 = 1;
+}
+
+/// Releases what a dead object holds outside the heap.
+///
+/// Called with a dead object of the kind it was registered for, once; must not allocate.
+pub type Release = unsafe fn(&mut Heap, Gc<Header>);
+
+/// The blocks of one group and class.
+#[derive(Default)]
+pub struct BlockList {
+    /// All blocks. While sweeping, those in `kept..swept` are gone and those from `swept` to
+    /// `sweep_end` still have to be looked at.
+    pub blocks: Vec<Gc<arena::Block>>,
+    /// Blocks that may have holes, to allocate from.
+    pub avail: Vec<Gc<arena::Block>>,
+    /// The block the current run was cut from.
+    pub current: Option<Gc<arena::Block>>,
+    /// Sweep: blocks kept so far.
+    pub kept: usize,
+    /// Sweep: next block to look at.
+    pub swept: usize,
+    /// Sweep: end of the blocks that existed when marking ended.
+    pub sweep_end: usize,
+}
+
+/// Lists of the collector that the barrier and the allocator have to reach.
+pub struct Lists {
+    /// Marked objects whose contents have not been looked at.
+    pub gray: Vec<Gc<Header>>,
+    /// Objects written to after they had been looked at.
+    pub again: Vec<Gc<Header>>,
+    /// Large tables that are looked at slice by slice: position to go on from.
+    pub sliced: Vec<(Gc<Header>, usize)>,
+    /// Weak tables met in this cycle.
+    pub weak: Vec<Gc<Header>>,
+    /// Live coroutines met in this cycle.
+    pub threads: Vec<Gc<Header>>,
+    /// Userdata that ever had a metatable, oldest first.
+    pub udata: Vec<Gc<Header>>,
+    /// C data with a finalizer, oldest first.
+    pub cdata: Vec<Gc<Header>>,
+    /// Dead objects whose finalizer has to be called, last one first.
+    pub finalize: Vec<Gc<Header>>,
+}
+
+/// The heap of one VM.
+#[repr(C)]
+pub struct Heap {
+    /// Current runs, indexed by [`arena::run_index`]; machine code allocates from them.
+    pub runs: [Run; RUNS],
+    /// Totals, limits and the flag that asks for a step.
+    pub acct: Accounting,
+    /// The node that stands for an empty hash part: nil value, nil key, no next. Never written.
+    pub nil_node: Box<[u64; 3]>,
+    /// Phase of the collector.
+    pub phase: Phase,
+    /// Number of the running (or last) cycle: the mark of large objects it has reached.
+    pub epoch: u32,
+    /// Which of the two bit sets the running (or next) cycle marks in.
+    pub mark_set: u8,
+    /// Poison freed memory and collect at every safepoint.
+    pub zeal: bool,
+    /// Strings by content.
+    pub intern: InternSlots,
+    /// Secret of the string hash.
+    pub seed: u64,
+    /// Lists of the collector.
+    pub lists: Lists,
+    /// Objects the host holds.
+    pub roots: Roots,
+    /// Blocks by group and class.
+    pub blocks: Vec<BlockList>,
+    /// Large objects.
+    pub large: Vec<Large>,
+    /// Where the sweep of large objects is.
+    pub large_swept: usize,
+    /// Run list the sweep is at.
+    pub sweep_list: usize,
+    /// System memory.
+    pub chunks: Chunks,
+    /// How to release a dead object of the group `Drop`, by kind; set by whoever allocates that kind.
+    pub release: [Option<Release>; 16],
+}
+
+impl crate::cell::gc_ref::HeapAccess for Heap {}
+
+impl Default for Heap {
+    fn default() -> Heap {
+        Heap::new()
+    }
+}
+
+impl Heap {
+    /// An empty heap with a random string hash.
+    pub fn new() -> Heap {
+        let mut h = std::hash::RandomState::new().build_hasher();
+        h.write_u64(0x6d6f_6f6e);
+        Heap::with_seed(h.finish())
+    }
+
+    /// An empty heap whose string hash is repeatable.
+    pub fn with_seed(seed: u64) -> Heap {
+        let mut blocks = Vec::new();
+        blocks.resize_with(RUNS, BlockList::default);
+        Heap {
+            runs: [const { Run::EMPTY }; RUNS],
+            acct: Accounting::new(),
+            nil_node: Box::new([!0, !0, 0]),
+            phase: Phase::Pause,
+            epoch: 1,
+            mark_set: 0,
+            zeal: false,
+            intern: InternSlots { slots: vec![0; 256].into_boxed_slice(), live: 0, used: 0, sweep_at: 0 },
+            seed,
+            lists: Lists {
+                gray: Vec::new(),
+                again: Vec::new(),
+                sliced: Vec::new(),
+                weak: Vec::new(),
+                threads: Vec::new(),
+                udata: Vec::new(),
+                cdata: Vec::new(),
+                finalize: Vec::new(),
+            },
+            roots: Roots::default(),
+            blocks,
+            large: Vec::new(),
+            large_swept: 0,
+            sweep_list: 0,
+            chunks: Chunks::new(),
+            release: [None; 16],
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! Longer ones are not; they hash lazily. As a table key a long string is replaced by its interned
 //! twin, so that table nodes always compare by address.
 
+pub mod intern;
+
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, strflags};
 use crate::heap::Heap;

@@ -3,8 +3,11 @@
 pub mod frame;
 
 use crate::cell::gc_ref::Gc;
-use crate::cell::header::Header;
+use crate::cell::header::{Header, Kind};
 use crate::function::upvalue::Upval;
+use crate::heap::Heap;
+use crate::heap::arena::Group;
+use crate::limits::STACK_EXTRA;
 use crate::table::Table;
 use crate::value::{Object, Value, tag};
 
@@ -55,4 +58,79 @@ pub struct Thread {
 // SAFETY: `Thread` is `repr(C)` and starts with its header of kind `Thread`.
 unsafe impl Object for Thread {
     const TAG: tag::Tag = tag::THREAD;
+}
+
+/// Frees the stack of a dead coroutine.
+///
+/// # Safety
+/// `o` is a thread that was not released yet.
+unsafe fn release(heap: &mut Heap, o: Gc<Header>) {
+    // SAFETY: the caller's promise; the stack was allocated with this size.
+    unsafe {
+        let t = &mut *o.cast::<Thread>().as_ptr();
+        if t.size != 0 {
+            heap.free_stack(t.stack, t.size as usize);
+            t.size = 0;
+        }
+    }
+}
+
+fn stack_layout(slots: usize) -> std::alloc::Layout {
+    std::alloc::Layout::array::<Value>(slots).expect("stack sizes are limited")
+}
+
+impl Heap {
+    /// A coroutine with room for `slots` slots (and [`STACK_EXTRA`] beyond), all nil. `base` and `top`
+    /// point to the first slot.
+    pub fn new_thread(&mut self, env: Gc<Table>, slots: usize) -> Gc<Thread> {
+        self.release[Kind::Thread as usize] = Some(release);
+        let size = slots + STACK_EXTRA;
+        let stack = self.alloc_stack(size);
+        let (p, large) = self.alloc(Group::Drop, std::mem::size_of::<Thread>());
+        let hdr = Header { kind: Kind::Thread as u8, gc: large, flags: 0, extra: 0, aux: 0 };
+        // SAFETY: the cell has room for the struct.
+        unsafe {
+            (p as *mut Thread).write(Thread {
+                hdr,
+                base: stack,
+                top: stack,
+                stack,
+                maxstack: stack.wrapping_add(slots),
+                size: size as u32,
+                nruns: 0,
+                env,
+                resumer: None,
+                open: None,
+                exdata: 0,
+                exdata2: 0,
+            })
+        };
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
+    }
+
+    /// Memory for a stack of `slots` slots, all nil; charged to the heap.
+    pub fn alloc_stack(&mut self, slots: usize) -> *mut Value {
+        let layout = stack_layout(slots);
+        // SAFETY: the size is not zero; all bits set is nil.
+        unsafe {
+            let p = std::alloc::alloc(layout);
+            if p.is_null() {
+                std::alloc::handle_alloc_error(layout);
+            }
+            p.write_bytes(0xff, layout.size());
+            self.charge_extern(layout.size());
+            p as *mut Value
+        }
+    }
+
+    /// Frees a stack.
+    ///
+    /// # Safety
+    /// `p` came from [`Heap::alloc_stack`] of this heap with these `slots`; nothing points into it.
+    pub unsafe fn free_stack(&mut self, p: *mut Value, slots: usize) {
+        let layout = stack_layout(slots);
+        self.credit_extern(layout.size());
+        // SAFETY: the caller's promise.
+        unsafe { std::alloc::dealloc(p as *mut u8, layout) };
+    }
 }

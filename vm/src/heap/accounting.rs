@@ -1,0 +1,120 @@
+//! Bytes in use, the limit, and when the collector is due.
+
+use super::Heap;
+
+/// A request that does not fit under the heap's limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutOfMemory;
+
+/// Totals and thresholds, in bytes.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Accounting {
+    /// Not zero: a collector step is due at the next safepoint. Machine code polls it.
+    pub due: u32,
+    /// Collector switched off (`collectgarbage("stop")`); the limit still holds.
+    pub stopped: bool,
+    /// Charged to this heap: runs handed out, large objects, memory outside the arenas.
+    pub used: usize,
+    /// At this many bytes the next step is due.
+    pub trigger: usize,
+    /// Most bytes this heap may use.
+    pub limit: usize,
+    /// Next cycle begins when the live size grew to this percentage.
+    pub pause_percent: u32,
+    /// Work per step, as percentage of what was allocated since the last one.
+    pub stepmul_percent: u32,
+    /// Bytes in use when the last cycle ended.
+    pub live: usize,
+    /// Full cycles so far.
+    pub cycles: u64,
+    /// Steps never wait for less than this much garbage.
+    pub threshold_min: usize,
+}
+
+/// A cycle does not begin below this many bytes.
+pub const THRESHOLD_MIN: usize = 1 << 20;
+
+impl Accounting {
+    /// A fresh heap: no limit, LuaJIT's pause and step multiplier.
+    pub const fn new() -> Accounting {
+        Accounting {
+            due: 0,
+            stopped: false,
+            used: 0,
+            trigger: THRESHOLD_MIN,
+            limit: usize::MAX,
+            pause_percent: 200,
+            stepmul_percent: 200,
+            live: 0,
+            cycles: 0,
+            threshold_min: THRESHOLD_MIN,
+        }
+    }
+
+    /// Adds to the bytes in use.
+    #[inline(always)]
+    pub fn charge(&mut self, bytes: usize) {
+        self.used += bytes;
+        if self.used >= self.trigger {
+            self.due = 1;
+        }
+    }
+
+    /// Takes from the bytes in use.
+    #[inline(always)]
+    pub fn credit(&mut self, bytes: usize) {
+        debug_assert!(self.used >= bytes);
+        self.used = self.used.saturating_sub(bytes);
+    }
+}
+
+impl Heap {
+    /// Is a collector step due at the next safepoint?
+    #[inline(always)]
+    pub fn gc_due(&self) -> bool {
+        self.acct.due != 0
+    }
+
+    /// Bytes in use by live objects and by garbage not yet found.
+    pub fn total_bytes(&self) -> usize {
+        let unused: usize = self.runs.iter().map(|r| r.left()).sum();
+        self.acct.used - unused
+    }
+
+    /// May `bytes` more be allocated under the limit? Asked before large requests.
+    #[inline]
+    pub fn may_alloc(&self, bytes: usize) -> Result<(), OutOfMemory> {
+        if bytes < self.acct.limit && self.acct.used <= self.acct.limit - bytes {
+            Ok(())
+        } else {
+            Err(OutOfMemory)
+        }
+    }
+
+    /// Is more in use than the limit allows?
+    #[inline]
+    pub fn over_limit(&self) -> bool {
+        self.acct.used > self.acct.limit
+    }
+
+    /// Sets the limit in bytes; `usize::MAX` is none.
+    pub fn set_limit(&mut self, bytes: usize) {
+        self.acct.limit = bytes;
+        self.acct.trigger = self.acct.trigger.min(bytes);
+        if self.acct.used >= self.acct.trigger {
+            self.acct.due = 1;
+        }
+    }
+
+    /// Charges memory that an object holds outside the heap (a buffer of a userdata, code of a
+    /// prototype); [`Heap::credit_extern`] takes it back.
+    pub fn charge_extern(&mut self, bytes: usize) {
+        self.acct.charge(bytes);
+    }
+
+    /// Takes back what [`Heap::charge_extern`] charged.
+    pub fn credit_extern(&mut self, bytes: usize) {
+        self.acct.credit(bytes);
+    }
+}

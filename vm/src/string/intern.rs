@@ -1,0 +1,426 @@
+//! Making strings: the hash, the intern table, long strings and their interned twins.
+
+use super::Str;
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::{Header, Kind, gcbits, strflags};
+use crate::heap::arena::Group;
+use crate::heap::{Heap, InternSlots, Phase};
+use crate::limits::STR_INTERN_MAX;
+
+const K0: u64 = 0x9e37_79b9_7f4a_7c15;
+const K1: u64 = 0xd6e8_feb8_6659_fd93;
+const K2: u64 = 0xa076_1d64_78bd_642f;
+
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let r = a as u128 * b as u128;
+    r as u64 ^ (r >> 64) as u64
+}
+
+#[inline(always)]
+fn read8(b: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3], b[at + 4], b[at + 5], b[at + 6], b[at + 7]])
+}
+
+#[inline(always)]
+fn read4(b: &[u8], at: usize) -> u64 {
+    u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]) as u64
+}
+
+/// Hash of a string's bytes under a secret seed; covers all bytes.
+#[inline]
+pub fn hash_bytes(seed: u64, b: &[u8]) -> u32 {
+    let n = b.len();
+    let (x, y);
+    let mut acc = seed;
+    if n <= 16 {
+        if n >= 8 {
+            x = read8(b, 0);
+            y = read8(b, n - 8);
+        } else if n >= 4 {
+            x = read4(b, 0);
+            y = read4(b, n - 4);
+        } else if n > 0 {
+            x = (b[0] as u64) << 16 | (b[n / 2] as u64) << 8 | b[n - 1] as u64;
+            y = 0;
+        } else {
+            x = 0;
+            y = 0;
+        }
+    } else {
+        let mut at = 0;
+        while at + 16 < n {
+            acc = fold(read8(b, at) ^ K1, read8(b, at + 8) ^ acc);
+            at += 16;
+        }
+        x = read8(b, n - 16);
+        y = read8(b, n - 8);
+    }
+    let h = fold(x ^ K0 ^ acc, y ^ K1 ^ n as u64);
+    let h = fold(h ^ acc, K2);
+    (h ^ h >> 32) as u32
+}
+
+/// Bits of the hash kept above the address in a slot.
+const TAG_SHIFT: u32 = 48;
+
+#[inline(always)]
+fn slot_tag(hash: u32) -> u64 {
+    ((hash >> 16) as u64) << TAG_SHIFT
+}
+
+#[inline(always)]
+fn slot_addr(slot: u64) -> u64 {
+    slot & ((1 << TAG_SHIFT) - 16)
+}
+
+fn slot_str(slot: u64) -> Option<Gc<Str>> {
+    Gc::from_addr(slot_addr(slot))
+}
+
+impl Heap {
+    /// The hash that a string of these bytes has in this heap.
+    #[inline]
+    pub fn str_hash_of(&self, b: &[u8]) -> u32 {
+        hash_bytes(self.seed, b)
+    }
+
+    /// A string object. Up to [`STR_INTERN_MAX`] bytes equal contents give one object.
+    #[inline]
+    pub fn str(&mut self, b: &[u8]) -> Gc<Str> {
+        if b.len() <= STR_INTERN_MAX { self.str_intern(b) } else { self.str_long(b) }
+    }
+
+    /// The interned string of these bytes, however long.
+    pub fn str_intern(&mut self, b: &[u8]) -> Gc<Str> {
+        let hash = hash_bytes(self.seed, b);
+        match self.intern_lookup(b, hash) {
+            Ok(s) => s,
+            Err(at) => {
+                let s = self.str_alloc(b.len(), hash, strflags::HASHED | strflags::INTERNED);
+                // SAFETY: `str_alloc` made room for these bytes; nobody else has seen the object yet.
+                unsafe {
+                    let p = s.as_ptr() as *mut u8;
+                    std::ptr::copy_nonoverlapping(b.as_ptr(), p.add(Str::DATA_OFFSET), b.len());
+                }
+                self.intern_insert(at, s, hash);
+                s
+            }
+        }
+    }
+
+    /// A long string: not interned, not hashed.
+    fn str_long(&mut self, b: &[u8]) -> Gc<Str> {
+        self.str_with(b.len(), |out| out.copy_from_slice(b))
+    }
+
+    /// A string of `len` bytes that `fill` writes; they start as zeros.
+    pub fn str_with(&mut self, len: usize, fill: impl FnOnce(&mut [u8])) -> Gc<Str> {
+        if len <= STR_INTERN_MAX {
+            let mut buf = [0u8; STR_INTERN_MAX];
+            fill(&mut buf[..len]);
+            return self.str_intern(&buf[..len]);
+        }
+        let s = self.str_alloc(len, 0, strflags::LONG);
+        // SAFETY: `str_alloc` made room for `len` bytes and initialised them; nobody else has seen the
+        // object yet.
+        fill(unsafe { std::slice::from_raw_parts_mut((s.as_ptr() as *mut u8).add(Str::DATA_OFFSET), len) });
+        s
+    }
+
+    /// The concatenation of two strings' bytes.
+    pub fn str_concat2(&mut self, a: Gc<Str>, b: Gc<Str>) -> Gc<Str> {
+        let (la, lb) = (a.get(self).len as usize, b.get(self).len as usize);
+        let len = la + lb;
+        let mut buf = [0u8; STR_INTERN_MAX];
+        let long = len > STR_INTERN_MAX;
+        let s = if long { Some(self.str_alloc(len, 0, strflags::LONG)) } else { None };
+        // SAFETY: both sources hold their lengths of bytes, and the target has room for the sum: the
+        // buffer by the test, the object by its allocation. They cannot overlap.
+        unsafe {
+            let out = match s {
+                Some(s) => (s.as_ptr() as *mut u8).add(Str::DATA_OFFSET),
+                None => buf.as_mut_ptr(),
+            };
+            std::ptr::copy_nonoverlapping(a.get(self).bytes().as_ptr(), out, la);
+            std::ptr::copy_nonoverlapping(b.get(self).bytes().as_ptr(), out.add(la), lb);
+        }
+        match s {
+            Some(s) => s,
+            None => self.str_intern(&buf[..len]),
+        }
+    }
+
+    /// A string object with the closing NUL; long ones are zeroed, short ones left to be filled.
+    fn str_alloc(&mut self, len: usize, hash: u32, flags: u8) -> Gc<Str> {
+        debug_assert!(len <= crate::limits::STR_LEN_MAX);
+        let (p, large) = self.alloc(Group::Str, Str::DATA_OFFSET + len + 1);
+        // SAFETY: the allocation holds the struct, the bytes and the NUL.
+        unsafe {
+            let hdr = Header { kind: Kind::Str as u8, gc: large, flags, extra: 0, aux: hash };
+            (p as *mut Str).write(Str { hdr, len: len as u32, reserved: 0 });
+            if flags & strflags::LONG != 0 {
+                p.add(Str::DATA_OFFSET).write_bytes(0, len + 1);
+            } else {
+                p.add(Str::DATA_OFFSET + len).write(0);
+            }
+        }
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
+    }
+
+    /// The interned string equal to `s`, made if there is none: the form in which it is a table key.
+    #[inline]
+    pub fn str_key(&mut self, s: Gc<Str>) -> Gc<Str> {
+        if !s.get(self).is_long() {
+            return s;
+        }
+        let hash = self.str_hash(s);
+        match self.intern_lookup(s.get(self).bytes(), hash) {
+            Ok(twin) => twin,
+            Err(at) => {
+                // The first one of its contents becomes the interned one itself.
+                let flags = &mut s.get_mut(self).hdr.flags;
+                *flags = *flags & !strflags::LONG | strflags::INTERNED;
+                self.intern_insert(at, s, hash);
+                s
+            }
+        }
+    }
+
+    /// As [`Heap::str_key`], but finds only: `None` means no table can have this key.
+    #[inline]
+    pub fn str_key_find(&self, s: Gc<Str>) -> Option<Gc<Str>> {
+        let o = s.get(self);
+        if !o.is_long() {
+            return Some(s);
+        }
+        let hash =
+            if o.hdr.flags & strflags::HASHED != 0 { o.hdr.aux } else { hash_bytes(self.seed, o.bytes()) };
+        self.intern_lookup(o.bytes(), hash).ok()
+    }
+
+    /// The interned string of these bytes, if it exists.
+    pub fn str_find(&self, b: &[u8]) -> Option<Gc<Str>> {
+        self.intern_lookup(b, hash_bytes(self.seed, b)).ok()
+    }
+
+    /// Hash of a string; computed and kept on first use for a long one.
+    pub fn str_hash(&mut self, s: Gc<Str>) -> u32 {
+        let o = s.get(self);
+        if o.hdr.flags & strflags::HASHED != 0 {
+            return o.hdr.aux;
+        }
+        let hash = hash_bytes(self.seed, o.bytes());
+        let o = s.get_mut(self);
+        o.hdr.aux = hash;
+        o.hdr.flags |= strflags::HASHED;
+        hash
+    }
+
+    /// Are the contents equal?
+    #[inline(always)]
+    pub fn str_eq(&self, a: Gc<Str>, b: Gc<Str>) -> bool {
+        a == b || str_eq_slow(a.get(self), b.get(self))
+    }
+
+    // -- the table
+
+    /// Finds a string; else the slot where it belongs.
+    #[inline]
+    fn intern_lookup(&self, b: &[u8], hash: u32) -> Result<Gc<Str>, usize> {
+        let slots = &self.intern.slots;
+        let mask = slots.len() - 1;
+        let tag = slot_tag(hash);
+        let mut i = hash as usize & mask;
+        let mut hole = usize::MAX;
+        loop {
+            let slot = slots[i];
+            if slot == 0 {
+                return Err(if hole != usize::MAX { hole } else { i });
+            }
+            if slot == InternSlots::DELETED {
+                if hole == usize::MAX {
+                    hole = i;
+                }
+            } else if slot & !0 << TAG_SHIFT == tag
+                && let Some(s) = slot_str(slot)
+            {
+                let o = s.get(self);
+                if o.hdr.aux == hash && o.len as usize == b.len() && o.bytes() == b {
+                    if self.phase == Phase::SweepStrings {
+                        self.mark_shared(s.cast());
+                    }
+                    return Ok(s);
+                }
+            }
+            i = (i + 1) & mask;
+        }
+    }
+
+    fn intern_insert(&mut self, at: usize, s: Gc<Str>, hash: u32) {
+        let large = if s.get(self).hdr.gc & gcbits::LARGE != 0 { InternSlots::LARGE } else { 0 };
+        if self.intern.slots[at] == 0 {
+            self.intern.used += 1;
+        }
+        self.intern.slots[at] = s.addr() | slot_tag(hash) | large;
+        self.intern.live += 1;
+        if self.phase == Phase::SweepStrings {
+            self.mark_shared(s.cast());
+        }
+        if self.intern.used * 4 > self.intern.slots.len() * 3 {
+            self.intern_grow();
+        }
+    }
+
+    /// Makes room: doubles the table, or only drops deleted slots when there are many.
+    #[cold]
+    fn intern_grow(&mut self) {
+        let old_len = self.intern.slots.len();
+        let len = if self.intern.live * 2 > old_len { old_len * 2 } else { old_len };
+        self.intern_rebuild(len);
+    }
+
+    fn intern_rebuild(&mut self, len: usize) {
+        let mut slots = vec![0u64; len].into_boxed_slice();
+        let mask = len - 1;
+        let sweep = self.phase == Phase::SweepStrings;
+        let old = std::mem::take(&mut self.intern.slots);
+        let mut live = 0;
+        for (i, &slot) in old.iter().enumerate() {
+            if slot <= InternSlots::DELETED {
+                continue;
+            }
+            let Some(s) = slot_str(slot) else { continue };
+            // Slots the sweep has not reached: decide now, their place is lost.
+            if sweep && i >= self.intern.sweep_at && !self.slot_marked(slot) {
+                continue;
+            }
+            let mut at = s.get(self).hdr.aux as usize & mask;
+            while slots[at] != 0 {
+                at = (at + 1) & mask;
+            }
+            slots[at] = slot;
+            live += 1;
+        }
+        self.acct.credit(old.len() * 8);
+        self.acct.charge(len * 8);
+        if sweep {
+            self.intern.sweep_at = len;
+        }
+        self.intern.slots = slots;
+        self.intern.live = live;
+        self.intern.used = live;
+    }
+
+    #[inline(always)]
+    fn slot_marked(&self, slot: u64) -> bool {
+        let p = slot_addr(slot) as *const u8;
+        if slot & InternSlots::LARGE != 0 { self.large_marked(p) } else { self.cell_marked(p) }
+    }
+
+    /// Throws dead strings out of up to `max` slots; returns whether the whole table was looked at.
+    pub fn intern_sweep(&mut self, max: usize) -> bool {
+        let len = self.intern.slots.len();
+        let end = (self.intern.sweep_at + max).min(len);
+        for i in self.intern.sweep_at..end {
+            let slot = self.intern.slots[i];
+            if slot > InternSlots::DELETED && !self.slot_marked(slot) {
+                self.intern.live -= 1;
+                // The end of a probe chain needs no marker.
+                if self.intern.slots[(i + 1) & (len - 1)] == 0 {
+                    self.intern.slots[i] = 0;
+                    self.intern.used -= 1;
+                } else {
+                    self.intern.slots[i] = InternSlots::DELETED;
+                }
+            }
+        }
+        self.intern.sweep_at = end;
+        end == len
+    }
+
+    /// After a sweep: gives memory back when the table became much too large.
+    pub fn intern_shrink(&mut self) {
+        let len = self.intern.slots.len();
+        if len > 1024 && self.intern.live * 8 < len {
+            self.intern_rebuild(len / 2);
+        }
+    }
+
+    /// Number of interned strings.
+    pub fn intern_count(&self) -> usize {
+        self.intern.live
+    }
+}
+
+#[cold]
+fn str_eq_slow(a: &Str, b: &Str) -> bool {
+    a.len == b.len && a.len as usize > STR_INTERN_MAX && a.bytes() == b.bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_strings_with_equal_contents_are_one_object() {
+        let mut h = Heap::new();
+        for n in 0..=STR_INTERN_MAX {
+            let text = vec![b'a' + (n % 26) as u8; n];
+            assert_eq!(h.str(&text), h.str(&text));
+            assert_eq!(h.str(&text).bytes(&h), text);
+        }
+        assert_eq!(h.intern_count(), STR_INTERN_MAX + 1);
+    }
+
+    #[test]
+    fn strings_end_in_nul() {
+        let mut h = Heap::new();
+        for n in [0, 1, 15, 16, 40, 41, 600] {
+            let s = h.str(&vec![b'z'; n]);
+            // SAFETY: one byte behind the contents is part of the object.
+            assert_eq!(unsafe { *s.bytes(&h).as_ptr().add(n) }, 0);
+        }
+    }
+
+    #[test]
+    fn many_strings_survive_growth_of_the_table() {
+        let mut h = Heap::new();
+        let all: Vec<_> = (0..20000).map(|i| h.str(format!("s{i}").as_bytes())).collect();
+        for (i, s) in all.iter().enumerate() {
+            assert_eq!(h.str_find(format!("s{i}").as_bytes()), Some(*s));
+        }
+        assert_eq!(h.str_find(b"absent"), None);
+    }
+
+    #[test]
+    fn the_first_long_string_used_as_key_is_its_own_twin() {
+        let mut h = Heap::new();
+        let (a, b) = (h.str(&[b'q'; 50]), h.str(&[b'q'; 50]));
+        assert_eq!(h.str_key_find(a), None);
+        assert_eq!(h.str_key(a), a);
+        assert_eq!(h.str_key(b), a);
+        assert!(!a.get(&h).is_long() && b.get(&h).is_long());
+        assert!(h.str_eq(a, b));
+    }
+
+    #[test]
+    fn concatenation_interns_short_results() {
+        let mut h = Heap::new();
+        let (a, b) = (h.str(b"foo"), h.str(b"bar"));
+        assert_eq!(h.str_concat2(a, b), h.str(b"foobar"));
+        let (c, d) = (h.str(&[b'c'; 30]), h.str(&[b'd'; 30]));
+        let e = h.str_concat2(c, d);
+        assert_eq!(e.bytes(&h), [[b'c'; 30], [b'd'; 30]].concat());
+    }
+
+    #[test]
+    fn hashes_of_short_keys_spread() {
+        let mut low = std::collections::HashSet::new();
+        for i in 0..4096u32 {
+            low.insert(hash_bytes(1, format!("k{i}").as_bytes()) & 4095);
+        }
+        // A random function hits about 63 %.
+        assert!(low.len() > 2400, "{}", low.len());
+    }
+}
