@@ -30,7 +30,7 @@ pub fn write_number(n: f64, out: &mut Vec<u8>) {
 }
 
 /// [`write_number`] into a fresh vector.
-pub fn number_to_vec(n: f64) -> Vec<u8> {
+pub fn to_text(n: f64) -> Vec<u8> {
     let mut out = Vec::with_capacity(20);
     write_number(n, &mut out);
     out
@@ -294,7 +294,7 @@ pub fn is_space(c: u8) -> bool {
 
 /// The number a string stands for, by the rules of `tonumber(s)` and of arithmetic on strings: surrounding
 /// spaces, sign, decimal, `0x` (with point and binary exponent), `0b`, `inf`, `infinity` and `nan` in any case.
-pub fn parse_number(text: &[u8]) -> Option<f64> {
+pub fn parse(text: &[u8]) -> Option<f64> {
     let mut s = text;
     while let [c, rest @ ..] = s
         && is_space(*c)
@@ -517,7 +517,7 @@ mod tests {
     use super::*;
 
     fn text(n: f64) -> String {
-        String::from_utf8(number_to_vec(n)).unwrap()
+        String::from_utf8(to_text(n)).unwrap()
     }
 
     fn float(n: f64, style: FloatStyle, precision: Option<usize>) -> String {
@@ -605,10 +605,10 @@ mod tests {
             ("- 1", None),
             ("1_000", None),
         ] {
-            assert_eq!(parse_number(s.as_bytes()), want, "{s}");
+            assert_eq!(parse(s.as_bytes()), want, "{s}");
         }
-        assert!(parse_number(b"nan").unwrap().is_nan());
-        assert_eq!(parse_number(b"1\0"), None);
+        assert!(parse(b"nan").unwrap().is_nan());
+        assert_eq!(parse(b"1\0"), None);
     }
 
     #[test]
