@@ -89,3 +89,44 @@ pub struct LocalRange {
 unsafe impl Object for Proto {
     const TAG: tag::Tag = tag::PROTO;
 }
+
+impl Proto {
+    /// The instructions.
+    #[inline(always)]
+    pub fn code(&self) -> &[u32] {
+        // SAFETY: the prototype owns `ncode` initialised words at `code` for as long as it lives.
+        unsafe { std::slice::from_raw_parts(self.code, self.ncode as usize) }
+    }
+
+    /// The `i`-th gc constant.
+    #[inline(always)]
+    pub fn kgc(&self, i: u32) -> Option<Value> {
+        if i >= self.nkgc {
+            return None;
+        }
+        // SAFETY: the constants block holds `nkgc` values below `k`, and `i` was just checked.
+        Some(unsafe { *self.k.sub(1 + i as usize) })
+    }
+
+    /// The `i`-th number constant.
+    #[inline(always)]
+    pub fn knum(&self, i: u32) -> Option<Value> {
+        if i >= self.nknum {
+            return None;
+        }
+        // SAFETY: the constants block holds `nknum` values from `k` upward, and `i` was just checked.
+        Some(unsafe { *self.k.add(i as usize) })
+    }
+
+    /// Lines and names.
+    #[inline(always)]
+    pub fn debug_info(&self) -> &ProtoDebug {
+        // SAFETY: the box belongs to the prototype and is freed with it.
+        unsafe { &*self.debug }
+    }
+
+    /// Line of the instruction at `pos`; `None` when stripped.
+    pub fn line_at(&self, pos: u32) -> Option<u32> {
+        self.debug_info().lines.get(pos as usize).copied()
+    }
+}

@@ -1,6 +1,7 @@
 //! Coroutine objects: a Lua stack on the heap with its frames.
 
 pub mod frame;
+pub mod stack;
 
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, Kind};
@@ -29,7 +30,7 @@ pub enum Status {
 /// at every call out of the handlers.
 #[repr(C)]
 pub struct Thread {
-    /// Header; `flags` is the [`Status`].
+    /// Header; `flags` is the [`Status`], `aux` the label with which a native that yielded is entered again.
     pub hdr: Header,
     /// First slot of the current frame.
     pub base: *mut Value,
@@ -43,6 +44,10 @@ pub struct Thread {
     pub size: u32,
     /// Nested native runs on this thread right now (a yield cannot cross them).
     pub nruns: u32,
+    /// Coroutines below this one in the chain of resumes.
+    pub depth: u32,
+    /// Instruction after the one that raised the error a dead coroutine ended with (for tracebacks).
+    pub saved_pc: *const u32,
     /// Environment for code loaded by this thread.
     pub env: Gc<Table>,
     /// Who resumed this coroutine.
@@ -98,6 +103,8 @@ impl Heap {
                 maxstack: stack.wrapping_add(slots),
                 size: size as u32,
                 nruns: 0,
+                depth: 0,
+                saved_pc: std::ptr::null(),
                 env,
                 resumer: None,
                 open: None,
@@ -132,5 +139,36 @@ impl Heap {
         self.credit_extern(layout.size());
         // SAFETY: the caller's promise.
         unsafe { std::alloc::dealloc(p as *mut u8, layout) };
+    }
+}
+
+impl Thread {
+    /// The status.
+    #[inline(always)]
+    pub fn status(&self) -> Status {
+        match self.hdr.flags {
+            0 => Status::Suspended,
+            1 => Status::Running,
+            2 => Status::Normal,
+            _ => Status::Dead,
+        }
+    }
+
+    /// Sets the status.
+    #[inline(always)]
+    pub fn set_status(&mut self, s: Status) {
+        self.hdr.flags = s as u8;
+    }
+
+    /// Slots between the start of the stack and the current base.
+    #[inline(always)]
+    pub fn base_index(&self) -> usize {
+        (self.base as usize - self.stack as usize) / std::mem::size_of::<Value>()
+    }
+
+    /// Slots between the start of the stack and the top.
+    #[inline(always)]
+    pub fn top_index(&self) -> usize {
+        (self.top as usize - self.stack as usize) / std::mem::size_of::<Value>()
     }
 }

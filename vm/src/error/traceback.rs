@@ -1,0 +1,119 @@
+//! The layout of a traceback. Knows neither frames nor the VM: a caller hands it one [`Line`] per level.
+
+/// One level of a traceback.
+#[derive(Default, Debug, Clone)]
+pub struct Line {
+    /// Short source name, `[C]` for natives, `[builtin#N]` for library functions without a name.
+    pub source: Vec<u8>,
+    /// Current line, 0 when unknown.
+    pub line: u32,
+    /// Name of the function as its caller sees it.
+    pub name: Option<Vec<u8>>,
+    /// Main chunk of a file.
+    pub main: bool,
+    /// Address of a native function without a name.
+    pub address: Option<u64>,
+    /// Line of the definition of a Lua function without a name.
+    pub defined: u32,
+}
+
+/// Levels shown at the top of a long traceback.
+pub const LEVELS_TOP: usize = 12;
+/// Levels shown at its bottom.
+pub const LEVELS_BOTTOM: usize = 10;
+
+/// Renders a traceback: an optional message, the heading, the levels; a long one is cut in the middle.
+pub fn render(message: Option<&[u8]>, lines: &[Line]) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Some(m) = message {
+        out.extend_from_slice(m);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(b"stack traceback:");
+    let cut = lines.len() > LEVELS_TOP + LEVELS_BOTTOM;
+    for (i, l) in lines.iter().enumerate() {
+        if cut && i >= LEVELS_TOP && i < lines.len() - LEVELS_BOTTOM {
+            if i == LEVELS_TOP {
+                out.extend_from_slice(b"\n\t...");
+            }
+            continue;
+        }
+        out.extend_from_slice(b"\n\t");
+        out.extend_from_slice(&l.source);
+        out.push(b':');
+        if l.line > 0 {
+            out.extend_from_slice(l.line.to_string().as_bytes());
+            out.push(b':');
+        }
+        if let Some(n) = &l.name {
+            out.extend_from_slice(b" in function '");
+            out.extend_from_slice(n);
+            out.push(b'\'');
+        } else if l.main {
+            out.extend_from_slice(b" in main chunk");
+        } else if let Some(a) = l.address {
+            out.extend_from_slice(format!(" at {a:#x}").as_bytes());
+        } else {
+            out.extend_from_slice(b" in function <");
+            out.extend_from_slice(&l.source);
+            out.extend_from_slice(format!(":{}>", l.defined).as_bytes());
+        }
+    }
+    out
+}
+
+/// The source name as messages show it: `=x` and `@x` without the sigil (a long file name keeps its end),
+/// anything else as `[string "first line..."]`.
+pub fn short_source(chunkname: &[u8]) -> Vec<u8> {
+    const MAX: usize = 60;
+    match chunkname.first() {
+        Some(b'=') => {
+            let s = &chunkname[1..];
+            s[..s.len().min(MAX - 1)].to_vec()
+        }
+        Some(b'@') => {
+            let s = &chunkname[1..];
+            if s.len() > MAX - 1 {
+                let mut out = b"...".to_vec();
+                out.extend_from_slice(&s[s.len() - (MAX - 1 - 3)..]);
+                out
+            } else {
+                s.to_vec()
+            }
+        }
+        _ => {
+            let first = chunkname.iter().position(|&c| c == b'\n' || c == b'\r').unwrap_or(chunkname.len());
+            let max = MAX - b"[string \"...\"] ".len();
+            let mut out = b"[string \"".to_vec();
+            if first < chunkname.len() || first > max {
+                out.extend_from_slice(&chunkname[..first.min(max)]);
+                out.extend_from_slice(b"...");
+            } else {
+                out.extend_from_slice(chunkname);
+            }
+            out.extend_from_slice(b"\"]");
+            out
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_source_forms() {
+        assert_eq!(short_source(b"=stdin"), b"stdin");
+        assert_eq!(short_source(b"@a.lua"), b"a.lua");
+        assert_eq!(short_source(b"x = 1"), b"[string \"x = 1\"]");
+        assert_eq!(short_source(b"x = 1\ny = 2"), b"[string \"x = 1...\"]");
+        assert_eq!(short_source(&[b'a'; 80]).len(), 60 - 1);
+    }
+
+    #[test]
+    fn render_cuts_the_middle() {
+        let lines = vec![Line { source: b"f".to_vec(), line: 1, main: true, ..Line::default() }; 30];
+        let text = render(None, &lines);
+        assert_eq!(text.iter().filter(|&&c| c == b'\n').count(), 12 + 1 + 10);
+    }
+}

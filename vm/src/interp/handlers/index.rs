@@ -1,0 +1,216 @@
+//! Table access. Fast when the operand is a table and no metamethod is involved.
+
+use crate::bytecode::ops::Mm;
+use crate::cell::header::{Header, gcbits, strflags};
+use crate::function::closure::Func;
+use crate::interp::dispatch::{func_ptr, next, op, tail};
+use crate::interp::index::{dup_table, get_slow, new_table, raw_get, raw_set, set_multi, set_slow, table_barrier};
+use crate::table::{Node, Table};
+use crate::value::{Value, tag};
+
+/// Node of a string key; null if absent.
+///
+/// # Safety
+/// `t` is a table and `key` an interned string.
+#[inline(always)]
+unsafe fn node_str(t: *const Table, key: Value) -> *mut Node {
+    // SAFETY: the index is masked by the size of the hash part; chains stay inside it and end in null.
+    unsafe {
+        let hash = (*(key.payload() as *const Header)).aux;
+        let mut n = (*t).node.add((hash & (*t).hmask) as usize);
+        loop {
+            if (*n).key.0 == key.0 {
+                return n;
+            }
+            n = (*n).next;
+            if n.is_null() {
+                return n;
+            }
+        }
+    }
+}
+
+/// Is `__index` (`__newindex`) known to be absent?
+///
+/// # Safety
+/// `t` is a table.
+#[inline(always)]
+unsafe fn no_meta(t: *const Table, mm: Mm) -> bool {
+    // SAFETY: a metatable is a live table.
+    unsafe {
+        match (*t).meta {
+            None => true,
+            Some(mt) => (*mt.as_ptr()).hdr.flags & 1 << mm as u8 != 0,
+        }
+    }
+}
+
+macro_rules! get_str {
+    ($t:expr, $key:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
+        let t = $t;
+        let n = node_str(t, $key);
+        if !n.is_null() {
+            let v = (*n).val;
+            if !v.is_nil() {
+                *$base.add($a) = v;
+                next!($pc, $base, $k, $vm)
+            }
+        }
+        if no_meta(t, Mm::Index) {
+            *$base.add($a) = Value::NIL;
+            next!($pc, $base, $k, $vm)
+        }
+        tail!(get_slow, $pc, $base, $k, $vm, $a, $d)
+    }};
+}
+
+macro_rules! get_int {
+    ($t:expr, $i:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
+        let t = $t;
+        let i = $i;
+        if i < (*t).asize {
+            let v = *(*t).array.add(i as usize);
+            if !v.is_nil() || no_meta(t, Mm::Index) {
+                *$base.add($a) = v;
+                next!($pc, $base, $k, $vm)
+            }
+        }
+        tail!(get_slow, $pc, $base, $k, $vm, $a, $d)
+    }};
+}
+
+op!(GGET |pc, base, k, vm, a, d| {
+    let f: *const Func = func_ptr(*base.sub(2));
+    get_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+});
+op!(TGETS |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+    }
+    tail!(get_slow, pc, base, k, vm, a, d)
+});
+op!(TGETB |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        get_int!(o.payload() as *const Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
+    }
+    tail!(get_slow, pc, base, k, vm, a, d)
+});
+op!(TGETV |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    let key = *base.add(d & 0xff);
+    if o.tag() == tag::TAB {
+        let t = o.payload() as *const Table;
+        if key.is_num() {
+            let n = key.num_unchecked();
+            let i = n.to_int_unchecked::<i32>();
+            if i as f64 == n {
+                get_int!(t, i as u32, pc, base, k, vm, a, d)
+            }
+        } else if key.tag() == tag::STR
+            && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
+        {
+            get_str!(t, key, pc, base, k, vm, a, d)
+        }
+    }
+    tail!(get_slow, pc, base, k, vm, a, d)
+});
+op!(TGETR |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    let key = *base.add(d & 0xff);
+    let t = o.payload() as *const Table;
+    let i = key.num_unchecked().to_int_unchecked::<i32>() as u32;
+    if i < (*t).asize {
+        *base.add(a) = *(*t).array.add(i as usize);
+        next!(pc, base, k, vm)
+    }
+    tail!(raw_get, pc, base, k, vm, a, d)
+});
+
+macro_rules! store {
+    ($slot:expr, $v:expr, $t:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $d:ident) => {{
+        let v = $v;
+        *$slot = v;
+        if (*$t).hdr.gc & gcbits::BLACK != 0 {
+            tail!(table_barrier, $pc, $base, $k, $vm, $t as usize, $d)
+        }
+        next!($pc, $base, $k, $vm)
+    }};
+}
+
+macro_rules! set_str {
+    ($t:expr, $key:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
+        let t: *mut Table = $t;
+        let n = node_str(t, $key);
+        if !n.is_null() && (!(*n).val.is_nil() || no_meta(t, Mm::Newindex)) {
+            (*t).hdr.flags = 0;
+            store!(&raw mut (*n).val, *$base.add($a), t, $pc, $base, $k, $vm, $d)
+        }
+        tail!(set_slow, $pc, $base, $k, $vm, $a, $d)
+    }};
+}
+
+macro_rules! set_int {
+    ($t:expr, $i:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
+        let t: *mut Table = $t;
+        let i = $i;
+        if i < (*t).asize {
+            let slot = (*t).array.add(i as usize);
+            if !(*slot).is_nil() || no_meta(t, Mm::Newindex) {
+                store!(slot, *$base.add($a), t, $pc, $base, $k, $vm, $d)
+            }
+        }
+        tail!(set_slow, $pc, $base, $k, $vm, $a, $d)
+    }};
+}
+
+op!(GSET |pc, base, k, vm, a, d| {
+    let f: *const Func = func_ptr(*base.sub(2));
+    set_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+});
+op!(TSETS |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+    }
+    tail!(set_slow, pc, base, k, vm, a, d)
+});
+op!(TSETB |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        set_int!(o.payload() as *mut Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
+    }
+    tail!(set_slow, pc, base, k, vm, a, d)
+});
+op!(TSETV |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    let key = *base.add(d & 0xff);
+    if o.tag() == tag::TAB {
+        let t = o.payload() as *mut Table;
+        if key.is_num() {
+            let n = key.num_unchecked();
+            let i = n.to_int_unchecked::<i32>();
+            if i as f64 == n {
+                set_int!(t, i as u32, pc, base, k, vm, a, d)
+            }
+        } else if key.tag() == tag::STR
+            && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
+        {
+            set_str!(t, key, pc, base, k, vm, a, d)
+        }
+    }
+    tail!(set_slow, pc, base, k, vm, a, d)
+});
+op!(TSETM |pc, base, k, vm, a, d| {
+    tail!(set_multi, pc, base, k, vm, a, d)
+});
+op!(TSETR |pc, base, k, vm, a, d| {
+    tail!(raw_set, pc, base, k, vm, a, d)
+});
+op!(TNEW |pc, base, k, vm, a, d| {
+    tail!(new_table, pc, base, k, vm, a, d)
+});
+op!(TDUP |pc, base, k, vm, a, d| {
+    tail!(dup_table, pc, base, k, vm, a, d)
+});

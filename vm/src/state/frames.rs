@@ -1,0 +1,216 @@
+//! Walking the frames of a coroutine, for errors, tracebacks and `debug`. Changes nothing.
+
+use crate::bytecode::instr::Instr;
+use crate::bytecode::ops::{Mm, Op};
+use crate::cell::gc_ref::Gc;
+use crate::error::traceback::{Line, short_source};
+use crate::error::varname::{NameKind, slot_name};
+use crate::function::closure::{Func, LuaFunc};
+use crate::function::proto::Proto;
+use crate::state::Vm;
+use crate::thread::Thread;
+use crate::thread::frame::{self, FIRST_BASE, LINK_CORO, LINK_RUN};
+use crate::value::Value;
+
+/// A frame of a coroutine, as indices into its stack (they survive a move of the stack).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameRef {
+    /// The coroutine.
+    pub thread: Gc<Thread>,
+    /// Index of its first slot.
+    pub base: usize,
+    /// Base index of the frame it called, 0 for the innermost frame.
+    pub next: usize,
+    /// End of its slots.
+    pub limit: usize,
+}
+
+impl Vm {
+    /// The word in a stack slot.
+    #[inline]
+    fn word(&self, th: Gc<Thread>, index: usize) -> Value {
+        let t = th.get(&self.heap);
+        debug_assert!(index < t.size as usize);
+        // SAFETY: indices come from frame links of this stack and lie inside it.
+        unsafe { *t.stack.add(index) }
+    }
+
+    /// Base index of the frame below; `None` at the bottom.
+    pub fn prev_base(&self, th: Gc<Thread>, base: usize) -> Option<usize> {
+        if base <= FIRST_BASE {
+            return None;
+        }
+        let link = self.word(th, base - 1).0;
+        if frame::is_lua(link) {
+            // SAFETY: a return pc points behind a call instruction of a live prototype.
+            let call = Instr(unsafe { *(link as *const u32).sub(1) });
+            return Some(base - 2 - call.a() as usize);
+        }
+        match link {
+            LINK_CORO => None,
+            LINK_RUN => Some(base - self.word(th, base - 3).0 as usize),
+            _ => Some(base - frame::delta(link)),
+        }
+    }
+
+    /// The innermost frame of a coroutine; `None` when it has none.
+    pub fn innermost(&self, th: Gc<Thread>) -> Option<FrameRef> {
+        let t = th.get(&self.heap);
+        let f = FrameRef { thread: th, base: t.base_index(), next: 0, limit: t.top_index() };
+        self.settle_frame(f)
+    }
+
+    /// The frame that called this one.
+    pub fn caller(&self, f: FrameRef) -> Option<FrameRef> {
+        let mut base = f.base;
+        // The frame proper of a vararg function carries no level of its own.
+        if self.word(f.thread, base - 1).0 & 7 == frame::FrameType::Varg as u64 {
+            base = self.prev_base(f.thread, base)?;
+        }
+        let prev = self.prev_base(f.thread, base)?;
+        self.settle_frame(FrameRef { thread: f.thread, base: prev, next: base, limit: base - 2 })
+    }
+
+    /// Leaves out frames without a function (the bottom of the main coroutine).
+    fn settle_frame(&self, f: FrameRef) -> Option<FrameRef> {
+        if f.base < FIRST_BASE || self.word(f.thread, f.base - 2).as_obj::<Func>().is_none() {
+            return None;
+        }
+        Some(f)
+    }
+
+    /// The frame at a level: 0 is the innermost one.
+    pub fn frame_at(&self, th: Gc<Thread>, level: usize) -> Option<FrameRef> {
+        let mut f = self.innermost(th)?;
+        for _ in 0..level {
+            f = self.caller(f)?;
+        }
+        Some(f)
+    }
+
+    /// Function of a frame.
+    pub fn frame_func(&self, f: FrameRef) -> Option<Gc<Func>> {
+        self.word(f.thread, f.base - 2).as_obj()
+    }
+
+    /// Prototype of a frame of a Lua function.
+    pub fn frame_proto(&self, f: FrameRef) -> Option<Gc<Proto>> {
+        let lf: Gc<LuaFunc> = self.frame_func(f)?.as_lua(&self.heap)?;
+        Some(lf.get(&self.heap).proto)
+    }
+
+    /// Position of the current instruction of a frame of a Lua function.
+    pub fn frame_pos(&self, f: FrameRef) -> Option<u32> {
+        let pt = self.frame_proto(f)?.get(&self.heap);
+        let pc = if f.next == 0 {
+            if f.thread != self.cur {
+                return None;
+            }
+            self.pc as u64
+        } else {
+            let link = self.word(f.thread, f.next - 1).0;
+            if frame::is_lua(link) {
+                link
+            } else if link & 7 == frame::FrameType::Cont as u64 {
+                self.word(f.thread, f.next - 3).0
+            } else {
+                self.pc as u64
+            }
+        };
+        let start = pt.code as u64;
+        let pos = (pc.wrapping_sub(start) / 4).wrapping_sub(1);
+        if pos < pt.ncode as u64 { Some(pos as u32) } else { None }
+    }
+
+    /// Current line of a frame of a Lua function.
+    pub fn frame_line(&self, f: FrameRef) -> Option<u32> {
+        let pos = self.frame_pos(f)?;
+        self.frame_proto(f)?.get(&self.heap).line_at(pos)
+    }
+
+    /// `source:line:` of a frame of a Lua function, with a space behind; empty for others.
+    pub fn frame_where(&self, f: FrameRef) -> Vec<u8> {
+        let Some(pt) = self.frame_proto(f) else { return Vec::new() };
+        let mut out = short_source(pt.get(&self.heap).chunkname.bytes(&self.heap));
+        match self.frame_line(f) {
+            Some(line) => out.extend_from_slice(format!(":{line}: ").as_bytes()),
+            None => out.extend_from_slice(b":?: "),
+        }
+        out
+    }
+
+    /// Name under which a frame's function was called, as its caller's code shows it.
+    pub fn frame_name(&self, f: FrameRef) -> Option<(NameKind, Vec<u8>)> {
+        let caller = self.caller(f)?;
+        let pt = self.frame_proto(caller)?;
+        let pos = self.frame_pos(caller)?;
+        let link = self.word(f.thread, caller.next - 1).0;
+        if !(frame::is_lua(link) || link & 7 == frame::FrameType::Cont as u64) {
+            return None;
+        }
+        let p = pt.get(&self.heap);
+        let ins = Instr(p.code()[pos as usize]);
+        let op = ins.op();
+        let mm = op.info().mm;
+        if mm == Mm::Call {
+            let mut slot = ins.a();
+            if matches!(op, Op::ITERC | Op::ITERN) {
+                slot = slot.wrapping_sub(3);
+            }
+            return slot_name(&self.heap, p, pos, slot);
+        }
+        if mm == Mm::None {
+            return None;
+        }
+        // An instruction's own fallback: `a <= b` may have asked for `__lt`.
+        Some((NameKind::Metamethod, Mm::NAMES[mm as usize].as_bytes().to_vec()))
+    }
+
+    /// The levels of a traceback from `level` on.
+    pub fn traceback_lines(&self, th: Gc<Thread>, level: usize) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut at = self.frame_at(th, level);
+        while let Some(f) = at {
+            lines.push(self.traceback_line(f));
+            at = self.caller(f);
+        }
+        lines
+    }
+
+    fn traceback_line(&self, f: FrameRef) -> Line {
+        let name = self.frame_name(f).map(|(_, n)| n);
+        match self.frame_proto(f) {
+            Some(pt) => {
+                let p = pt.get(&self.heap);
+                Line {
+                    source: short_source(p.chunkname.bytes(&self.heap)),
+                    line: self.frame_line(f).unwrap_or(0),
+                    main: p.firstline == 0 && name.is_none(),
+                    name,
+                    address: None,
+                    defined: p.firstline,
+                }
+            }
+            None => {
+                let id = self
+                    .frame_func(f)
+                    .and_then(|x| x.as_native(&self.heap))
+                    .map_or(0, |n| n.get(&self.heap).id.get());
+                let named = name.is_some();
+                Line {
+                    source: if named { b"[C]".to_vec() } else { format!("[builtin#{id}]").into_bytes() },
+                    line: 0,
+                    name,
+                    main: false,
+                    address: if named { None } else { Some(self.frame_func(f).map_or(0, |x| x.addr())) },
+                    defined: 0,
+                }
+            }
+        }
+    }
+
+    /// Text of a traceback of a coroutine from `level` on, below an optional message.
+    pub fn traceback(&self, th: Gc<Thread>, message: Option<&[u8]>, level: usize) -> Vec<u8> {
+        crate::error::traceback::render(message, &self.traceback_lines(th, level))
+    }
+}
