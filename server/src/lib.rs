@@ -1,6 +1,12 @@
 //! The Moonlit HTTP server: nginx's configuration and processes, OpenResty's phases.
 //!
 //! Layers, lowest first; a module imports only modules listed above it.
+
+// S0: configuration.
 pub mod phase;
 pub mod regex;
+
+pub mod conf;
+
+// S2: services that know no Lua.
 pub mod shared;

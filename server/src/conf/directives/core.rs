@@ -1,0 +1,59 @@
+//! Directives outside blocks that are more than a scalar, and `events {}`.
+
+use std::path::Path;
+
+use crate::conf::directive::{Arity, Cx, Row, block, simple, walk};
+use crate::conf::error::Fail;
+use crate::conf::level::Level;
+use crate::conf::model::LocationKind;
+use crate::conf::tree::Node;
+use crate::phase::Contexts;
+
+/// Modules of nginx and OpenResty whose work is built in.
+const BUILT_IN_MODULES: &[&str] = &["ndk_http_module.so", "ngx_http_lua_module.so"];
+
+/// The rows.
+pub const ROWS: &[Row] = &[
+    block("events", Contexts::MAIN, Arity::Exactly(0), events),
+    simple("env", Contexts::MAIN, Arity::Exactly(1), env),
+    simple("load_module", Contexts::MAIN, Arity::Exactly(1), load_module),
+    simple("use", Contexts::EVENTS, Arity::Exactly(1), use_method),
+];
+
+fn events(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+    if cx.all.events_seen {
+        return Err(Fail::duplicate());
+    }
+    cx.all.events_seen = true;
+    let mut level = Level::new(Contexts::EVENTS, LocationKind::Http);
+    Ok(walk(cx.all, &mut level, node.items())?)
+}
+
+fn env(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+    let arg = node.arg(0);
+    let entry = match arg.iter().position(|byte| *byte == b'=') {
+        Some(at) => (arg[..at].to_vec(), Some(arg[at + 1..].to_vec())),
+        None => (arg.to_vec(), None),
+    };
+    cx.all.env.push(entry);
+    Ok(())
+}
+
+fn load_module(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+    if cx.all.modules_closed {
+        return Err(Fail::Directive("is specified too late".to_owned()));
+    }
+    let path = node.text(0);
+    let file = Path::new(&*path).file_name().unwrap_or_default().to_string_lossy();
+    if BUILT_IN_MODULES.contains(&&*file) {
+        return Ok(());
+    }
+    Err(Fail::Message(format!("module \"{path}\" cannot be loaded: its work is not built in")))
+}
+
+fn use_method(_: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+    match node.arg(0) {
+        b"epoll" => Ok(()),
+        _ => Err(Fail::Message(format!("invalid event type \"{}\"", node.text(0)))),
+    }
+}

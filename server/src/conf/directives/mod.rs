@@ -1,0 +1,41 @@
+//! The directive table: one file per group, one row per directive.
+
+pub mod core;
+pub mod http;
+pub mod location;
+pub mod log;
+pub mod lua_code;
+pub mod rewrite;
+mod unsupported;
+
+use super::directive::{Arity, Row, simple};
+use super::error::Fail;
+use super::settings;
+use super::value;
+
+/// Every row of every group.
+pub fn rows() -> impl Iterator<Item = Row> {
+    let groups: [&'static [Row]; 10] = [
+        settings::MAIN_ROWS,
+        settings::LUA_ROWS,
+        settings::SERVER_ROWS,
+        settings::LOCATION_ROWS,
+        core::ROWS,
+        http::ROWS,
+        location::ROWS,
+        log::ROWS,
+        rewrite::ROWS,
+        lua_code::ROWS,
+    ];
+    let tuning = settings::TUNING.iter().map(|(name, contexts)| {
+        simple(name, *contexts, Arity::Exactly(1), |_, node| {
+            value::number(node.arg(0)).map(|_| ()).ok_or_else(|| Fail::Directive("invalid number".to_owned()))
+        })
+    });
+    groups.into_iter().flatten().copied().chain(tuning).chain(lua_code::phase_rows())
+}
+
+/// Whether nginx or OpenResty has a directive of this name that this server lacks.
+pub fn is_unsupported(name: &str) -> bool {
+    unsupported::NAMES.binary_search(&name).is_ok()
+}
