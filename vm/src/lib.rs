@@ -16,6 +16,7 @@
 pub mod bytecode;
 pub mod cdata;
 pub mod cell;
+pub mod compile;
 pub mod error;
 pub mod function;
 pub mod heap;
@@ -23,6 +24,7 @@ pub mod index;
 pub mod limits;
 pub mod state;
 pub mod string;
+pub mod syntax;
 pub mod table;
 pub mod thread;
 pub mod userdata;

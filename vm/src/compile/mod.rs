@@ -1,0 +1,333 @@
+//! Syntax tree to prototypes. Heap-free: the result is plain data. One pass over the tree, with
+//! expressions kept in descriptions until the place of their value is known.
+//!
+//! Every instruction gets the line of the last token before the point where a one-pass compiler
+//! would have made it: [`Compiler::place`] follows the tokens.
+
+mod call;
+mod emit;
+mod expr;
+mod fold;
+mod jump;
+mod regs;
+mod scope;
+mod stat;
+
+use std::collections::HashMap;
+
+use crate::bytecode::instr::Instr;
+use crate::bytecode::ops::Op;
+use crate::bytecode::protodef::{KGc, LocalVar, ProtoDef, UV_IMMUTABLE, UV_LOCAL, protoflags};
+use crate::syntax::SyntaxOptions;
+use crate::syntax::ast::*;
+use crate::syntax::error::SyntaxError;
+use crate::syntax::parser;
+
+use jump::JumpList;
+use scope::{Captured, Scope, VarId, Variable};
+
+/// How to compile.
+pub type CompileOptions = SyntaxOptions;
+
+type Result<T> = std::result::Result<T, Box<SyntaxError>>;
+
+/// Number of an instruction in its function.
+type Pc = u32;
+/// A register.
+type Reg = u32;
+
+/// Compiles a chunk. A byte order mark is skipped; see [`crate::syntax::skip_file_prelude`] for `#`.
+pub fn compile(
+    source: &[u8],
+    chunkname: &[u8],
+    options: CompileOptions,
+) -> std::result::Result<Box<ProtoDef>, Box<SyntaxError>> {
+    let mut ast = parser::parse(source, chunkname, options)?;
+    let names = HiddenNames::intern(&mut ast.strings);
+    let main = ast.func(ast.main);
+    let mut compiler = Compiler {
+        ast: &ast,
+        source,
+        chunkname,
+        options,
+        names,
+        fs: FuncState::new(&main),
+        outer: Vec::new(),
+        vars: Vec::new(),
+        any_const: false,
+        place: 0,
+        spine: Vec::new(),
+    };
+    compiler.main(&main)
+}
+
+/// Names the compiler itself gives to variables.
+struct HiddenNames {
+    this: StrId,
+    for_num: [StrId; 3],
+    for_in: [StrId; 3],
+    pairs: StrId,
+    next: StrId,
+}
+
+impl HiddenNames {
+    fn intern(pool: &mut StrPool) -> HiddenNames {
+        HiddenNames {
+            this: pool.intern(b"self"),
+            for_num: [b"(for index)", b"(for limit)", b"(for step) "]
+                .map(|n| pool.intern(n.trim_ascii_end())),
+            for_in: [&b"(for generator)"[..], b"(for state)", b"(for control)"].map(|n| pool.intern(n)),
+            pairs: pool.intern(b"pairs"),
+            next: pool.intern(b"next"),
+        }
+    }
+}
+
+/// State of the function being compiled.
+struct FuncState {
+    code: Vec<Instr>,
+    lines: Vec<u32>,
+    /// Jumps to the next instruction to be emitted.
+    pending: JumpList,
+    links: Vec<jump::Link>,
+    /// No instruction before this one may be merged with: something jumps here.
+    last_target: Pc,
+    /// First free register.
+    free: Reg,
+    framesize: u32,
+    /// Registers below are active locals.
+    nactive: u32,
+    /// The variable in each register, then those declared but not yet active.
+    slots: Vec<VarId>,
+    /// All its locals in order of declaration.
+    declared: Vec<VarId>,
+    scopes: Vec<Scope>,
+    gotos: Vec<scope::Goto>,
+    knum: Vec<f64>,
+    knum_index: HashMap<u64, u32>,
+    kgc: Vec<KGc>,
+    kstr_index: HashMap<StrId, u32>,
+    upvals: Vec<Captured>,
+    /// Captures of each child, to be described once it is known which locals are assigned.
+    child_upvals: Vec<(usize, Vec<Captured>)>,
+    numparams: u8,
+    flags: u8,
+    has_return: bool,
+    /// A `return` came before the first closure: it gets its `UCLO` at the end.
+    fixup_return: bool,
+    firstline: u32,
+}
+
+impl FuncState {
+    fn new(func: &Func) -> FuncState {
+        FuncState {
+            code: Vec::new(),
+            lines: Vec::new(),
+            pending: JumpList::NONE,
+            links: Vec::new(),
+            last_target: 0,
+            free: 0,
+            framesize: 1,
+            nactive: 0,
+            slots: Vec::new(),
+            declared: Vec::new(),
+            scopes: Vec::new(),
+            gotos: Vec::new(),
+            knum: Vec::new(),
+            knum_index: HashMap::new(),
+            kgc: Vec::new(),
+            kstr_index: HashMap::new(),
+            upvals: Vec::new(),
+            child_upvals: Vec::new(),
+            numparams: 0,
+            flags: if func.is_vararg { protoflags::VARARG } else { 0 },
+            has_return: false,
+            fixup_return: false,
+            firstline: func.line,
+        }
+    }
+}
+
+/// The compiler of one chunk.
+struct Compiler<'a> {
+    ast: &'a Ast,
+    source: &'a [u8],
+    chunkname: &'a [u8],
+    options: SyntaxOptions,
+    names: HiddenNames,
+    /// The innermost function.
+    fs: FuncState,
+    /// The functions around it, outermost first.
+    outer: Vec<FuncState>,
+    /// Variables of all functions.
+    vars: Vec<Variable>,
+    /// Some variable was declared by `const`.
+    any_const: bool,
+    /// The last token consumed so far.
+    place: Tok,
+    /// Pending left-associative operations.
+    spine: Vec<ExprId>,
+}
+
+impl Compiler<'_> {
+    fn main(&mut self, func: &Func) -> Result<Box<ProtoDef>> {
+        self.scope_begin(scope::PLAIN);
+        self.emit(Instr::ad(Op::FUNCV, 0, 0))?;
+        self.fs.lines[0] = 1;
+        self.block_body(func.body)?;
+        let line = self.ast.line(func.end);
+        Ok(Box::new(self.finish(line)?.0))
+    }
+
+    /// Compiles a nested function; the result is in its parent's constants. Leaves `place` at its
+    /// last token and returns the index of the constant.
+    fn nested(&mut self, id: FuncId) -> Result<u32> {
+        let func = self.ast.func(id);
+        let parent = std::mem::replace(&mut self.fs, FuncState::new(&func));
+        self.outer.push(parent);
+        self.scope_begin(scope::PLAIN);
+        self.place = func.head_end;
+        let mut nparams = 0;
+        if func.is_method {
+            self.declare(0, self.names.this, false)?;
+            nparams = 1;
+        }
+        for i in func.params.range() {
+            self.declare(nparams, self.ast.name_lists[i], false)?;
+            nparams += 1;
+        }
+        self.fs.numparams = nparams as u8;
+        self.activate(nparams);
+        self.reserve(nparams)?;
+        self.emit(Instr::ad(Op::FUNCF, 0, 0))?;
+        self.block_body(func.body)?;
+        self.place = func.end;
+        let (def, captured) = self.finish(self.ast.line(func.end))?;
+        self.fs = self.outer.pop().expect("pushed above");
+        self.fs.flags |= def.flags & protoflags::FFI;
+        let index = self.add_kgc(KGc::Proto(Box::new(def)))?;
+        self.fs.child_upvals.push((index as usize, captured));
+        if self.fs.flags & protoflags::CHILD == 0 {
+            self.fs.fixup_return |= self.fs.has_return;
+            self.fs.flags |= protoflags::CHILD;
+        }
+        Ok(index)
+    }
+
+    /// Ends the innermost function.
+    fn finish(&mut self, lastline: u32) -> Result<(ProtoDef, Vec<Captured>)> {
+        self.final_return()?;
+        let fs = &mut self.fs;
+        let vararg = fs.flags & protoflags::VARARG != 0;
+        let header = if vararg { Op::FUNCV } else { Op::FUNCF };
+        fs.code[0] = Instr::ad(header, fs.framesize, 0);
+        if fs.code.iter().any(|i| i.op_byte() == Op::UCLO as u8) {
+            fs.flags |= protoflags::UCLO;
+        }
+        for (index, captured) in std::mem::take(&mut fs.child_upvals) {
+            let KGc::Proto(child) = &mut fs.kgc[index] else { continue };
+            child.upvals = captured
+                .iter()
+                .map(|c| match c.from {
+                    scope::From::Upvalue(index) => index as u16,
+                    scope::From::Local(var) => {
+                        let v = &self.vars[var.0 as usize];
+                        v.slot as u16 | UV_LOCAL | if v.assigned { 0 } else { UV_IMMUTABLE }
+                    }
+                })
+                .collect();
+        }
+        let strings = &self.ast.strings;
+        let locals = fs
+            .declared
+            .iter()
+            .map(|v| {
+                let v = &self.vars[v.0 as usize];
+                let name = strings.get(v.name).into();
+                LocalVar { name, startpc: v.startpc, endpc: v.endpc, slot: v.slot }
+            })
+            .collect();
+        let captured = std::mem::take(&mut fs.upvals);
+        let upvalue_names =
+            captured.iter().map(|c| strings.get(self.vars[c.var.0 as usize].name).into()).collect();
+        let def = ProtoDef {
+            code: fs.code.iter().map(|i| i.0).collect(),
+            lines: std::mem::take(&mut fs.lines),
+            knum: std::mem::take(&mut fs.knum),
+            kgc: std::mem::take(&mut fs.kgc),
+            // The parent knows what to write here, see above.
+            upvals: Vec::new(),
+            numparams: fs.numparams,
+            framesize: fs.framesize as u8,
+            flags: fs.flags,
+            firstline: fs.firstline,
+            lastline,
+            chunkname: self.chunkname.into(),
+            upvalue_names,
+            locals,
+        };
+        Ok((def, captured))
+    }
+
+    /// Emits the final return and gives early returns their `UCLO`.
+    fn final_return(&mut self) -> Result<()> {
+        let end = self.pc();
+        let falls_through = end <= self.fs.last_target || !is_return(self.fs.code[end as usize - 1].op());
+        if falls_through {
+            if self.fs.scopes[0].flags & scope::UPVAL != 0 {
+                self.emit(Instr::aj(Op::UCLO, 0, 0))?;
+            }
+            self.emit(Instr::ad(Op::RET0, 0, 1))?;
+        }
+        self.fs.scopes[0].flags |= scope::NOCLOSE;
+        self.scope_end()?;
+        if self.fs.fixup_return {
+            for pc in 1..end {
+                let ins = self.fs.code[pc as usize];
+                let op = ins.op();
+                if is_return(op) {
+                    // Move it to the end; in its place close upvalues and jump there.
+                    let moved = self.emit(ins)?;
+                    self.fs.lines[moved as usize] = self.fs.lines[pc as usize];
+                    let delta = moved as i64 - (pc as i64 + 1);
+                    if delta >= 0x8000 {
+                        return Err(self.error_near("function too long for return fixup"));
+                    }
+                    self.fs.code[pc as usize] = Instr::aj(Op::UCLO, 0, delta as i32);
+                } else if op == Op::FNEW || op == Op::UCLO {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error at the token after [`Self::place`], naming it.
+    fn error_near(&self, text: &str) -> Box<SyntaxError> {
+        let tok = self.place + 1;
+        let near = parser::show_token(self.source, self.options, tok);
+        SyntaxError::new(self.chunkname, self.ast.line(tok), text.as_bytes(), Some(&near))
+    }
+
+    /// An error on a line, naming no token.
+    fn error_on(&self, line: u32, text: &[u8]) -> Box<SyntaxError> {
+        SyntaxError::new(self.chunkname, line, text, None)
+    }
+
+    /// Checks that `value` is below `limit`.
+    fn check_limit(&self, value: usize, limit: usize, what: &str) -> Result<()> {
+        if value < limit {
+            return Ok(());
+        }
+        let text = match self.fs.firstline {
+            0 => format!("main function has more than {limit} {what}"),
+            line => format!("function at line {line} has more than {limit} {what}"),
+        };
+        Err(self.error_on(self.ast.line(self.place + 1), text.as_bytes()))
+    }
+}
+
+/// Whether the op leaves the function.
+fn is_return(op: Op) -> bool {
+    matches!(op, Op::CALLMT | Op::CALLT | Op::RETM | Op::RET | Op::RET0 | Op::RET1)
+}

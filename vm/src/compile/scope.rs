@@ -1,0 +1,419 @@
+//! Variables, scopes, labels and gotos.
+
+use super::*;
+use crate::limits::{LOCALS_MAX, UPVALUES_MAX};
+
+/// A variable of the chunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct VarId(pub(super) u32);
+
+/// What is known of a local variable.
+pub(super) struct Variable {
+    pub(super) name: StrId,
+    pub(super) slot: u8,
+    pub(super) startpc: Pc,
+    pub(super) endpc: Pc,
+    /// Assigned after its declaration.
+    pub(super) assigned: bool,
+    /// Declared by `const`.
+    pub(super) is_const: bool,
+}
+
+/// An upvalue.
+pub(super) struct Captured {
+    /// The variable it is in the end.
+    pub(super) var: VarId,
+    /// Where the enclosing function has it.
+    pub(super) from: From,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// In a register of the enclosing function.
+    Local(VarId),
+    /// In an upvalue of it.
+    Upvalue(u32),
+}
+
+/// What a name means.
+pub(super) enum Resolved {
+    Local(Reg, VarId),
+    Upvalue(u32, VarId),
+    Global,
+}
+
+/// A scope of the function.
+pub(super) struct Scope {
+    nactive: u32,
+    pub(super) flags: u8,
+    /// First entry of [`FuncState::gotos`] that belongs to it.
+    first_goto: usize,
+}
+
+/// Nothing special.
+pub(super) const PLAIN: u8 = 0;
+/// A loop: `break` ends here.
+pub(super) const LOOP: u8 = 1;
+/// Holds a `break`.
+pub(super) const BREAK: u8 = 2;
+/// Holds a `goto`, `continue` or label.
+pub(super) const GOTO: u8 = 4;
+/// Some local of it is an upvalue of a closure.
+pub(super) const UPVAL: u8 = 8;
+/// Upvalues need not be closed at its end.
+pub(super) const NOCLOSE: u8 = 16;
+
+/// Names of labels.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum LabelName {
+    /// The end of the loop.
+    Break,
+    /// The end of the loop's body.
+    Continue,
+    /// A written label.
+    Named(StrId),
+}
+
+/// A label, or a goto without its target yet.
+#[derive(Clone, Copy)]
+pub(super) struct Goto {
+    name: LabelName,
+    /// Active locals.
+    slot: u32,
+    kind: GotoKind,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum GotoKind {
+    Label(Pc),
+    Jump(JumpList),
+    /// Resolved, or out of scope.
+    Done,
+}
+
+impl Compiler<'_> {
+    // -- Variables.
+
+    /// Declares the `n`-th local of a declaration; it is not active yet.
+    pub(super) fn declare(&mut self, n: u32, name: StrId, is_const: bool) -> Result<()> {
+        let slot = (self.fs.nactive + n) as usize;
+        self.check_limit(slot, LOCALS_MAX, "local variables")?;
+        self.any_const |= is_const;
+        if self.any_const && self.const_in_scope(name) {
+            return Err(self.const_error("re-declare", name));
+        }
+        let id = VarId(self.vars.len() as u32);
+        self.vars.push(Variable { name, slot: slot as u8, startpc: 0, endpc: 0, assigned: false, is_const });
+        self.fs.slots.truncate(slot);
+        self.fs.slots.push(id);
+        self.fs.declared.push(id);
+        Ok(())
+    }
+
+    fn const_in_scope(&self, name: StrId) -> bool {
+        let active = |fs: &FuncState| {
+            fs.slots
+                .iter()
+                .rev()
+                .map(|v| &self.vars[v.0 as usize])
+                .find(|v| v.name == name)
+                .map(|v| v.is_const)
+        };
+        std::iter::once(&self.fs).chain(self.outer.iter().rev()).find_map(active).unwrap_or(false)
+    }
+
+    pub(super) fn const_error(&self, verb: &str, name: StrId) -> Box<SyntaxError> {
+        let mut text = format!("attempt to {verb} const variable '").into_bytes();
+        text.extend_from_slice(self.ast.strings.get(name));
+        text.push(b'\'');
+        self.error_on(self.ast.line(self.place + 1), &text)
+    }
+
+    /// Activates the next `n` declared locals.
+    pub(super) fn activate(&mut self, n: u32) {
+        let pc = self.pc();
+        for _ in 0..n {
+            let id = self.fs.slots[self.fs.nactive as usize];
+            self.vars[id.0 as usize].startpc = pc;
+            self.fs.nactive += 1;
+        }
+    }
+
+    /// Sets the start of the newest local to the next instruction.
+    pub(super) fn restart_newest(&mut self) {
+        let id = self.fs.slots[self.fs.nactive as usize - 1];
+        self.vars[id.0 as usize].startpc = self.pc();
+    }
+
+    /// The variable in an active register.
+    pub(super) fn var_at(&self, reg: Reg) -> VarId {
+        self.fs.slots[reg as usize]
+    }
+
+    /// Looks a name up.
+    pub(super) fn resolve(&mut self, name: StrId) -> Result<Resolved> {
+        let depth = self.outer.len();
+        if let Some((reg, var)) = self.find_local(depth, name) {
+            return Ok(Resolved::Local(reg, var));
+        }
+        let found = (0..depth).rev().find_map(|l| self.find_local(l, name).map(|(reg, var)| (l, reg, var)));
+        let Some((home, reg, var)) = found else { return Ok(Resolved::Global) };
+        self.mark_captured(home, reg);
+        // Each function on the way captures it from the one around.
+        let mut index = self.capture(home + 1, var, From::Local(var))?;
+        for level in home + 2..=depth {
+            index = self.capture(level, var, From::Upvalue(index))?;
+        }
+        Ok(Resolved::Upvalue(index, var))
+    }
+
+    /// The function at a nesting depth.
+    fn func(&self, level: usize) -> &FuncState {
+        self.outer.get(level).unwrap_or(&self.fs)
+    }
+
+    fn func_mut(&mut self, level: usize) -> &mut FuncState {
+        self.outer.get_mut(level).unwrap_or(&mut self.fs)
+    }
+
+    fn find_local(&self, level: usize, name: StrId) -> Option<(Reg, VarId)> {
+        let fs = self.func(level);
+        let active = &fs.slots[..fs.nactive as usize];
+        let reg = active.iter().rposition(|v| self.vars[v.0 as usize].name == name)?;
+        Some((reg as Reg, active[reg]))
+    }
+
+    fn capture(&mut self, level: usize, var: VarId, from: From) -> Result<u32> {
+        let count = self.func(level).upvals.len();
+        if let Some(at) = self.func(level).upvals.iter().position(|c| c.var == var) {
+            return Ok(at as u32);
+        }
+        if count >= UPVALUES_MAX {
+            let line = self.func(level).firstline;
+            let text = match line {
+                0 => format!("main function has more than {UPVALUES_MAX} upvalues"),
+                line => format!("function at line {line} has more than {UPVALUES_MAX} upvalues"),
+            };
+            return Err(self.error_on(self.ast.line(self.place + 1), text.as_bytes()));
+        }
+        self.func_mut(level).upvals.push(Captured { var, from });
+        Ok(count as u32)
+    }
+
+    /// Notes in the scope that declared register `reg` that a closure holds it.
+    fn mark_captured(&mut self, level: usize, reg: Reg) {
+        let scopes = &mut self.func_mut(level).scopes;
+        if let Some(scope) = scopes.iter_mut().rev().find(|s| s.nactive <= reg) {
+            scope.flags |= UPVAL;
+        }
+    }
+
+    // -- Scopes.
+
+    pub(super) fn scope_begin(&mut self, flags: u8) {
+        let first_goto = self.fs.gotos.len();
+        self.fs.scopes.push(Scope { nactive: self.fs.nactive, flags, first_goto });
+    }
+
+    /// Flags of the innermost scope.
+    pub(super) fn scope_flags(&mut self) -> &mut u8 {
+        &mut self.fs.scopes.last_mut().expect("every function has a scope").flags
+    }
+
+    /// Ends the innermost scope: its locals, its labels, breaks that end here.
+    pub(super) fn scope_end(&mut self) -> Result<()> {
+        let scope = self.fs.scopes.pop().expect("scopes are balanced");
+        let pc = self.pc();
+        while self.fs.nactive > scope.nactive {
+            self.fs.nactive -= 1;
+            let id = self.fs.slots[self.fs.nactive as usize];
+            self.vars[id.0 as usize].endpc = pc;
+        }
+        self.fs.slots.truncate(scope.nactive as usize);
+        self.fs.free = scope.nactive;
+        if scope.flags & (UPVAL | NOCLOSE) == UPVAL {
+            self.emit(Instr::aj(Op::UCLO, scope.nactive, 0))?;
+        }
+        if scope.flags & BREAK != 0 {
+            if scope.flags & LOOP == 0 {
+                return self.end_gotos(&scope);
+            }
+            let pc = self.pc();
+            self.resolve_label(&scope, LabelName::Break, self.fs.nactive, pc)?;
+            self.drop_done(&scope);
+        }
+        if scope.flags & GOTO != 0 {
+            self.end_gotos(&scope)?;
+        }
+        Ok(())
+    }
+
+    // -- Labels and gotos.
+
+    /// Emits a jump to a label.
+    pub(super) fn goto(&mut self, name: LabelName) -> Result<()> {
+        if let LabelName::Named(_) = name
+            && let Some(slot) = self.find_label(name)
+        {
+            // Backwards within the scope: a loop.
+            self.emit(Instr::aj(Op::LOOP, slot, -1))?;
+        }
+        *self.scope_flags() |= if name == LabelName::Break { BREAK } else { GOTO };
+        let list = self.jump()?;
+        self.fs.gotos.push(Goto { name, slot: self.fs.nactive, kind: GotoKind::Jump(list) });
+        Ok(())
+    }
+
+    /// A label of the innermost scope: its active locals.
+    fn find_label(&self, name: LabelName) -> Option<u32> {
+        let first = self.fs.scopes.last()?.first_goto;
+        let found = |g: &&Goto| g.name == name && matches!(g.kind, GotoKind::Label(_));
+        self.fs.gotos[first..].iter().find(found).map(|g| g.slot)
+    }
+
+    /// Places a written label here.
+    pub(super) fn label(&mut self, name: StrId, is_last: bool) -> Result<()> {
+        let pc = self.pc();
+        self.fs.last_target = pc;
+        *self.scope_flags() |= GOTO;
+        let label = LabelName::Named(name);
+        if self.find_label(label).is_some() {
+            let text = [b"duplicate label '", self.ast.strings.get(name), b"'"].concat();
+            return Err(self.error_on(self.ast.line(self.place), &text));
+        }
+        let scope_nactive = self.fs.scopes.last().map_or(0, |s| s.nactive);
+        // A label at the end is outside the scope of the block's locals.
+        let slot = if is_last { scope_nactive } else { self.fs.nactive };
+        self.fs.gotos.push(Goto { name: label, slot, kind: GotoKind::Label(pc) });
+        let scope = self.fs.scopes.pop().expect("every function has a scope");
+        let result = self.resolve_label(&scope, label, slot, pc);
+        self.fs.scopes.push(scope);
+        result
+    }
+
+    /// Sends `continue`s of the innermost scope here.
+    pub(super) fn continue_label(&mut self) -> Result<()> {
+        let scope = self.fs.scopes.pop().expect("every function has a scope");
+        let pc = self.pc();
+        let result = if scope.flags & GOTO != 0 {
+            self.resolve_label(&scope, LabelName::Continue, self.fs.nactive, pc)
+        } else {
+            Ok(())
+        };
+        self.fs.scopes.push(scope);
+        result
+    }
+
+    /// Sends the waiting jumps of `scope` to a label.
+    fn resolve_label(&mut self, scope: &Scope, name: LabelName, slot: u32, pc: Pc) -> Result<()> {
+        for i in scope.first_goto..self.fs.gotos.len() {
+            let goto = self.fs.gotos[i];
+            let GotoKind::Jump(list) = goto.kind else { continue };
+            if goto.name != name {
+                continue;
+            }
+            if goto.slot < slot {
+                let local = self.vars[self.var_at(goto.slot).0 as usize].name;
+                let shown: &[u8] = match name {
+                    LabelName::Named(name) => self.ast.strings.get(name),
+                    LabelName::Continue => b"continue",
+                    LabelName::Break => b"break",
+                };
+                let prefix: &[u8] = if name == LabelName::Continue { b"<" } else { b"<goto " };
+                let text =
+                    [prefix, shown, b"> jumps into the scope of local '", self.ast.strings.get(local), b"'"]
+                        .concat();
+                return Err(self.error_on(self.jump_line(list), &text));
+            }
+            self.fs.gotos[i].kind = GotoKind::Done;
+            self.patch_goto(list, slot, pc)?;
+        }
+        Ok(())
+    }
+
+    fn jump_line(&self, list: JumpList) -> u32 {
+        self.fs.lines[self.first_jump(list) as usize]
+    }
+
+    fn patch_goto(&mut self, list: JumpList, slot: u32, pc: Pc) -> Result<()> {
+        let at = self.first_jump(list) as usize;
+        self.fs.code[at] = self.fs.code[at].with_a(slot);
+        self.land(list, pc)
+    }
+
+    /// Makes a waiting jump close upvalues on its way.
+    fn close_goto(&mut self, list: JumpList, slot: u32) -> Result<JumpList> {
+        let pc = self.first_jump(list);
+        let ins = self.fs.code[pc as usize].with_a(slot);
+        if ins.op() != Op::JMP {
+            self.fs.code[pc as usize] = ins;
+            return Ok(list);
+        }
+        self.fs.code[pc as usize] = ins.with_op(Op::UCLO);
+        let others = self.rest_jumps(list);
+        let list = self.cut_to_first(list);
+        if !others.is_none() {
+            self.land(others, pc)?;
+        }
+        Ok(list)
+    }
+
+    /// At the end of a scope: labels vanish, after taking the jumps backwards to them; other jumps
+    /// go on waiting in the scope around.
+    fn end_gotos(&mut self, scope: &Scope) -> Result<()> {
+        let closes = scope.flags & UPVAL != 0;
+        for i in scope.first_goto..self.fs.gotos.len() {
+            let entry = self.fs.gotos[i];
+            match entry.kind {
+                GotoKind::Done => {}
+                GotoKind::Label(pc) => {
+                    self.fs.gotos[i].kind = GotoKind::Done;
+                    for k in i + 1..self.fs.gotos.len() {
+                        let goto = self.fs.gotos[k];
+                        let GotoKind::Jump(mut list) = goto.kind else { continue };
+                        if goto.name != entry.name {
+                            continue;
+                        }
+                        if closes && goto.slot > entry.slot {
+                            list = self.close_goto(list, goto.slot)?;
+                        }
+                        self.fs.gotos[k].kind = GotoKind::Done;
+                        self.patch_goto(list, entry.slot, pc)?;
+                    }
+                }
+                GotoKind::Jump(list) => {
+                    let Some(outer) = self.fs.scopes.last_mut() else {
+                        let text = match entry.name {
+                            LabelName::Break => b"no loop to break".to_vec(),
+                            LabelName::Continue => b"no loop to continue".to_vec(),
+                            LabelName::Named(name) => {
+                                [b"undefined label '", self.ast.strings.get(name), b"'"].concat()
+                            }
+                        };
+                        return Err(self.error_on(self.jump_line(list), &text));
+                    };
+                    outer.flags |= if entry.name == LabelName::Break { BREAK } else { GOTO };
+                    self.fs.gotos[i].slot = scope.nactive;
+                    if closes {
+                        let list = self.close_goto(list, scope.nactive)?;
+                        self.fs.gotos[i].kind = GotoKind::Jump(list);
+                    }
+                }
+            }
+        }
+        self.drop_done(scope);
+        Ok(())
+    }
+
+    /// Keeps only what still waits.
+    fn drop_done(&mut self, scope: &Scope) {
+        let mut kept = scope.first_goto;
+        for i in scope.first_goto..self.fs.gotos.len() {
+            if self.fs.gotos[i].kind != GotoKind::Done {
+                self.fs.gotos[kept] = self.fs.gotos[i];
+                kept += 1;
+            }
+        }
+        self.fs.gotos.truncate(kept);
+    }
+}

@@ -1,0 +1,499 @@
+//! The syntax tree: flat pools of nodes addressed by index, so that a deep tree neither grows nor
+//! drops by recursion. Knows no bytecode.
+//!
+//! Places are token numbers ([`Tok`]): `Ast::lines` gives the line, and since tokens are numbered
+//! consecutively the neighbours of a place are known too (a comma follows the expression it ends).
+
+use std::collections::HashMap;
+
+/// Number of a token in its chunk, from 0.
+pub type Tok = u32;
+
+/// An interned name or string.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct StrId(pub u32);
+
+/// Names and strings of a chunk, each once, in order of appearance.
+#[derive(Default, Debug)]
+pub struct StrPool {
+    ids: HashMap<std::rc::Rc<[u8]>, StrId>,
+    list: Vec<std::rc::Rc<[u8]>>,
+}
+
+impl StrPool {
+    /// The id of `bytes`, new or known.
+    pub fn intern(&mut self, bytes: &[u8]) -> StrId {
+        if let Some(&id) = self.ids.get(bytes) {
+            return id;
+        }
+        let id = StrId(self.list.len() as u32);
+        let shared: std::rc::Rc<[u8]> = bytes.into();
+        self.list.push(shared.clone());
+        self.ids.insert(shared, id);
+        id
+    }
+
+    /// The bytes of a string.
+    pub fn get(&self, id: StrId) -> &[u8] {
+        &self.list[id.0 as usize]
+    }
+}
+
+macro_rules! node_ids {
+    ($( $(#[$doc:meta])* $name:ident; )*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub struct $name(pub u32);
+    )* };
+}
+
+node_ids! {
+    /// An expression.
+    ExprId;
+    /// A function.
+    FuncId;
+}
+
+/// A run of nodes in one of the pools.
+#[derive(Debug, PartialEq, Eq)]
+pub struct List<T> {
+    /// First index.
+    pub start: u32,
+    /// How many.
+    pub len: u32,
+    kind: std::marker::PhantomData<T>,
+}
+
+impl<T> Clone for List<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for List<T> {}
+
+impl<T> List<T> {
+    /// A run of no nodes.
+    pub const EMPTY: List<T> = List { start: 0, len: 0, kind: std::marker::PhantomData };
+
+    /// Moves `items` to the end of their pool.
+    pub fn append(pool: &mut Vec<T>, items: Vec<T>) -> List<T> {
+        let start = pool.len() as u32;
+        let len = items.len() as u32;
+        pool.extend(items);
+        List { start, len, kind: std::marker::PhantomData }
+    }
+
+    /// The first `len` nodes of a run.
+    pub fn first(list: List<T>, len: u32) -> List<T> {
+        List { len: len.min(list.len), ..list }
+    }
+
+    /// Indices into the pool.
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
+    }
+}
+
+/// Unary operators.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnOp {
+    /// `-`
+    Neg,
+    /// `not`, `!`
+    Not,
+    /// `#`
+    Len,
+    /// `~`
+    BitNot,
+}
+
+/// Binary operators.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum BinOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Concat,
+    Ne,
+    Eq,
+    Lt,
+    Ge,
+    Le,
+    Gt,
+    And,
+    Or,
+    /// `??`
+    Coalesce,
+    BitAnd,
+    BitOr,
+    BitXor,
+    Shl,
+    Shr,
+    Sar,
+}
+
+/// An expression node.
+#[derive(Clone, Copy, Debug)]
+pub struct Expr {
+    /// What it is.
+    pub kind: ExprKind,
+    /// Its last token.
+    pub end: Tok,
+}
+
+/// Kinds of expressions.
+#[derive(Clone, Copy, Debug)]
+pub enum ExprKind {
+    /// `nil`
+    Nil,
+    /// `true`
+    True,
+    /// `false`
+    False,
+    /// `...`
+    Vararg,
+    /// A number.
+    Number(f64),
+    /// `1LL`
+    Int64(i64),
+    /// `1ULL`
+    UInt64(u64),
+    /// `1i`
+    Imag(f64),
+    /// A string.
+    Str(StrId),
+    /// A variable.
+    Name(StrId),
+    /// A function.
+    Function(FuncId),
+    /// A parenthesised expression.
+    Paren(ExprId),
+    /// A table constructor.
+    Table {
+        /// Items.
+        fields: List<Field>,
+        /// The opening brace.
+        open: Tok,
+    },
+    /// A unary operation.
+    Unary {
+        /// Operator.
+        op: UnOp,
+        /// Operand.
+        operand: ExprId,
+    },
+    /// A binary operation. Chains of left-associative ones nest in `lhs`, to any depth.
+    Binary {
+        /// Operator.
+        op: BinOp,
+        /// Its token.
+        op_tok: Tok,
+        /// Left operand.
+        lhs: ExprId,
+        /// Right operand.
+        rhs: ExprId,
+    },
+    /// `cond ? yes : no`
+    Conditional {
+        /// Condition.
+        cond: ExprId,
+        /// Value if it holds.
+        yes: ExprId,
+        /// Value otherwise.
+        no: ExprId,
+    },
+    /// A name or parenthesised expression with indexing and calls.
+    Suffixed {
+        /// What they apply to.
+        base: ExprId,
+        /// One or more, in order.
+        suffixes: List<Suffix>,
+    },
+}
+
+/// One step of a [`ExprKind::Suffixed`].
+#[derive(Clone, Copy, Debug)]
+pub struct Suffix {
+    /// What it does.
+    pub kind: SuffixKind,
+    /// Introduced by `?.`: the step is skipped, with result nil, when what it applies to is nil.
+    pub safe: bool,
+    /// First token (the `.`, `[`, `:`, `?.` or first token of the arguments).
+    pub start: Tok,
+    /// Last token.
+    pub end: Tok,
+}
+
+/// Kinds of suffixes.
+#[derive(Clone, Copy, Debug)]
+pub enum SuffixKind {
+    /// `.name`
+    Field(StrId),
+    /// `[key]`
+    Index(ExprId),
+    /// `(args)`
+    Call(Args),
+    /// `:name(args)`
+    Method {
+        /// Name.
+        name: StrId,
+        /// Its token.
+        name_tok: Tok,
+        /// `:name?.(args)`: the call is skipped when the method is nil.
+        safe: bool,
+        /// Arguments.
+        args: Args,
+    },
+}
+
+/// Arguments of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Args {
+    /// Expressions.
+    pub list: List<ExprId>,
+    /// First token: `(`, or the string or `{` of a call without parentheses.
+    pub open: Tok,
+}
+
+/// One item of a table constructor.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Key.
+    pub key: FieldKey,
+    /// Value.
+    pub value: ExprId,
+    /// The separator or `}` that follows.
+    pub end: Tok,
+}
+
+/// Kinds of keys in a table constructor.
+#[derive(Clone, Copy, Debug)]
+pub enum FieldKey {
+    /// No key: the next array index.
+    Position,
+    /// `name =`; the place is that of the name.
+    Name(StrId, Tok),
+    /// `[key] =`
+    Expr(ExprId),
+}
+
+/// A function: its parameters and body.
+#[derive(Clone, Copy, Debug)]
+pub struct Func {
+    /// Parameters, without `self`.
+    pub params: List<StrId>,
+    /// Has a `self` parameter in front.
+    pub is_method: bool,
+    /// Ends its parameters with `...`.
+    pub is_vararg: bool,
+    /// Body; for `-> expr`, one return statement.
+    pub body: Block,
+    /// Line of the definition.
+    pub line: u32,
+    /// The token before the body.
+    pub head_end: Tok,
+    /// Body of the form `-> expr`: exactly one value is returned.
+    pub is_expr: bool,
+    /// The final `end`, or the last token of the expression body.
+    pub end: Tok,
+}
+
+/// A block.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// Statements.
+    pub stats: List<Stat>,
+}
+
+/// A statement.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// What it is.
+    pub kind: StatKind,
+    /// First token.
+    pub start: Tok,
+    /// Last token, without a semicolon.
+    pub end: Tok,
+    /// The semicolon after it, or [`Self::end`].
+    pub next: Tok,
+}
+
+/// One condition of an `if` and its block.
+#[derive(Clone, Copy, Debug)]
+pub struct IfArm {
+    /// Condition.
+    pub cond: ExprId,
+    /// Block.
+    pub body: Block,
+    /// Last token of the block, or `then` if it is empty.
+    pub end: Tok,
+}
+
+/// Kinds of statements.
+#[derive(Clone, Copy, Debug)]
+pub enum StatKind {
+    /// `;` alone.
+    Empty,
+    /// `local names = exprs`, `const names = exprs`
+    Local {
+        /// Names.
+        names: List<StrId>,
+        /// The last name.
+        names_end: Tok,
+        /// Values, maybe none.
+        exprs: List<ExprId>,
+        /// Declared by `const`.
+        is_const: bool,
+    },
+    /// `local function name`, `const function name`
+    LocalFunction {
+        /// Name.
+        name: StrId,
+        /// Its token.
+        name_tok: Tok,
+        /// Function.
+        func: FuncId,
+        /// Declared by `const`.
+        is_const: bool,
+    },
+    /// `function a.b:c`
+    Function {
+        /// The variable or field assigned to.
+        target: ExprId,
+        /// Function.
+        func: FuncId,
+    },
+    /// `targets = exprs`
+    Assign {
+        /// Variables and fields.
+        targets: List<ExprId>,
+        /// Values.
+        exprs: List<ExprId>,
+    },
+    /// `target op= value`
+    Compound {
+        /// Variable or field.
+        target: ExprId,
+        /// Operator.
+        op: BinOp,
+        /// Its token.
+        op_tok: Tok,
+        /// Right operand.
+        value: ExprId,
+    },
+    /// A call.
+    Call(ExprId),
+    /// `do ... end`
+    Do(Block),
+    /// `while`
+    While {
+        /// Condition.
+        cond: ExprId,
+        /// Block.
+        body: Block,
+    },
+    /// `repeat`
+    Repeat {
+        /// Block.
+        body: Block,
+        /// Condition, inside the scope of the block.
+        cond: ExprId,
+        /// The `until`.
+        until: Tok,
+    },
+    /// `if`
+    If {
+        /// Conditions and blocks, at least one.
+        arms: List<IfArm>,
+        /// The `else` block.
+        otherwise: Option<Block>,
+    },
+    /// `for v = a, b, c`
+    ForNum {
+        /// Variable.
+        var: StrId,
+        /// Its token.
+        var_tok: Tok,
+        /// Start, limit and maybe step.
+        range: List<ExprId>,
+        /// Block.
+        body: Block,
+    },
+    /// `for names in exprs`
+    ForIn {
+        /// Variables.
+        names: List<StrId>,
+        /// First of them.
+        names_start: Tok,
+        /// Iterator, state, control.
+        exprs: List<ExprId>,
+        /// The first token after `in`.
+        exprs_start: Tok,
+        /// Block.
+        body: Block,
+    },
+    /// `return exprs`
+    Return(List<ExprId>),
+    /// `break`
+    Break,
+    /// `continue`
+    Continue,
+    /// `goto name`
+    Goto(StrId),
+    /// `::name::`
+    Label {
+        /// Name.
+        name: StrId,
+        /// Only labels and `;` follow in its block, which does not end in `until`.
+        is_last: bool,
+    },
+}
+
+/// A parsed chunk.
+#[derive(Debug)]
+pub struct Ast {
+    /// Names and strings.
+    pub strings: StrPool,
+    /// Expressions.
+    pub exprs: Vec<Expr>,
+    /// Lists of expressions.
+    pub expr_lists: Vec<ExprId>,
+    /// Lists of names.
+    pub name_lists: Vec<StrId>,
+    /// Suffixes.
+    pub suffixes: Vec<Suffix>,
+    /// Table items.
+    pub fields: Vec<Field>,
+    /// Functions.
+    pub funcs: Vec<Func>,
+    /// Statements.
+    pub stats: Vec<Stat>,
+    /// Arms of `if`s.
+    pub arms: Vec<IfArm>,
+    /// Line on which each token ends, the final `<eof>` included.
+    pub lines: Vec<u32>,
+    /// The main function.
+    pub main: FuncId,
+}
+
+impl Ast {
+    /// A node.
+    pub fn expr(&self, id: ExprId) -> Expr {
+        self.exprs[id.0 as usize]
+    }
+
+    /// A function.
+    pub fn func(&self, id: FuncId) -> Func {
+        self.funcs[id.0 as usize]
+    }
+
+    /// Line on which a token ends.
+    pub fn line(&self, tok: Tok) -> u32 {
+        self.lines.get(tok as usize).or(self.lines.last()).copied().unwrap_or(1)
+    }
+}

@@ -1,0 +1,233 @@
+//! Recursive descent over the tokens. Builds the tree and reports the first syntax error; what
+//! needs scopes and registers is the compiler's. Depth is limited, so hostile input cannot overflow
+//! the native stack.
+
+mod expr;
+mod stat;
+
+use super::SyntaxOptions;
+use super::ast::*;
+use super::error::SyntaxError;
+use super::lexer::{Lexeme, Lexer, Payload};
+use super::token::Token;
+use crate::limits::SYNTAX_LEVELS_MAX;
+
+type Result<T> = std::result::Result<T, Box<SyntaxError>>;
+
+/// Parser state.
+struct Parser<'s> {
+    lexer: Lexer<'s>,
+    options: SyntaxOptions,
+    /// Current token.
+    cur: Lexeme,
+    /// Number of the current token.
+    idx: Tok,
+    /// The token after it, if it was needed already.
+    ahead: Option<Lexeme>,
+    level: usize,
+    /// The function being parsed takes `...`.
+    vararg: bool,
+    /// Between `?` and `:` a colon is not a method call.
+    in_conditional: bool,
+    exprs: Vec<Expr>,
+    expr_lists: Vec<ExprId>,
+    name_lists: Vec<StrId>,
+    suffixes: Vec<Suffix>,
+    fields: Vec<Field>,
+    funcs: Vec<Func>,
+    stats: Vec<Stat>,
+    arms: Vec<IfArm>,
+    lines: Vec<u32>,
+}
+
+/// Parses a chunk.
+pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<Ast> {
+    let mut lexer = Lexer::new(source, chunkname, options);
+    let cur = lexer.next()?;
+    let mut p = Parser {
+        lexer,
+        options,
+        cur,
+        idx: 0,
+        ahead: None,
+        level: 0,
+        vararg: true,
+        in_conditional: false,
+        exprs: Vec::new(),
+        expr_lists: Vec::new(),
+        name_lists: Vec::new(),
+        suffixes: Vec::new(),
+        fields: Vec::new(),
+        funcs: Vec::new(),
+        stats: Vec::new(),
+        arms: Vec::new(),
+        lines: vec![cur.line],
+    };
+    let body = p.block()?;
+    if p.cur.token != Token::Eof {
+        return Err(p.expected(Token::Eof));
+    }
+    let main = Func {
+        params: List::EMPTY,
+        is_method: false,
+        is_vararg: true,
+        body,
+        line: 0,
+        head_end: 0,
+        is_expr: false,
+        end: p.idx,
+    };
+    p.funcs.push(main);
+    Ok(Ast {
+        main: FuncId(p.funcs.len() as u32 - 1),
+        strings: p.lexer.strings,
+        exprs: p.exprs,
+        expr_lists: p.expr_lists,
+        name_lists: p.name_lists,
+        suffixes: p.suffixes,
+        fields: p.fields,
+        funcs: p.funcs,
+        stats: p.stats,
+        arms: p.arms,
+        lines: p.lines,
+    })
+}
+
+/// How messages show token number `tok`: for errors found after parsing. The source is read again.
+pub fn show_token(source: &[u8], options: SyntaxOptions, tok: Tok) -> Vec<u8> {
+    let mut lexer = Lexer::new(source, b"", options);
+    let mut shown = b"<eof>".to_vec();
+    for n in 0..=tok {
+        let Ok(lexeme) = lexer.next() else { break };
+        if n == tok || lexeme.token == Token::Eof {
+            shown = lexer.show(&lexeme);
+            break;
+        }
+    }
+    shown
+}
+
+impl<'s> Parser<'s> {
+    // -- Tokens.
+
+    fn advance(&mut self) -> Result<()> {
+        self.cur = match self.ahead.take() {
+            Some(lexeme) => lexeme,
+            None => self.lexer.next()?,
+        };
+        self.idx += 1;
+        self.lines.push(self.cur.line);
+        Ok(())
+    }
+
+    /// The token after the current one.
+    fn peek(&mut self) -> Result<Token> {
+        if self.ahead.is_none() {
+            self.ahead = Some(self.lexer.next()?);
+        }
+        Ok(self.ahead.as_ref().map_or(Token::Eof, |l| l.token))
+    }
+
+    /// [`Self::peek`] where the reference implementation looks ahead too: the current token then
+    /// counts as standing on the line of the next one.
+    fn peek_moving_line(&mut self) -> Result<Token> {
+        let token = self.peek()?;
+        if let Some(ahead) = &self.ahead {
+            self.cur.line = ahead.line;
+            self.lines[self.idx as usize] = ahead.line;
+        }
+        Ok(token)
+    }
+
+    /// Number of the last consumed token.
+    fn last(&self) -> Tok {
+        self.idx.saturating_sub(1)
+    }
+
+    fn at(&self, token: Token) -> bool {
+        self.cur.token == token
+    }
+
+    /// Consumes the token if it is the current one.
+    fn accept(&mut self, token: Token) -> Result<bool> {
+        if self.at(token) {
+            self.advance()?;
+            Ok(true)
+        } else {
+            Ok(false)
+        }
+    }
+
+    fn expect(&mut self, token: Token) -> Result<()> {
+        if self.accept(token)? { Ok(()) } else { Err(self.expected(token)) }
+    }
+
+    /// Expects the token that closes what `opener` opened on `line`.
+    fn expect_match(&mut self, closer: Token, opener: Token, line: u32) -> Result<()> {
+        if self.accept(closer)? {
+            return Ok(());
+        }
+        if line == self.lexer.line() {
+            return Err(self.expected(closer));
+        }
+        let (closer, opener) = (closer.text().unwrap_or(""), opener.text().unwrap_or(""));
+        Err(self.error_near(&format!("'{closer}' expected (to close '{opener}' at line {line})")))
+    }
+
+    /// Whether the current token may serve as a name.
+    fn at_name(&self) -> bool {
+        self.at(Token::Name) || self.at(Token::Goto) && !self.options.compat52
+    }
+
+    fn name(&mut self) -> Result<StrId> {
+        match self.cur.payload {
+            Payload::Str(id) if self.at_name() => {
+                self.advance()?;
+                Ok(id)
+            }
+            _ => Err(self.expected(Token::Name)),
+        }
+    }
+
+    /// Whether the current token is the name `word`.
+    fn at_word(&self, word: &[u8]) -> bool {
+        self.at(Token::Name)
+            && matches!(self.cur.payload, Payload::Str(id) if self.lexer.strings.get(id) == word)
+    }
+
+    // -- Errors.
+
+    fn error_near(&self, text: &str) -> Box<SyntaxError> {
+        let near = self.lexer.show(&self.cur);
+        self.lexer.error(text, Some(&near))
+    }
+
+    fn expected(&self, token: Token) -> Box<SyntaxError> {
+        self.error_near(&format!("'{}' expected", token.text().unwrap_or("")))
+    }
+
+    /// Enters one level of nesting.
+    fn enter(&mut self) -> Result<()> {
+        self.level += 1;
+        if self.level >= SYNTAX_LEVELS_MAX {
+            return Err(self.too_deep());
+        }
+        Ok(())
+    }
+
+    fn too_deep(&self) -> Box<SyntaxError> {
+        self.lexer.error("chunk has too many syntax levels", None)
+    }
+
+    fn leave(&mut self) {
+        self.level -= 1;
+    }
+
+    // -- Nodes.
+
+    fn push(&mut self, kind: ExprKind) -> ExprId {
+        let end = self.last();
+        self.exprs.push(Expr { kind, end });
+        ExprId(self.exprs.len() as u32 - 1)
+    }
+}

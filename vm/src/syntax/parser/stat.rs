@@ -1,0 +1,284 @@
+//! Statements.
+
+use super::*;
+
+impl Parser<'_> {
+    /// Statements up to a token that ends a block.
+    pub(super) fn block(&mut self) -> Result<Block> {
+        self.enter()?;
+        let mut stats = Vec::new();
+        let mut is_last = false;
+        while !is_last && !self.at_block_end() {
+            is_last = self.statement(&mut stats)?;
+            if self.accept(Token::Semicolon)?
+                && let Some(stat) = stats.last_mut()
+            {
+                stat.next = self.last();
+            }
+        }
+        self.leave();
+        Ok(Block { stats: List::append(&mut self.stats, stats) })
+    }
+
+    fn at_block_end(&self) -> bool {
+        ends_block(self.cur.token)
+    }
+
+    /// Parses one statement; true if it must be the last of its block.
+    fn statement(&mut self, out: &mut Vec<Stat>) -> Result<bool> {
+        let start = self.idx;
+        let line = self.cur.line;
+        let mut is_last = false;
+        let token = self.cur.token;
+        let kind = match token {
+            Token::If => self.if_statement(line)?,
+            Token::While => {
+                self.advance()?;
+                let cond = self.expr()?;
+                self.expect(Token::Do)?;
+                let body = self.block()?;
+                self.expect_match(Token::End, Token::While, line)?;
+                StatKind::While { cond, body }
+            }
+            Token::Do => {
+                self.advance()?;
+                let body = self.block()?;
+                self.expect_match(Token::End, Token::Do, line)?;
+                StatKind::Do(body)
+            }
+            Token::For => self.for_statement(line)?,
+            Token::Repeat => {
+                self.advance()?;
+                let body = self.block()?;
+                let until = self.idx;
+                self.expect_match(Token::Until, Token::Repeat, line)?;
+                let cond = self.expr()?;
+                StatKind::Repeat { body, cond, until }
+            }
+            Token::Function => self.function_statement(line)?,
+            Token::Local => {
+                self.advance()?;
+                self.declaration(false)?
+            }
+            Token::Return => {
+                self.advance()?;
+                is_last = true;
+                if self.at_block_end() || self.at(Token::Semicolon) {
+                    StatKind::Return(List::EMPTY)
+                } else {
+                    StatKind::Return(self.expr_list()?)
+                }
+            }
+            Token::Break => {
+                self.advance()?;
+                is_last = !self.options.compat52;
+                StatKind::Break
+            }
+            Token::Semicolon if self.options.compat52 => {
+                self.advance()?;
+                StatKind::Empty
+            }
+            Token::DoubleColon => {
+                self.labels(out)?;
+                return Ok(false);
+            }
+            Token::Goto if self.options.compat52 || self.peek_moving_line()? == Token::Name => {
+                self.advance()?;
+                StatKind::Goto(self.name()?)
+            }
+            Token::Name if self.options.extensions && self.at_word(b"continue") => {
+                let next = self.peek()?;
+                if ends_block(next) || next == Token::Semicolon {
+                    self.advance()?;
+                    is_last = true;
+                    StatKind::Continue
+                } else {
+                    self.call_or_assignment()?
+                }
+            }
+            Token::Name if self.options.extensions && self.at_word(b"const") => {
+                if matches!(self.peek()?, Token::Name | Token::Function) {
+                    self.advance()?;
+                    self.declaration(true)?
+                } else {
+                    self.call_or_assignment()?
+                }
+            }
+            _ => self.call_or_assignment()?,
+        };
+        let end = self.last();
+        out.push(Stat { kind, start, end, next: end });
+        Ok(is_last)
+    }
+
+    fn if_statement(&mut self, line: u32) -> Result<StatKind> {
+        let mut arms = Vec::new();
+        loop {
+            self.advance()?;
+            let cond = self.expr()?;
+            self.expect(Token::Then)?;
+            let body = self.block()?;
+            arms.push(IfArm { cond, body, end: self.last() });
+            if !self.at(Token::Elseif) {
+                break;
+            }
+        }
+        let otherwise = if self.accept(Token::Else)? { Some(self.block()?) } else { None };
+        self.expect_match(Token::End, Token::If, line)?;
+        Ok(StatKind::If { arms: List::append(&mut self.arms, arms), otherwise })
+    }
+
+    fn for_statement(&mut self, line: u32) -> Result<StatKind> {
+        self.advance()?;
+        let names_start = self.idx;
+        let first = self.name()?;
+        let kind = match self.cur.token {
+            Token::Assign => {
+                self.advance()?;
+                let mut range = vec![self.expr()?];
+                self.expect(Token::Comma)?;
+                range.push(self.expr()?);
+                if self.accept(Token::Comma)? {
+                    range.push(self.expr()?);
+                }
+                self.expect(Token::Do)?;
+                let range = List::append(&mut self.expr_lists, range);
+                let body = self.block()?;
+                StatKind::ForNum { var: first, var_tok: names_start, range, body }
+            }
+            Token::Comma | Token::In => {
+                let mut names = vec![first];
+                while self.accept(Token::Comma)? {
+                    names.push(self.name()?);
+                }
+                self.expect(Token::In)?;
+                let exprs_start = self.idx;
+                let exprs = self.expr_list()?;
+                self.expect(Token::Do)?;
+                let names = List::append(&mut self.name_lists, names);
+                let body = self.block()?;
+                StatKind::ForIn { names, names_start, exprs, exprs_start, body }
+            }
+            _ => return Err(self.error_near("'=' or 'in' expected")),
+        };
+        self.expect_match(Token::End, Token::For, line)?;
+        Ok(kind)
+    }
+
+    fn function_statement(&mut self, line: u32) -> Result<StatKind> {
+        self.advance()?;
+        let name = self.name()?;
+        let base = self.push(ExprKind::Name(name));
+        let mut fields = Vec::new();
+        let mut is_method = false;
+        while self.at(Token::Dot) {
+            fields.push(self.field_suffix()?);
+        }
+        if self.at(Token::Colon) {
+            is_method = true;
+            fields.push(self.field_suffix()?);
+        }
+        let target = self.suffixed(base, fields);
+        let func = self.function_body(line, is_method)?;
+        Ok(StatKind::Function { target, func })
+    }
+
+    /// After `local` or `const`.
+    fn declaration(&mut self, is_const: bool) -> Result<StatKind> {
+        if self.accept(Token::Function)? {
+            let name_tok = self.idx;
+            let name = self.name()?;
+            let line = self.cur.line;
+            let func = self.function_body(line, false)?;
+            return Ok(StatKind::LocalFunction { name, name_tok, func, is_const });
+        }
+        let mut names = vec![self.name()?];
+        while self.accept(Token::Comma)? {
+            names.push(self.name()?);
+        }
+        let names_end = self.last();
+        let exprs = if self.accept(Token::Assign)? { self.expr_list()? } else { List::EMPTY };
+        let names = List::append(&mut self.name_lists, names);
+        Ok(StatKind::Local { names, names_end, exprs, is_const })
+    }
+
+    /// A run of labels. Each knows whether it stands at the end of its block.
+    fn labels(&mut self, out: &mut Vec<Stat>) -> Result<()> {
+        let first = out.len();
+        loop {
+            if self.at(Token::DoubleColon) {
+                let start = self.idx;
+                self.advance()?;
+                let name = self.name()?;
+                self.expect(Token::DoubleColon)?;
+                let kind = StatKind::Label { name, is_last: false };
+                let end = self.last();
+                out.push(Stat { kind, start, end, next: end });
+                if self.level + (out.len() - first) > SYNTAX_LEVELS_MAX {
+                    return Err(self.too_deep());
+                }
+            } else if !(self.options.compat52 && self.accept(Token::Semicolon)?) {
+                break;
+            }
+        }
+        let at_end = self.at_block_end() && !self.at(Token::Until);
+        for stat in &mut out[first..] {
+            if let StatKind::Label { is_last, .. } = &mut stat.kind {
+                *is_last = at_end;
+            }
+        }
+        Ok(())
+    }
+
+    fn call_or_assignment(&mut self) -> Result<StatKind> {
+        let first = self.primary()?;
+        if self.is_call(first) {
+            return Ok(StatKind::Call(first));
+        }
+        self.check_assignable(first)?;
+        if self.options.extensions
+            && let Some(op) = self.cur.token.compound_operator()
+        {
+            let op_tok = self.idx;
+            self.advance()?;
+            let value = self.expr()?;
+            return Ok(StatKind::Compound { target: first, op, op_tok, value });
+        }
+        let mut targets = vec![first];
+        while self.accept(Token::Comma)? {
+            let target = self.primary()?;
+            if self.level + targets.len() >= SYNTAX_LEVELS_MAX {
+                return Err(self
+                    .lexer
+                    .error(&format!("chunk has more than {SYNTAX_LEVELS_MAX} variable names"), None));
+            }
+            self.check_assignable(target)?;
+            targets.push(target);
+        }
+        self.expect(Token::Assign)?;
+        let exprs = self.expr_list()?;
+        let targets = List::append(&mut self.expr_lists, targets);
+        Ok(StatKind::Assign { targets, exprs })
+    }
+
+    fn last_suffix(&self, id: ExprId) -> Option<SuffixKind> {
+        match self.exprs[id.0 as usize].kind {
+            ExprKind::Suffixed { suffixes, .. } => self.suffixes[suffixes.range()].last().map(|s| s.kind),
+            _ => None,
+        }
+    }
+
+    fn is_call(&self, id: ExprId) -> bool {
+        matches!(self.last_suffix(id), Some(SuffixKind::Call(_) | SuffixKind::Method { .. }))
+    }
+
+    fn check_assignable(&self, id: ExprId) -> Result<()> {
+        let ok = matches!(self.exprs[id.0 as usize].kind, ExprKind::Name(_))
+            || matches!(self.last_suffix(id), Some(SuffixKind::Field(_) | SuffixKind::Index(_)));
+        if ok { Ok(()) } else { Err(self.error_near("syntax error")) }
+    }
+}
+
+fn ends_block(token: Token) -> bool {
+    matches!(token, Token::Else | Token::Elseif | Token::End | Token::Until | Token::Eof)
+}
