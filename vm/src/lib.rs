@@ -19,6 +19,7 @@ pub mod cell;
 pub mod compile;
 pub mod error;
 pub mod function;
+pub mod gc;
 pub mod heap;
 pub mod index;
 pub mod limits;

@@ -45,10 +45,10 @@ pub mod gcbits {
     pub const FIXED: u8 = 2;
     /// Has a finalizer that has run or is queued.
     pub const FINALIZED: u8 = 4;
-    /// Large object: its mark lives in the large-object list, not in an arena.
+    /// Large object: its mark lies in front of it, not in an arena.
     pub const LARGE: u8 = 8;
-    /// Mark of a large object.
-    pub const LARGE_MARK: u8 = 16;
+    /// Template table of a prototype: keys without a value are kept (code stores values later).
+    pub const TEMPLATE: u8 = 16;
     /// Table with weak keys.
     pub const WEAK_KEY: u8 = 32;
     /// Table with weak values.

@@ -13,7 +13,8 @@ pub struct Upval {
     pub hdr: Header,
     /// Where the value is: a stack slot, or `&self.tv`.
     pub v: *mut Value,
-    /// The value once closed.
+    /// The value once closed. While open, the thread whose stack the slot is on: who keeps the upvalue
+    /// keeps that stack.
     pub tv: Value,
     /// Next open upvalue of the same thread, at a lower slot.
     pub next: Option<Gc<Upval>>,
@@ -25,22 +26,26 @@ unsafe impl Object for Upval {
 }
 
 impl Heap {
-    /// An open upvalue for a stack slot. The caller links it into its thread's list.
+    /// An open upvalue for a slot of the stack of `thread`. The caller links it into that thread's list.
     #[inline]
-    pub fn new_upval_open(&mut self, slot: *mut Value, next: Option<Gc<Upval>>) -> Gc<Upval> {
+    pub fn new_upval_open<T: Object>(&mut self, thread: Gc<T>, slot: *mut Value) -> Gc<Upval> {
+        self.upval_alloc(slot, Value::obj(thread))
+    }
+
+    #[inline]
+    fn upval_alloc(&mut self, slot: *mut Value, tv: Value) -> Gc<Upval> {
         let (p, _) = self.alloc(Group::Obj, std::mem::size_of::<Upval>());
         let hdr = Header { kind: Kind::Upval as u8, gc: 0, flags: 0, extra: 0, aux: 0 };
         // SAFETY: the cell has room for the struct.
-        unsafe { (p as *mut Upval).write(Upval { hdr, v: slot, tv: Value::NIL, next }) };
+        unsafe { (p as *mut Upval).write(Upval { hdr, v: slot, tv, next: None }) };
         Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
 
     /// A closed upvalue that holds `v`.
     #[inline]
     pub fn new_upval_closed(&mut self, v: Value) -> Gc<Upval> {
-        let u = self.new_upval_open(std::ptr::null_mut(), None);
+        let u = self.upval_alloc(std::ptr::null_mut(), v);
         let o = u.get_mut(self);
-        o.tv = v;
         o.v = &raw mut o.tv;
         o.hdr.flags = 1;
         u

@@ -16,8 +16,11 @@ pub struct Accounting {
     pub stopped: bool,
     /// Charged to this heap: runs handed out, large objects, memory outside the arenas.
     pub used: usize,
-    /// At this many bytes the next step is due.
-    pub trigger: usize,
+    /// ... of which outside the arenas and the list of large objects.
+    pub external: usize,
+    /// Bytes that may still be allocated before the next step is due. What the sweep frees does not add
+    /// to it: steps follow each other by allocation, not by size.
+    pub credit: isize,
     /// Most bytes this heap may use.
     pub limit: usize,
     /// Next cycle begins when the live size grew to this percentage.
@@ -35,6 +38,12 @@ pub struct Accounting {
 /// A cycle does not begin below this many bytes.
 pub const THRESHOLD_MIN: usize = 1 << 20;
 
+impl Default for Accounting {
+    fn default() -> Accounting {
+        Accounting::new()
+    }
+}
+
 impl Accounting {
     /// A fresh heap: no limit, LuaJIT's pause and step multiplier.
     pub const fn new() -> Accounting {
@@ -42,7 +51,8 @@ impl Accounting {
             due: 0,
             stopped: false,
             used: 0,
-            trigger: THRESHOLD_MIN,
+            external: 0,
+            credit: THRESHOLD_MIN as isize,
             limit: usize::MAX,
             pause_percent: 200,
             stepmul_percent: 200,
@@ -56,16 +66,24 @@ impl Accounting {
     #[inline(always)]
     pub fn charge(&mut self, bytes: usize) {
         self.used += bytes;
-        if self.used >= self.trigger {
+        self.credit -= bytes as isize;
+        if self.credit <= 0 {
             self.due = 1;
         }
     }
 
-    /// Takes from the bytes in use.
+    /// Takes from the bytes in use what the sweep has freed.
     #[inline(always)]
-    pub fn credit(&mut self, bytes: usize) {
+    pub fn freed(&mut self, bytes: usize) {
         debug_assert!(self.used >= bytes);
         self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// Takes from the bytes in use what was given back at once: as if it had not been allocated.
+    #[inline(always)]
+    pub fn returned(&mut self, bytes: usize) {
+        self.freed(bytes);
+        self.credit += bytes as isize;
     }
 }
 
@@ -101,8 +119,9 @@ impl Heap {
     /// Sets the limit in bytes; `usize::MAX` is none.
     pub fn set_limit(&mut self, bytes: usize) {
         self.acct.limit = bytes;
-        self.acct.trigger = self.acct.trigger.min(bytes);
-        if self.acct.used >= self.acct.trigger {
+        let room = bytes.saturating_sub(self.acct.used).min(isize::MAX as usize) as isize;
+        self.acct.credit = self.acct.credit.min(room);
+        if self.acct.credit <= 0 {
             self.acct.due = 1;
         }
     }
@@ -110,11 +129,13 @@ impl Heap {
     /// Charges memory that an object holds outside the heap (a buffer of a userdata, code of a
     /// prototype); [`Heap::credit_extern`] takes it back.
     pub fn charge_extern(&mut self, bytes: usize) {
+        self.acct.external += bytes;
         self.acct.charge(bytes);
     }
 
     /// Takes back what [`Heap::charge_extern`] charged.
     pub fn credit_extern(&mut self, bytes: usize) {
-        self.acct.credit(bytes);
+        self.acct.external = self.acct.external.saturating_sub(bytes);
+        self.acct.freed(bytes);
     }
 }

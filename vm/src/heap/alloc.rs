@@ -191,7 +191,7 @@ impl Heap {
             // SAFETY: every entry of the list has its front.
             unsafe { (*f).index = (*f).index & !INDEX_MASK | index as u32 };
         }
-        self.acct.credit(size + FRONT);
+        self.acct.freed(size + FRONT);
         // SAFETY: allocated with this layout in `alloc_large`.
         unsafe { std::alloc::dealloc(front(p) as *mut u8, layout_of(size)) };
     }
@@ -208,6 +208,8 @@ impl Heap {
     /// `p` came from [`Heap::alloc_part`] with these `bytes`, and nothing refers to it any more.
     pub unsafe fn free_part(&mut self, p: *mut u8, bytes: usize) {
         if bytes > CELL_MAX {
+            // Freed before the collector saw it die: as if it had not been allocated.
+            self.acct.credit += (bytes + FRONT) as isize;
             // SAFETY: parts of this size are large; the rest is the caller's promise.
             unsafe { self.free_large(p) }
         }
@@ -290,7 +292,7 @@ impl Heap {
         let live = block.count(set) * block.cell;
         let freed = (block.charged - live) as usize;
         block.charged = live;
-        self.acct.credit(freed);
+        self.acct.freed(freed);
         let l = &mut self.blocks[index];
         if live == 0 {
             self.chunks.give(NonNull::new(b.as_ptr()).expect("a handle is not null"));

@@ -104,7 +104,7 @@ pub struct Block {
 
 /// Offset of the first cell.
 pub const FIRST: usize = std::mem::size_of::<Block>();
-const _: () = assert!(FIRST % GRANULE == 0 && FIRST == 1088);
+const _: () = assert!(FIRST.is_multiple_of(GRANULE) && FIRST == 1088);
 
 /// The block an arena cell lies in.
 #[inline(always)]
@@ -178,6 +178,12 @@ pub struct Chunks {
     returned: Vec<NonNull<u8>>,
     /// Bytes mapped.
     mapped: usize,
+}
+
+impl Default for Chunks {
+    fn default() -> Chunks {
+        Chunks::new()
+    }
 }
 
 impl Chunks {

@@ -9,10 +9,12 @@ pub mod zeal;
 
 pub use crate::cell::{gc_ref, header};
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
 
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::Header;
+use crate::index::TraceNo;
 use accounting::Accounting;
 use alloc::{Large, Run};
 use arena::{Chunks, RUNS};
@@ -90,8 +92,12 @@ pub struct Lists {
     pub udata: Vec<Gc<Header>>,
     /// C data with a finalizer, oldest first.
     pub cdata: Vec<Gc<Header>>,
-    /// Dead objects whose finalizer has to be called, last one first.
-    pub finalize: Vec<Gc<Header>>,
+    /// Dead objects whose finalizer has to be called, in this order.
+    pub finalize: VecDeque<Gc<Header>>,
+    /// Traces of the prototypes met in this cycle, to be marked.
+    pub traced: Vec<TraceNo>,
+    /// How often this cycle has looked again at what was written to.
+    pub rounds: u32,
 }
 
 /// The heap of one VM.
@@ -119,6 +125,8 @@ pub struct Heap {
     pub lists: Lists,
     /// Objects the host holds.
     pub roots: Roots,
+    /// The strings `__mode` and `__gc`, once the collector has run.
+    pub gc_names: Option<[Gc<Header>; 2]>,
     /// Blocks by group and class.
     pub blocks: Vec<BlockList>,
     /// Large objects.
@@ -134,6 +142,9 @@ pub struct Heap {
 }
 
 impl crate::cell::gc_ref::HeapAccess for Heap {}
+
+/// Slots of a fresh intern table.
+const INTERN_START: usize = 256;
 
 impl Default for Heap {
     fn default() -> Heap {
@@ -153,15 +164,22 @@ impl Heap {
     pub fn with_seed(seed: u64) -> Heap {
         let mut blocks = Vec::new();
         blocks.resize_with(RUNS, BlockList::default);
+        let mut acct = Accounting::new();
+        acct.charge(INTERN_START * 8);
         Heap {
             runs: [const { Run::EMPTY }; RUNS],
-            acct: Accounting::new(),
+            acct,
             nil_node: Box::new([!0, !0, 0]),
             phase: Phase::Pause,
             epoch: 1,
             mark_set: 0,
             zeal: false,
-            intern: InternSlots { slots: vec![0; 256].into_boxed_slice(), live: 0, used: 0, sweep_at: 0 },
+            intern: InternSlots {
+                slots: vec![0; INTERN_START].into_boxed_slice(),
+                live: 0,
+                used: 0,
+                sweep_at: 0,
+            },
             seed,
             lists: Lists {
                 gray: Vec::new(),
@@ -171,9 +189,12 @@ impl Heap {
                 threads: Vec::new(),
                 udata: Vec::new(),
                 cdata: Vec::new(),
-                finalize: Vec::new(),
+                finalize: VecDeque::new(),
+                traced: Vec::new(),
+                rounds: 0,
             },
             roots: Roots::default(),
+            gc_names: None,
             blocks,
             large: Vec::new(),
             large_swept: 0,

@@ -302,7 +302,7 @@ impl Heap {
             slots[at] = slot;
             live += 1;
         }
-        self.acct.credit(old.len() * 8);
+        self.acct.returned(old.len() * 8);
         self.acct.charge(len * 8);
         if sweep {
             self.intern.sweep_at = len;

@@ -294,20 +294,20 @@ impl Heap {
         }
     }
 
-    /// Removes the entries of the hash part whose key or value `dead` names (weak tables).
-    pub fn clear_weak(&mut self, t: Gc<Table>, dead: &dyn Fn(&Heap, Value) -> bool) {
+    /// Removes the entries whose key or value is dead (weak tables). `dead` is told whether it is a key.
+    pub fn clear_weak(&mut self, t: Gc<Table>, dead: &dyn Fn(&Heap, Value, bool) -> bool) {
         // SAFETY: the parts are as `Table` describes them; the shared nil node is not written.
         unsafe {
             let tab = &mut *t.as_ptr();
             for i in 0..tab.asize as usize {
                 let p = tab.array.add(i);
-                if dead(self, *p) {
+                if dead(self, *p, false) {
                     *p = Value::NIL;
                 }
             }
             for i in 0..tab.hash_size() {
                 let n = tab.node.add(i);
-                if !(*n).val.is_nil() && (dead(self, (*n).key) || dead(self, (*n).val)) {
+                if !(*n).val.is_nil() && (dead(self, (*n).key, true) || dead(self, (*n).val, false)) {
                     (*n).val = Value::NIL;
                     if (*n).key.is_gc() {
                         (*n).key = dead_key((*n).key);

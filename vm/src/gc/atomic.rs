@@ -1,0 +1,79 @@
+//! The end of marking, in one go: what was written meanwhile, weak tables, finalizers, stacks.
+
+use super::{World, finalize, mark, weak};
+use crate::cell::gc_ref::Gc;
+use crate::function::upvalue::Upval;
+use crate::heap::{Heap, Phase};
+use crate::thread::Thread;
+use crate::value::Value;
+
+/// Ends marking: afterwards exactly the marked objects are alive, and the sweep begins.
+pub fn atomic<W: World>(w: &mut W) {
+    super::mark_roots(w);
+    drain(w);
+    // Coroutines run without barriers. Looking at one can reach others, which append themselves.
+    let mut i = 0;
+    while i < w.heap().lists.threads.len() {
+        let t = w.heap().lists.threads[i];
+        mark::thread(w.heap(), t.cast());
+        drain(w);
+        i += 1;
+    }
+    finalize::separate(w.heap(), false);
+    finalize::mark_queue(w.heap());
+    drain(w);
+    weak::clear(w.heap());
+    let heap = w.heap();
+    let mut threads = std::mem::take(&mut heap.lists.threads);
+    for t in threads.drain(..) {
+        prune_upvals(heap, t.cast());
+        clear_above_top(heap, t.cast());
+    }
+    heap.lists.threads = threads;
+    heap.phase = Phase::SweepStrings;
+    heap.begin_sweep();
+}
+
+/// Looks at everything gray, at what was written to, and at traces met, until nothing is left.
+fn drain<W: World>(w: &mut W) {
+    loop {
+        let heap = w.heap();
+        heap.lists.gray.append(&mut heap.lists.again);
+        mark::propagate(heap, isize::MAX);
+        super::mark_traces(w);
+        let heap = w.heap();
+        if mark::is_drained(heap) && heap.lists.again.is_empty() {
+            return;
+        }
+    }
+}
+
+/// Takes dead upvalues out of the list of open ones.
+fn prune_upvals(heap: &mut Heap, t: Gc<Thread>) {
+    let mut at = t.get(heap).open;
+    let mut last: Option<Gc<Upval>> = None;
+    while let Some(u) = at {
+        let next = u.get(heap).next;
+        if heap.is_marked(u.cast()) {
+            last = Some(u);
+        } else {
+            match last {
+                Some(l) => l.get_mut(heap).next = next,
+                None => t.get_mut(heap).open = next,
+            }
+        }
+        at = next;
+    }
+}
+
+/// Slots above `top` may hold references to objects about to be freed.
+fn clear_above_top(heap: &mut Heap, t: Gc<Thread>) {
+    let o = t.get_mut(heap);
+    let end = o.stack.wrapping_add(o.size as usize);
+    let mut p = o.top;
+    while p < end {
+        // SAFETY: `top` lies inside the stack, which has `size` slots.
+        unsafe { *p = Value::NIL };
+        p = p.wrapping_add(1);
+    }
+}

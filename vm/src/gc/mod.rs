@@ -1,0 +1,254 @@
+//! The collector: incremental, non-moving, tri-colour. The only code that frees; runs at safepoints only.
+//!
+//! ```text
+//!   Pause --begin--> Mark --atomic--> SweepStrings --> Sweep --> Pause
+//! ```
+//! A cycle begins when the heap has grown enough. Marking steps alternate with the program, whose
+//! stores into black objects are noted by the barrier; noted objects are looked at again before the
+//! atomic step, so that little is left for it. New objects are white and are found by marking as any
+//! other. After the atomic step whatever is unmarked is dead.
+
+mod atomic;
+pub mod check;
+mod finalize;
+mod mark;
+mod pace;
+mod sweep;
+mod weak;
+
+use crate::heap::accounting::OutOfMemory;
+use crate::heap::{Heap, Phase};
+use crate::index::TraceNo;
+use crate::state::Vm;
+use crate::value::Value;
+
+/// What the collector needs to know of the machine around the heap.
+pub trait World {
+    /// The heap.
+    fn heap(&mut self) -> &mut Heap;
+    /// Appends all values the machine holds outside the heap.
+    fn roots(&mut self, out: &mut Vec<Value>);
+    /// Appends what a trace refers to.
+    fn trace_refs(&mut self, no: TraceNo, out: &mut Vec<Value>);
+    /// The finalizer of a dead C data object, which it loses.
+    fn cdata_finalizer(&mut self, cd: Value) -> Option<Value>;
+}
+
+/// One step of the collector, when it is due (or asked for). `Err`: the heap is over its limit even
+/// after a full collection; the caller raises `not enough memory`.
+///
+/// Finalizers are only queued: see [`next_finalizer`].
+pub fn step(vm: &mut Vm) -> Result<(), OutOfMemory> {
+    step_world(vm)
+}
+
+/// A whole cycle from a fresh start: everything unreachable now is freed when it returns.
+pub fn full(vm: &mut Vm) {
+    full_world(vm)
+}
+
+/// The next object whose finalizer is due, and that finalizer; both must be rooted by the caller before
+/// the next safepoint.
+pub fn next_finalizer(vm: &mut Vm) -> Option<(Value, Value)> {
+    finalize::next(vm)
+}
+
+/// Queues every object with a finalizer, whether alive or not: the end of a VM.
+pub fn queue_all_finalizers(vm: &mut Vm) {
+    ensure_names(&mut vm.heap);
+    finalize::separate(&mut vm.heap, true);
+}
+
+/// Work that machine code may ask for: marking and sweeping slices. Returns whether something is due
+/// that must not happen on a trace (beginning or ending to mark): then it leaves, and calls [`step`].
+pub fn step_on_trace(vm: &mut Vm) -> bool {
+    let heap = &mut vm.heap;
+    if heap.zeal || heap.over_limit() {
+        return true;
+    }
+    match heap.phase {
+        Phase::Pause => return true,
+        Phase::Mark => {
+            if mark::is_drained(heap) && heap.lists.again.is_empty() {
+                return true;
+            }
+            let left = mark::propagate(heap, pace::budget(heap));
+            if left > 0 {
+                let heap = &mut vm.heap;
+                heap.lists.gray.append(&mut heap.lists.again);
+                mark::propagate(heap, left);
+            }
+            mark_traces(vm);
+            pace::step_ended(&mut vm.heap);
+        }
+        Phase::SweepStrings | Phase::Sweep => sweep_step(heap),
+    }
+    false
+}
+
+/// Switches automatic collection off or on; the memory limit holds all the same.
+pub fn set_stopped(vm: &mut Vm, stopped: bool) {
+    pace::set_stopped(&mut vm.heap, stopped);
+}
+
+/// `collectgarbage("step", n)`: works for about `kbytes` of allocation (at least one step); returns whether a
+/// cycle ended.
+pub fn step_by(vm: &mut Vm, kbytes: usize) -> bool {
+    let cycles = vm.heap.acct.cycles;
+    let mut left = (kbytes * 1024) as isize;
+    loop {
+        advance(vm);
+        left -= pace::budget(&vm.heap);
+        if vm.heap.acct.cycles != cycles {
+            return true;
+        }
+        if left <= 0 {
+            return false;
+        }
+    }
+}
+
+/// As [`step`], for any world.
+pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
+    if w.heap().zeal {
+        full_world(w);
+    } else if w.heap().over_limit() {
+        full_world(w);
+        // Everything dead is gone now: what is left is too much.
+        if w.heap().over_limit() {
+            return Err(OutOfMemory);
+        }
+    } else if w.heap().acct.stopped {
+        pace::step_ended(w.heap());
+    } else {
+        advance(w);
+    }
+    Ok(())
+}
+
+/// As [`full`], for any world.
+pub fn full_world<W: World>(w: &mut W) {
+    // What a running cycle has marked may be dead by now: it is brought to its end first.
+    if w.heap().phase == Phase::Mark {
+        atomic::atomic(w);
+    }
+    finish_sweep(w.heap());
+    begin(w);
+    atomic::atomic(w);
+    finish_sweep(w.heap());
+}
+
+fn finish_sweep(heap: &mut Heap) {
+    while heap.phase != Phase::Pause {
+        if sweep::step(heap) {
+            pace::cycle_ended(heap);
+        }
+    }
+}
+
+/// Rounds of looking again at what was written to, before the atomic step takes the rest.
+const AGAIN_ROUNDS: u32 = 4;
+/// So few objects written to are left to the atomic step.
+const AGAIN_FEW: usize = 64;
+
+/// Moves the cycle on by one step.
+fn advance<W: World>(w: &mut W) {
+    match w.heap().phase {
+        Phase::Pause => {
+            begin(w);
+            pace::step_ended(w.heap());
+        }
+        Phase::Mark => {
+            let heap = w.heap();
+            let left = mark::propagate(heap, pace::budget(heap));
+            if left > 0 {
+                mark_traces(w);
+                let heap = w.heap();
+                if heap.lists.again.len() > AGAIN_FEW && heap.lists.rounds < AGAIN_ROUNDS {
+                    heap.lists.rounds += 1;
+                    heap.lists.gray.append(&mut heap.lists.again);
+                    mark::propagate(heap, left);
+                } else if mark::is_drained(heap) {
+                    atomic::atomic(w);
+                }
+            }
+            pace::step_ended(w.heap());
+        }
+        Phase::SweepStrings | Phase::Sweep => sweep_step(w.heap()),
+    }
+}
+
+fn sweep_step(heap: &mut Heap) {
+    if sweep::step(heap) {
+        pace::cycle_ended(heap);
+    } else {
+        pace::step_ended(heap);
+    }
+}
+
+fn ensure_names(heap: &mut Heap) {
+    if heap.gc_names.is_none() {
+        heap.gc_names = Some([heap.str_intern(b"__mode").cast(), heap.str_intern(b"__gc").cast()]);
+    }
+}
+
+/// Begins a cycle.
+fn begin<W: World>(w: &mut W) {
+    let heap = w.heap();
+    ensure_names(heap);
+    heap.begin_mark();
+    let l = &mut heap.lists;
+    l.gray.clear();
+    l.again.clear();
+    l.sliced.clear();
+    l.weak.clear();
+    l.threads.clear();
+    l.traced.clear();
+    l.rounds = 0;
+    heap.phase = Phase::Mark;
+    mark_roots(w);
+}
+
+fn mark_roots<W: World>(w: &mut W) {
+    let mut roots = Vec::new();
+    w.roots(&mut roots);
+    let heap = w.heap();
+    for v in roots {
+        mark::mark_value(heap, v);
+    }
+    for name in heap.gc_names.into_iter().flatten() {
+        mark::mark(heap, name);
+    }
+    for i in 0..heap.roots.values().len() {
+        let v = heap.roots.values()[i];
+        mark::mark_value(heap, v);
+    }
+    finalize::mark_queue(heap);
+}
+
+fn mark_traces<W: World>(w: &mut W) {
+    while let Some(no) = w.heap().lists.traced.pop() {
+        let mut refs = Vec::new();
+        w.trace_refs(no, &mut refs);
+        for v in refs {
+            mark::mark_value(w.heap(), v);
+        }
+    }
+}
+
+impl World for Vm {
+    fn heap(&mut self) -> &mut Heap {
+        &mut self.heap
+    }
+
+    fn roots(&mut self, _out: &mut Vec<Value>) {}
+
+    fn trace_refs(&mut self, _no: TraceNo, _out: &mut Vec<Value>) {}
+
+    fn cdata_finalizer(&mut self, _cd: Value) -> Option<Value> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

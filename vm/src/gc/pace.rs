@@ -1,0 +1,58 @@
+//! When the collector works and how much.
+
+use crate::heap::Heap;
+
+/// Bytes allocated between two steps of a running cycle, at least.
+const STEP_MIN: usize = 32 * 1024;
+/// ... and at most: it bounds the work of one step, and with it the pause.
+const STEP_MAX: usize = 256 * 1024;
+
+/// Bytes the next step waits for.
+fn step_bytes(heap: &Heap) -> usize {
+    (heap.acct.live / 64).clamp(STEP_MIN, STEP_MAX)
+}
+
+/// Work of one step, in bytes to look at.
+pub fn budget(heap: &Heap) -> isize {
+    (step_bytes(heap) as u64 * heap.acct.stepmul_percent.max(100) as u64 / 100) as isize
+}
+
+/// A cycle has ended: the next one begins when the heap has grown by the pause.
+pub fn cycle_ended(heap: &mut Heap) {
+    let a = &mut heap.acct;
+    a.live = a.used;
+    a.cycles += 1;
+    let grown = (a.live as u64 * a.pause_percent as u64 / 100) as usize;
+    let wait = grown.saturating_sub(a.live).max(a.threshold_min);
+    set_credit(heap, wait);
+}
+
+/// A step has ended within a cycle.
+pub fn step_ended(heap: &mut Heap) {
+    let wait = step_bytes(heap);
+    set_credit(heap, wait);
+}
+
+/// Sets after how many bytes the next step is due. Near the limit the garbage is not allowed to grow up
+/// to it.
+pub fn set_credit(heap: &mut Heap, bytes: usize) {
+    let a = &mut heap.acct;
+    let room = a.limit.saturating_sub(a.used);
+    let mut wait = bytes.min(isize::MAX as usize);
+    if wait > room / 2 {
+        // Half of what is left is garbage's; at the limit itself every 64 KiB is worth an attempt.
+        wait = wait.min((room / 2).max(64 * 1024));
+    }
+    if a.stopped {
+        wait = room.max(64 * 1024).min(isize::MAX as usize);
+    }
+    a.credit = wait as isize;
+    a.due = 0;
+}
+
+/// `collectgarbage("stop")` and `"restart"`.
+pub fn set_stopped(heap: &mut Heap, stopped: bool) {
+    heap.acct.stopped = stopped;
+    set_credit(heap, 0);
+    heap.acct.due = !stopped as u32;
+}
