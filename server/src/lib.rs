@@ -8,5 +8,9 @@ pub mod regex;
 
 pub mod conf;
 
+pub mod log;
+
+pub mod app;
+
 // S2: services that know no Lua.
 pub mod shared;

@@ -1,0 +1,352 @@
+//! Log files: `error.log` in nginx's exact form, access logs with buffers and escapes.
+//!
+//! One `Logs` per process and configuration, shared by everything that logs. Lines go out with one
+//! write each (files are opened for appending, so lines of several workers do not mix), or through a
+//! buffer when `access_log` asks for one. Must not know: requests, Lua; whoever logs brings its text.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::conf::error::os_text;
+use crate::conf::model::{AccessLog, Config, ErrorLog, Level, LogEscape, LogFormat};
+use crate::conf::variables::{Part, Variables};
+
+/// The process id that lines show; set anew after a fork.
+static PID: AtomicU32 = AtomicU32::new(0);
+/// Offset of local time in seconds; set by the process layer.
+static ZONE_S: AtomicI32 = AtomicI32::new(0);
+
+/// Tells which process this is, and the offset of its local time. To be called at start and after each fork.
+pub fn set_process(pid: u32, zone_s: i32) {
+    PID.store(pid, Ordering::Relaxed);
+    ZONE_S.store(zone_s, Ordering::Relaxed);
+}
+
+/// The open log files of a configuration; `LogFileId` indexes them.
+#[derive(Debug)]
+pub struct Logs {
+    files: Vec<OpenLog>,
+}
+
+#[derive(Debug)]
+struct OpenLog {
+    /// Empty for standard error.
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` writes to standard error.
+    file: Option<File>,
+    buffer: Vec<u8>,
+    /// When the oldest line in the buffer has to go out.
+    due: Option<Instant>,
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
+/// nginx's words for a log that cannot be opened.
+pub fn open_failed(path: &Path, error: &io::Error) -> String {
+    format!("open() \"{}\" failed {}", path.display(), os_text(error))
+}
+
+impl Logs {
+    /// Opens every log file of the configuration. The error is nginx's line.
+    pub fn open(config: &Config) -> Result<Logs, String> {
+        let mut files = Vec::with_capacity(config.log_files.len());
+        for log in &config.log_files {
+            let file = if log.path.as_os_str().is_empty() {
+                None
+            } else {
+                Some(open(&log.path).map_err(|error| open_failed(&log.path, &error))?)
+            };
+            let state = Mutex::new(State { file, buffer: Vec::new(), due: None });
+            files.push(OpenLog { path: log.path.clone(), state });
+        }
+        Ok(Logs { files })
+    }
+
+    /// Logs that write nowhere but to standard error; for tests and before there is a configuration.
+    pub fn stderr() -> Logs {
+        let state = Mutex::new(State { file: None, buffer: Vec::new(), due: None });
+        Logs { files: vec![OpenLog { path: PathBuf::new(), state }] }
+    }
+
+    /// Opens every file anew, as after USR1. Files that cannot be opened stay as they are; the
+    /// errors are returned in nginx's words.
+    pub fn reopen(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        for log in &self.files {
+            log.flush();
+            if log.path.as_os_str().is_empty() {
+                continue;
+            }
+            match open(&log.path) {
+                Ok(file) => log.lock().file = Some(file),
+                Err(error) => errors.push(open_failed(&log.path, &error)),
+            }
+        }
+        errors
+    }
+
+    /// The paths of all files.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|log| &*log.path).filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// Whether a message of this level would be written anywhere.
+    pub fn enabled(&self, logs: &[ErrorLog], level: Level) -> bool {
+        logs.iter().any(|log| level <= log.level)
+    }
+
+    /// Writes a message to every log that takes its level. `connection` is the number behind `*`.
+    pub fn error(&self, logs: &[ErrorLog], level: Level, connection: Option<u64>, message: &[u8]) {
+        if !self.enabled(logs, level) {
+            return;
+        }
+        let line = error_line(level, connection, message);
+        for (at, log) in logs.iter().enumerate() {
+            // The same file named twice gets a line once.
+            if level <= log.level
+                && !logs[..at].iter().any(|other| other.file == log.file && level <= other.level)
+            {
+                self.write(log.file.0, &line);
+            }
+        }
+    }
+
+    fn write(&self, at: usize, line: &[u8]) {
+        if let Some(log) = self.files.get(at) {
+            let mut state = log.lock();
+            state.write(line);
+        }
+    }
+
+    /// Writes a finished access log line (a newline is added).
+    pub fn access(&self, log: &AccessLog, line: &mut Vec<u8>) {
+        line.push(b'\n');
+        let Some(file) = self.files.get(log.file.0) else { return };
+        let mut state = file.lock();
+        if log.buffer_bytes == 0 {
+            state.write(line);
+            return;
+        }
+        if state.buffer.len() + line.len() > log.buffer_bytes {
+            state.flush();
+        }
+        if line.len() > log.buffer_bytes {
+            state.write(line);
+            return;
+        }
+        state.buffer.extend_from_slice(line);
+        if log.flush_ms > 0 && state.due.is_none() {
+            state.due = Some(Instant::now() + Duration::from_millis(log.flush_ms));
+        }
+    }
+
+    /// Writes out buffers whose time has come. To be called now and then.
+    pub fn flush_due(&self) {
+        for log in &self.files {
+            let mut state = log.lock();
+            if state.due.is_some_and(|due| due <= Instant::now()) {
+                state.flush();
+            }
+        }
+    }
+
+    /// Writes out every buffer.
+    pub fn flush(&self) {
+        self.files.iter().for_each(OpenLog::flush);
+    }
+}
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl OpenLog {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // A panic while a line was written leaves nothing half-done that matters.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn flush(&self) {
+        self.lock().flush();
+    }
+}
+
+impl State {
+    fn write(&mut self, line: &[u8]) {
+        // A log that cannot be written has nobody to be told.
+        let _ = match &mut self.file {
+            Some(file) => file.write_all(line),
+            None => io::stderr().write_all(line),
+        };
+    }
+
+    fn flush(&mut self) {
+        self.due = None;
+        if !self.buffer.is_empty() {
+            let buffer = std::mem::take(&mut self.buffer);
+            self.write(&buffer);
+            self.buffer = buffer;
+            self.buffer.clear();
+        }
+    }
+}
+
+/// `2026/11/23 14:38:09 [error] 7#7: *2 message`, with its newline.
+pub fn error_line(level: Level, connection: Option<u64>, message: &[u8]) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let pid = PID.load(Ordering::Relaxed);
+    let mut line = Vec::with_capacity(message.len() + 64);
+    write_time(&mut line, i64::try_from(now).unwrap_or(0) + i64::from(ZONE_S.load(Ordering::Relaxed)));
+    let _ = write!(line, " [{}] {pid}#{pid}: ", level.name());
+    if let Some(connection) = connection {
+        let _ = write!(line, "*{connection} ");
+    }
+    line.extend_from_slice(message);
+    line.push(b'\n');
+    line
+}
+
+/// `2026/11/23 14:38:09` of a moment in local seconds.
+fn write_time(out: &mut Vec<u8>, local_s: i64) {
+    const DAY_S: i64 = 86_400;
+    let (days, seconds) = (local_s.div_euclid(DAY_S), local_s.rem_euclid(DAY_S));
+    // Days since 1 March of year 0, in eras of 400 years.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let _ = write!(
+        out,
+        "{year:04}/{month:02}/{day:02} {:02}:{:02}:{:02}",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    );
+}
+
+/// Appends an access log line for a format, without newline. A variable that has no value is `-`
+/// (nothing in JSON and unescaped formats).
+pub fn access_line(format: &LogFormat, vars: &mut dyn Variables, out: &mut Vec<u8>) {
+    let mut value = Vec::new();
+    for part in format.script.parts() {
+        value.clear();
+        let found = match part {
+            Part::Literal(bytes) => {
+                out.extend_from_slice(bytes);
+                continue;
+            }
+            Part::Var(id) => vars.variable(*id, &mut value),
+            Part::Capture(n) => vars.capture(usize::from(*n), &mut value),
+        };
+        match (format.escape, found) {
+            (LogEscape::Default, false) => out.push(b'-'),
+            (LogEscape::Default, true) => escape_default(&value, out),
+            (LogEscape::Json, _) => escape_json(&value, out),
+            (LogEscape::None, _) => out.extend_from_slice(&value),
+        }
+    }
+}
+
+fn escape_default(value: &[u8], out: &mut Vec<u8>) {
+    for byte in value {
+        match byte {
+            b'"' | b'\\' | 0..=0x1f | 0x7f..=0xff => {
+                let _ = write!(out, "\\x{byte:02X}");
+            }
+            _ => out.push(*byte),
+        }
+    }
+}
+
+fn escape_json(value: &[u8], out: &mut Vec<u8>) {
+    for byte in value {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            8 => out.extend_from_slice(b"\\b"),
+            12 => out.extend_from_slice(b"\\f"),
+            0..=0x1f => {
+                let _ = write!(out, "\\u{byte:04X}");
+            }
+            _ => out.push(*byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conf::variables::{Script, VarId, VarTable};
+
+    fn time(local_s: i64) -> String {
+        let mut out = Vec::new();
+        write_time(&mut out, local_s);
+        String::from_utf8(out).expect("digits")
+    }
+
+    #[test]
+    fn time_in_calendar_fields() {
+        assert_eq!(time(0), "1970/01/01 00:00:00");
+        assert_eq!(time(951_782_399), "2000/02/28 23:59:59");
+        assert_eq!(time(951_782_400), "2000/02/29 00:00:00");
+        assert_eq!(time(1_795_444_689), "2026/11/23 14:38:09");
+    }
+
+    #[test]
+    fn error_line_has_level_process_and_connection() {
+        let line = String::from_utf8(error_line(Level::Warn, Some(7), b"odd")).expect("ASCII");
+        assert!(line.contains(" [warn] ") && line.ends_with(": *7 odd\n"), "{line}");
+    }
+
+    struct Fixed;
+
+    impl Variables for Fixed {
+        fn variable(&mut self, id: VarId, out: &mut Vec<u8>) -> bool {
+            if id.index() == 1 {
+                return false;
+            }
+            out.extend_from_slice(b"a\"\\\n\xe9");
+            true
+        }
+
+        fn capture(&mut self, _: usize, _: &mut Vec<u8>) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn access_line_escapes_values_only() {
+        let mut vars = VarTable::default();
+        let script = Script::compile(b"\"$host\" $uri", &mut vars).expect("compiles");
+        let mut line = |escape| {
+            let format = LogFormat { name: String::new(), escape, script: script.clone() };
+            let mut out = Vec::new();
+            access_line(&format, &mut Fixed, &mut out);
+            out
+        };
+        assert_eq!(line(LogEscape::Default), b"\"a\\x22\\x5C\\x0A\\xE9\" -");
+        assert_eq!(line(LogEscape::Json), b"\"a\\\"\\\\\\n\xe9\" ");
+        assert_eq!(line(LogEscape::None), b"\"a\"\\\n\xe9\" ");
+    }
+}
