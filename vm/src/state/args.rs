@@ -286,7 +286,7 @@ impl Vm {
     /// The number a string spells.
     pub fn str_to_number(&self, v: Value) -> Option<f64> {
         let s = v.as_obj::<Str>()?;
-        crate::value::number::parse_number(s.bytes(&self.heap))
+        crate::value::number::parse(s.bytes(&self.heap))
     }
 
     /// Text of a value without metamethods, as a string object.
@@ -302,7 +302,7 @@ impl Vm {
     pub fn raw_text(&self, v: Value) -> Vec<u8> {
         use crate::value::tag;
         if let Some(n) = v.as_num() {
-            return crate::value::number::number_to_vec(n);
+            return crate::value::number::to_text(n);
         }
         match v.tag() {
             tag::NIL => b"nil".to_vec(),
