@@ -241,12 +241,29 @@ impl World for Vm {
         &mut self.heap
     }
 
-    fn roots(&mut self, _out: &mut Vec<Value>) {}
+    fn roots(&mut self, out: &mut Vec<Value>) {
+        out.extend([Value::obj(self.main), Value::obj(self.cur)]);
+        out.extend(self.finalizer_thread.map(Value::obj));
+        out.extend([Value::obj(self.registry), Value::obj(self.globals)]);
+        out.extend(self.base_meta.iter().flatten().map(|t| Value::obj(*t)));
+        out.extend(self.mm_names.iter().map(|s| Value::obj(*s)));
+        out.extend([self.err, self.tmp, self.next_func, self.hook.func]);
+        if let Some(jit) = &mut self.jit {
+            jit.mark_pending(&mut |v| out.push(v));
+        }
+        if let Some(cdata) = &mut self.cdata {
+            cdata.mark_roots(&mut |v| out.push(v));
+        }
+    }
 
-    fn trace_refs(&mut self, _no: TraceNo, _out: &mut Vec<Value>) {}
+    fn trace_refs(&mut self, no: TraceNo, out: &mut Vec<Value>) {
+        if let Some(jit) = &mut self.jit {
+            jit.mark_trace(no, &mut |v| out.push(v));
+        }
+    }
 
-    fn cdata_finalizer(&mut self, _cd: Value) -> Option<Value> {
-        None
+    fn cdata_finalizer(&mut self, cd: Value) -> Option<Value> {
+        self.cdata.as_mut()?.finalizer(cd)
     }
 }
 

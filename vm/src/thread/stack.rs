@@ -89,7 +89,8 @@ impl Gc<Thread> {
             prev = Some(u);
             at = next;
         }
-        let u = heap.new_upval_open(slot, at);
+        let u = heap.new_upval_open(self, slot);
+        u.get_mut(heap).next = at;
         match prev {
             Some(p) => p.get_mut(heap).next = Some(u),
             None => self.get_mut(heap).open = Some(u),
