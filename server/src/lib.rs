@@ -12,5 +12,9 @@ pub mod log;
 
 pub mod app;
 
+// S1: a request, no Lua.
+pub mod http1;
+
 // S2: services that know no Lua.
+pub mod cosocket;
 pub mod shared;

@@ -1,0 +1,198 @@
+//! The read buffer of a cosocket and the search of `receiveuntil`.
+//!
+//! Pure bytes: no sockets, no timers.
+
+use memchr::memmem;
+
+/// Bytes received and not yet taken.
+#[derive(Default)]
+pub struct Buffer {
+    data: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    /// What is there.
+    pub fn filled(&self) -> &[u8] {
+        &self.data[self.start..]
+    }
+
+    /// Number of bytes there.
+    pub fn len(&self) -> usize {
+        self.data.len() - self.start
+    }
+
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes the first `n` bytes out.
+    pub fn take(&mut self, n: usize) -> Vec<u8> {
+        let out = if self.start == 0 && n == self.data.len() {
+            std::mem::take(&mut self.data)
+        } else {
+            let out = self.data[self.start..self.start + n].to_vec();
+            self.start += n;
+            out
+        };
+        self.tidy();
+        out
+    }
+
+    /// Drops the first `n` bytes.
+    pub fn skip(&mut self, n: usize) {
+        self.start += n;
+        self.tidy();
+    }
+
+    fn tidy(&mut self) {
+        if self.start >= self.data.len() {
+            self.data.clear();
+            self.start = 0;
+        }
+    }
+
+    /// Room for at least `n` bytes behind the filled part, handed to `f`, which says how many it wrote.
+    pub fn fill_with<T>(&mut self, n: usize, f: impl FnOnce(&mut [u8]) -> (T, usize)) -> T {
+        if self.start > 0 && self.data.capacity() - self.data.len() < n {
+            self.data.drain(..self.start);
+            self.start = 0;
+        }
+        let old = self.data.len();
+        self.data.resize(old + n, 0);
+        let (r, got) = f(&mut self.data[old..]);
+        self.data.truncate(old + got);
+        r
+    }
+
+    /// Puts bytes behind what is there.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.data.extend_from_slice(bytes);
+    }
+}
+
+/// The state of one `receiveuntil` iterator.
+pub struct Until {
+    finder: memmem::Finder<'static>,
+    inclusive: bool,
+    /// A sized read has met the pattern: the next call reports the end once.
+    ended: bool,
+}
+
+/// What a look at the buffer found for `receiveuntil`.
+#[derive(PartialEq, Eq, Debug)]
+pub enum UntilStep {
+    /// Take `data` bytes as the result and drop `drop` bytes behind them; `end` when the pattern was met.
+    Found {
+        /// Length of the result.
+        data: usize,
+        /// Bytes of the pattern to be dropped behind it.
+        drop: usize,
+        /// Whether the pattern was met.
+        end: bool,
+    },
+    /// More bytes are needed; the first `clean` bytes need not be searched again.
+    More {
+        /// Where the next search may start.
+        clean: usize,
+    },
+}
+
+impl Until {
+    /// An iterator for a non-empty pattern.
+    pub fn new(pattern: &[u8], inclusive: bool) -> Until {
+        Until { finder: memmem::Finder::new(pattern).into_owned(), inclusive, ended: false }
+    }
+
+    /// Whether the end has to be reported now; asking clears it.
+    pub fn take_ended(&mut self) -> bool {
+        std::mem::take(&mut self.ended)
+    }
+
+    /// Looks for the pattern in `data`, whose first `clean` bytes are known to start no match.
+    pub fn step(&mut self, data: &[u8], clean: usize, size: Option<usize>) -> UntilStep {
+        let pattern_len = self.finder.needle().len();
+        let found = self.finder.find(&data[clean..]).map(|p| p + clean);
+        // Bytes at the tail that may be the beginning of the pattern are held back.
+        let safe = found.unwrap_or_else(|| data.len() - self.held_back(data));
+        if let Some(size) = size {
+            if safe >= size {
+                return UntilStep::Found { data: size, drop: 0, end: false };
+            }
+        }
+        match found {
+            Some(p) => {
+                self.ended = size.is_some();
+                let (data, drop) = if self.inclusive { (p + pattern_len, 0) } else { (p, pattern_len) };
+                UntilStep::Found { data, drop, end: true }
+            }
+            None => UntilStep::More { clean: safe },
+        }
+    }
+
+    fn held_back(&self, data: &[u8]) -> usize {
+        let needle = self.finder.needle();
+        let longest = (needle.len() - 1).min(data.len());
+        (1..=longest).rev().find(|&n| data[data.len() - n..] == needle[..n]).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(input: &[u8], pattern: &[u8], size: Option<usize>, inclusive: bool) -> Vec<String> {
+        let mut u = Until::new(pattern, inclusive);
+        let mut b = Buffer::default();
+        let (mut out, mut clean, mut fed) = (Vec::new(), 0, 0);
+        loop {
+            if u.take_ended() {
+                out.push("END".into());
+                return out;
+            }
+            match u.step(b.filled(), clean, size) {
+                UntilStep::Found { data, drop, end } => {
+                    out.push(String::from_utf8(b.take(data)).unwrap());
+                    b.skip(drop);
+                    clean = 0;
+                    if end && size.is_none() {
+                        return out;
+                    }
+                }
+                UntilStep::More { clean: c } => {
+                    clean = c;
+                    b.extend(&input[fed..fed + 1]);
+                    fed += 1;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pattern_split_over_reads_is_found() {
+        assert_eq!(run(b"aabaabaaabcd", b"aabaaab", None, false), ["aab"]);
+        assert_eq!(run(b"one--two--", b"--", None, true), ["one--"]);
+    }
+
+    #[test]
+    fn sized_reads_end_with_a_short_piece_and_the_end_mark() {
+        let got = run(b"hello, world! -agentzh\r\n--abcedhb", b"\r\n--abcedhb", Some(4), false);
+        assert_eq!(got, ["hell", "o, w", "orld", "! -a", "gent", "zh", "END"]);
+        assert_eq!(run(b"abcd--", b"--", Some(4), false), ["abcd", "", "END"]);
+    }
+
+    #[test]
+    fn take_and_fill_keep_the_order_of_bytes() {
+        let mut b = Buffer::default();
+        b.extend(b"hello world");
+        assert_eq!(b.take(6), b"hello ");
+        b.fill_with(100, |room| {
+            room[..3].copy_from_slice(b"!!!");
+            ((), 3)
+        });
+        assert_eq!(b.filled(), b"world!!!");
+        assert_eq!(b.take(8), b"world!!!");
+        assert!(b.is_empty());
+    }
+}
