@@ -1,0 +1,199 @@
+//! The worker's cached clock and the texts that depend on it.
+//!
+//! `update` is called when the worker wakes for work; everything else reads
+//! what it left. The offset of local time comes from a function that the
+//! process layer installs, because asking the system for it is not safe code.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+thread_local! {
+    static NOW_MS: Cell<u64> = const { Cell::new(0) };
+    static DATE: RefCell<(u64, [u8; 29])> = const { RefCell::new((0, [0; 29])) };
+    static ZONE: Cell<fn(i64) -> i32> = const { Cell::new(utc) };
+    static EPOCH: Instant = Instant::now();
+}
+
+fn utc(_unix_s: i64) -> i32 {
+    0
+}
+
+/// Installs the function that gives the local time's offset in seconds for a moment.
+pub fn set_zone(offset: fn(i64) -> i32) {
+    ZONE.set(offset);
+}
+
+/// Reads the system's clock into the cache; returns it.
+pub fn update() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
+    NOW_MS.set(now);
+    now
+}
+
+/// The cached time in milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    match NOW_MS.get() {
+        0 => update(),
+        t => t,
+    }
+}
+
+/// Milliseconds that never jump; for deadlines.
+pub fn monotonic_ms() -> u64 {
+    EPOCH.with(|e| e.elapsed().as_millis() as u64)
+}
+
+/// Appends the `Date` header's value, made once per second.
+pub fn write_http_date(out: &mut Vec<u8>) {
+    let second = now_ms() / 1000;
+    DATE.with_borrow_mut(|(made, text)| {
+        if *made != second {
+            *made = second;
+            text.copy_from_slice(http_time(second as i64).as_bytes());
+        }
+        out.extend_from_slice(text);
+    });
+}
+
+/// `Thu, 18 Nov 2010 11:27:35 GMT`.
+pub fn http_time(unix_s: i64) -> String {
+    let t = Fields::of(unix_s);
+    format!(
+        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
+        DAYS[t.weekday as usize],
+        t.day,
+        MONTHS[t.month as usize - 1],
+        t.year,
+        t.hour,
+        t.minute,
+        t.second
+    )
+}
+
+/// `Thu, 18-Nov-10 11:27:35 GMT`; the year has four digits from 2038 on, as nginx writes it.
+pub fn cookie_time(unix_s: i64) -> String {
+    let t = Fields::of(unix_s);
+    let year = if t.year > 2037 { format!("{}", t.year) } else { format!("{:02}", t.year % 100) };
+    format!(
+        "{}, {:02}-{}-{year} {:02}:{:02}:{:02} GMT",
+        DAYS[t.weekday as usize],
+        t.day,
+        MONTHS[t.month as usize - 1],
+        t.hour,
+        t.minute,
+        t.second
+    )
+}
+
+/// Offset of local time in seconds.
+pub fn zone_offset(unix_s: i64) -> i32 {
+    ZONE.get()(unix_s)
+}
+
+/// `18/Nov/2010:11:27:35 +0100`.
+pub fn log_time(unix_s: i64) -> String {
+    let off = zone_offset(unix_s);
+    let t = Fields::of(unix_s + i64::from(off));
+    let (sign, m) = sign_minutes(off);
+    format!(
+        "{:02}/{}/{:04}:{:02}:{:02}:{:02} {sign}{:02}{:02}",
+        t.day,
+        MONTHS[t.month as usize - 1],
+        t.year,
+        t.hour,
+        t.minute,
+        t.second,
+        m / 60,
+        m % 60
+    )
+}
+
+/// `2010-11-18T11:27:35+01:00`.
+pub fn iso8601(unix_s: i64) -> String {
+    let off = zone_offset(unix_s);
+    let t = Fields::of(unix_s + i64::from(off));
+    let (sign, m) = sign_minutes(off);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{sign}{:02}:{:02}",
+        t.year,
+        t.month,
+        t.day,
+        t.hour,
+        t.minute,
+        t.second,
+        m / 60,
+        m % 60
+    )
+}
+
+/// `2010-11-18 11:27:35` of the given offset from UTC.
+pub fn plain_time(unix_s: i64, offset_s: i32) -> String {
+    let t = Fields::of(unix_s + i64::from(offset_s));
+    format!("{:04}-{:02}-{:02} {:02}:{:02}:{:02}", t.year, t.month, t.day, t.hour, t.minute, t.second)
+}
+
+/// Seconds since 1970 of an HTTP date in any of its three forms.
+pub fn parse_http_time(text: &[u8]) -> Option<i64> {
+    let t = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
+    Some(t.duration_since(UNIX_EPOCH).ok()?.as_secs() as i64)
+}
+
+fn sign_minutes(offset_s: i32) -> (char, i32) {
+    (if offset_s < 0 { '-' } else { '+' }, offset_s.abs() / 60)
+}
+
+const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// A moment in calendar fields.
+struct Fields {
+    year: i64,
+    month: u32,
+    day: u32,
+    hour: u32,
+    minute: u32,
+    second: u32,
+    weekday: u32,
+}
+
+impl Fields {
+    fn of(unix_s: i64) -> Fields {
+        let (days, rest) = (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400) as u32);
+        // Days are counted from 1 March of year 0, in eras of 400 years (146,097 days).
+        let z = days + 719_468;
+        let era = z.div_euclid(146_097);
+        let doe = z.rem_euclid(146_097);
+        let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let day = (doy - (153 * mp + 2) / 5 + 1) as u32;
+        let month = if mp < 10 { mp + 3 } else { mp - 9 } as u32;
+        let year = yoe + era * 400 + i64::from(month <= 2);
+        Fields {
+            year,
+            month,
+            day,
+            hour: rest / 3600,
+            minute: rest / 60 % 60,
+            second: rest % 60,
+            weekday: (days + 4).rem_euclid(7) as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_nginx_does() {
+        assert_eq!(http_time(1_290_079_655), "Thu, 18 Nov 2010 11:27:35 GMT");
+        assert_eq!(cookie_time(1_290_079_655), "Thu, 18-Nov-10 11:27:35 GMT");
+        assert_eq!(log_time(951_825_600), "29/Feb/2000:12:00:00 +0000");
+        assert_eq!(iso8601(0), "1970-01-01T00:00:00+00:00");
+        assert_eq!(plain_time(-1, 3600), "1970-01-01 00:59:59");
+        assert_eq!(parse_http_time(b"Thu, 18-Nov-10 11:27:35 GMT"), None);
+        assert_eq!(parse_http_time(b"Thu, 18 Nov 2010 11:27:35 GMT"), Some(1_290_079_655));
+    }
+}

@@ -1,0 +1,428 @@
+//! A client connection: the socket, its input and output buffers, its deadline.
+//!
+//! Shared by the connection's task and the request in it through short borrows;
+//! no borrow lives across a wait. While the connection is idle it has no buffer:
+//! it waits for readiness and takes buffers from the worker's stock when bytes
+//! have come. Knows nothing of requests.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::deadline::Deadline;
+
+/// Size of a fresh input buffer.
+const INPUT_BYTES: usize = 4096;
+/// Buffers above this capacity are not kept.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// Buffers a worker keeps.
+const KEPT_MAX: usize = 64;
+
+thread_local! {
+    static STOCK: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer from the worker's stock.
+pub fn take_buffer() -> Vec<u8> {
+    STOCK.with_borrow_mut(|s| s.pop()).unwrap_or_else(|| Vec::with_capacity(INPUT_BYTES))
+}
+
+/// Gives a buffer back.
+pub fn give_buffer(mut b: Vec<u8>) {
+    if b.capacity() >= INPUT_BYTES && b.capacity() <= KEPT_BYTES_MAX {
+        b.clear();
+        STOCK.with_borrow_mut(|s| {
+            if s.len() < KEPT_MAX {
+                s.push(b);
+            }
+        });
+    }
+}
+
+/// Any other byte stream: TLS, in-memory pipes.
+pub trait OtherStream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> OtherStream for T {}
+
+/// The stream under a connection.
+pub enum Transport {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// Something else.
+    Other(Box<dyn OtherStream>),
+}
+
+macro_rules! each {
+    ($me:expr, $s:ident => $e:expr) => {
+        match $me {
+            Transport::Tcp($s) => $e,
+            Transport::Unix($s) => $e,
+            Transport::Other($s) => $e,
+        }
+    };
+}
+
+impl Transport {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(s) => s.poll_read_ready(cx),
+            Transport::Unix(s) => s.poll_read_ready(cx),
+            Transport::Other(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_read(cx, buf))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        each!(self, s => Pin::new(s).poll_write(cx, data))
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, s => Pin::new(s).poll_shutdown(cx))
+    }
+
+    fn socket(&self) -> Option<socket2::SockRef<'_>> {
+        match self {
+            Transport::Tcp(s) => Some(s.into()),
+            Transport::Unix(s) => Some(s.into()),
+            Transport::Other(_) => None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Input {
+    buf: Vec<u8>,
+    at: usize,
+    eof: bool,
+}
+
+#[derive(Default)]
+struct Output {
+    buf: Vec<u8>,
+    at: usize,
+    broken: bool,
+    waiters: Vec<Waker>,
+}
+
+/// A client connection.
+pub struct Conn {
+    io: RefCell<Transport>,
+    input: RefCell<Input>,
+    output: RefCell<Output>,
+    deadline: RefCell<Deadline>,
+    /// The client's address; `None` on Unix sockets.
+    pub peer: Option<SocketAddr>,
+    /// The address it came to; `None` on Unix sockets.
+    pub local: Option<SocketAddr>,
+    /// Number of the connection in this process group, for `$connection` and logs.
+    pub serial: u64,
+    /// When it was accepted, by the monotonic clock.
+    pub accepted_ms: u64,
+    /// Requests so far.
+    pub requests: Cell<u64>,
+    /// Bytes sent so far.
+    pub bytes_sent: Cell<u64>,
+}
+
+impl Conn {
+    /// A connection just accepted.
+    pub fn new(io: Transport, peer: Option<SocketAddr>, local: Option<SocketAddr>, serial: u64) -> Conn {
+        Conn {
+            io: RefCell::new(io),
+            input: RefCell::default(),
+            output: RefCell::default(),
+            deadline: RefCell::new(Deadline::new()),
+            peer,
+            local,
+            serial,
+            accepted_ms: super::clock::monotonic_ms(),
+            requests: Cell::new(0),
+            bytes_sent: Cell::new(0),
+        }
+    }
+
+    /// Sets the deadline that `poll_deadline` tells about.
+    pub fn arm(&self, ms: u64) {
+        self.deadline.borrow_mut().arm(ms);
+    }
+
+    /// No deadline for now.
+    pub fn disarm(&self) {
+        self.deadline.borrow_mut().disarm();
+    }
+
+    /// Whether the deadline has passed.
+    pub fn poll_deadline(&self, cx: &mut Context<'_>) -> bool {
+        self.deadline.borrow_mut().poll(cx)
+    }
+
+    /// Runs `f` on the system's socket, if there is one.
+    pub fn with_socket<R>(&self, f: impl FnOnce(socket2::SockRef<'_>) -> R) -> Option<R> {
+        self.io.borrow().socket().map(f)
+    }
+
+    /// Ready when there is something to read (or the end). Takes no buffer while it waits.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.borrow().poll_read_ready(cx)
+    }
+
+    /// Reads once, appending to the input. Ready with the number of bytes; 0 is the end.
+    pub fn poll_fill(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut input = self.input.borrow_mut();
+        let input = &mut *input;
+        if input.buf.capacity() == 0 {
+            input.buf = take_buffer();
+        }
+        if input.at > 0 && input.at == input.buf.len() {
+            input.buf.clear();
+            input.at = 0;
+        }
+        let old = input.buf.len();
+        if input.buf.capacity() - old < INPUT_BYTES / 4 {
+            if input.at >= input.buf.len() / 2 {
+                input.buf.drain(..input.at);
+                input.at = 0;
+            } else {
+                let more = input.buf.capacity().clamp(INPUT_BYTES, 64 * 1024);
+                input.buf.reserve(more);
+            }
+        }
+        let old = input.buf.len().min(old);
+        let room = input.buf.capacity() - old;
+        input.buf.resize(old + room, 0);
+        let mut rb = ReadBuf::new(&mut input.buf[old..]);
+        let r = self.io.borrow_mut().poll_read(cx, &mut rb);
+        let n = rb.filled().len();
+        input.buf.truncate(old + n);
+        match r {
+            Poll::Ready(Ok(())) => {
+                input.eof |= n == 0;
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Runs `f` on the unread input; it returns its result and how many bytes it took.
+    pub fn with_input<R>(&self, f: impl FnOnce(&[u8]) -> (R, usize)) -> R {
+        let mut input = self.input.borrow_mut();
+        let (r, n) = f(&input.buf[input.at..]);
+        input.at += n;
+        r
+    }
+
+    /// Number of bytes read from the socket and not yet used.
+    pub fn input_len(&self) -> usize {
+        let input = self.input.borrow();
+        input.buf.len() - input.at
+    }
+
+    /// Whether the client has closed its side.
+    pub fn at_eof(&self) -> bool {
+        self.input.borrow().eof
+    }
+
+    /// Gives the buffers back when they are empty. Called before the connection idles.
+    pub fn release_buffers(&self) {
+        let mut input = self.input.borrow_mut();
+        if input.at == input.buf.len() && input.buf.capacity() > 0 {
+            input.at = 0;
+            give_buffer(std::mem::take(&mut input.buf));
+        }
+        let mut output = self.output.borrow_mut();
+        if output.at == output.buf.len() && output.buf.capacity() > 0 {
+            output.at = 0;
+            give_buffer(std::mem::take(&mut output.buf));
+        }
+    }
+
+    /// Appends bytes to the output by running `f` on its buffer.
+    pub fn write_with<R>(&self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+        let mut out = self.output.borrow_mut();
+        if out.buf.capacity() == 0 {
+            out.buf = take_buffer();
+        }
+        if out.broken {
+            // Nobody reads it any more; keep no backlog.
+            out.buf.clear();
+            out.at = 0;
+        }
+        f(&mut out.buf)
+    }
+
+    /// Bytes waiting to be sent.
+    pub fn output_len(&self) -> usize {
+        let out = self.output.borrow();
+        out.buf.len() - out.at
+    }
+
+    /// Whether a write has failed.
+    pub fn is_broken(&self) -> bool {
+        self.output.borrow().broken
+    }
+
+    /// Marks the connection as unusable.
+    pub fn break_off(&self) {
+        let mut out = self.output.borrow_mut();
+        out.broken = true;
+        out.buf.clear();
+        out.at = 0;
+        out.waiters.drain(..).for_each(Waker::wake);
+    }
+
+    /// Sends what waits. Ready when nothing is left or the connection is broken.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.output.borrow_mut();
+        let out = &mut *out;
+        if out.broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let mut io = self.io.borrow_mut();
+        while out.at < out.buf.len() {
+            match io.poll_write(cx, &out.buf[out.at..]) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    out.at += n;
+                    self.bytes_sent.set(self.bytes_sent.get() + n as u64);
+                }
+                Poll::Ready(r) => {
+                    out.broken = true;
+                    out.buf.clear();
+                    out.at = 0;
+                    out.waiters.drain(..).for_each(Waker::wake);
+                    return Poll::Ready(Err(r.err().unwrap_or(io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Pending => {
+                    if out.at > KEPT_BYTES_MAX {
+                        out.buf.drain(..out.at);
+                        out.at = 0;
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        out.buf.clear();
+        out.at = 0;
+        if out.buf.capacity() > KEPT_BYTES_MAX {
+            out.buf = Vec::new();
+        }
+        out.waiters.drain(..).for_each(Waker::wake);
+        match &mut *io {
+            Transport::Other(s) => Pin::new(s).poll_flush(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Ready when nothing waits to be sent any more; somebody else does the sending.
+    pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut out = self.output.borrow_mut();
+        if out.broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if out.at == out.buf.len() {
+            return Poll::Ready(Ok(()));
+        }
+        if !out.waiters.iter().any(|w| w.will_wake(cx.waker())) {
+            out.waiters.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Closes the sending side.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.borrow_mut().poll_shutdown(cx)
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.release_buffers();
+    }
+}
+
+/// The connection's bytes as a stream, for whoever takes the socket over.
+pub struct Raw(pub std::rc::Rc<Conn>);
+
+impl AsyncRead for Raw {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.0.input_len() == 0 {
+            match self.0.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.0.with_input(|b| {
+            let n = b.len().min(out.remaining());
+            out.put_slice(&b[..n]);
+            ((), n)
+        });
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Raw {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.0.output_len() > 0 {
+            match self.0.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let r = self.0.io.borrow_mut().poll_write(cx, data);
+        if let Poll::Ready(Ok(n)) = &r {
+            self.0.bytes_sent.set(self.0.bytes_sent.get() + *n as u64);
+        }
+        r
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn bytes_pass_through_and_idle_buffers_go_back() {
+        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&rt, async {
+            let (a, mut b) = tokio::io::duplex(64);
+            let c = Conn::new(Transport::Other(Box::new(a)), None, None, 1);
+            b.write_all(b"hello").await.unwrap();
+            assert_eq!(poll_fn(|cx| c.poll_fill(cx)).await.unwrap(), 5);
+            assert_eq!(c.with_input(|b| (b.to_vec(), 3)), b"hello");
+            assert_eq!(c.with_input(|b| (b.to_vec(), 2)), b"lo");
+            c.write_with(|o| o.extend_from_slice(&[b'x'; 100]));
+            let mut got = vec![0u8; 100];
+            let (w, r) = tokio::join!(poll_fn(|cx| c.poll_flush(cx)), b.read_exact(&mut got));
+            w.unwrap();
+            r.unwrap();
+            assert_eq!((c.output_len(), c.bytes_sent.get()), (0, 100));
+            c.release_buffers();
+            assert_eq!(c.input.borrow().buf.capacity() + c.output.borrow().buf.capacity(), 0);
+            drop(b);
+            assert_eq!(poll_fn(|cx| c.poll_fill(cx)).await.unwrap(), 0);
+            assert!(c.at_eof());
+        });
+    }
+}

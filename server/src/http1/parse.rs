@@ -1,0 +1,436 @@
+//! Request heads: from bytes to a reused table of offsets.
+//!
+//! The request line follows nginx's state machine. Header lines go through
+//! `httparse`; what it refuses, or what nginx treats in its own way, is judged
+//! again by the slow reader below, which is nginx's rules literally. Raw bytes,
+//! case and order are kept because the table only points into them.
+
+/// A stretch of the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub len: u32,
+}
+
+impl Span {
+    /// From offsets.
+    pub fn new(start: usize, end: usize) -> Span {
+        Span { start: start as u32, len: (end - start) as u32 }
+    }
+
+    /// The bytes it stands for.
+    pub fn of(self, raw: &[u8]) -> &[u8] {
+        &raw[self.start as usize..(self.start + self.len) as usize]
+    }
+}
+
+/// One header line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderSpan {
+    /// The name as sent.
+    pub name: Span,
+    /// The value without surrounding blanks.
+    pub value: Span,
+}
+
+/// A parsed head. Kept and reused from request to request.
+#[derive(Debug, Default)]
+pub struct Head {
+    /// The request line without its end.
+    pub line: Span,
+    /// The method.
+    pub method: Span,
+    /// The target as sent.
+    pub target: Span,
+    /// Path and query inside the target (differs for `http://host/path`).
+    pub path: Span,
+    /// The host of an absolute target.
+    pub host: Option<Span>,
+    /// Major version * 1000 + minor: 9 for a request without version.
+    pub version: u32,
+    /// The header lines.
+    pub headers: Vec<HeaderSpan>,
+    /// Bytes of the whole head.
+    pub len: usize,
+    /// Where the next look for the end may start.
+    scanned: usize,
+}
+
+/// What limits a head.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest request line and longest header line.
+    pub line_bytes_max: usize,
+    /// Longest head.
+    pub head_bytes_max: usize,
+    /// Most header lines.
+    pub headers_max: usize,
+    /// Drop lines with odd names instead of refusing the request.
+    pub ignore_invalid: bool,
+    /// Names may have underscores.
+    pub underscores: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            line_bytes_max: 8192,
+            head_bytes_max: 4 * 8192,
+            headers_max: 1000,
+            ignore_invalid: true,
+            underscores: false,
+        }
+    }
+}
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadError {
+    /// nginx's status; 494 is a header too large.
+    pub status: u16,
+    /// The line for the log.
+    pub text: &'static str,
+}
+
+const fn bad(text: &'static str) -> HeadError {
+    HeadError { status: 400, text }
+}
+
+const INVALID_METHOD: HeadError = bad("client sent invalid method");
+const INVALID_REQUEST: HeadError = bad("client sent invalid request");
+const INVALID_HEADER: HeadError = bad("client sent invalid header line");
+const URI_TOO_LONG: HeadError = HeadError { status: 414, text: "client sent too long URI" };
+const HEADER_TOO_LARGE: HeadError = HeadError { status: 494, text: "client sent too long header line" };
+const TOO_MANY_HEADERS: HeadError = HeadError { status: 494, text: "client sent too many header lines" };
+const BAD_VERSION: HeadError = HeadError { status: 505, text: "client sent invalid version" };
+
+impl Head {
+    /// Forgets the last head.
+    pub fn reset(&mut self) {
+        self.headers.clear();
+        self.host = None;
+        self.len = 0;
+        self.scanned = 0;
+    }
+
+    /// Parses `buf` from its first byte. `Ok(false)` when more is needed; call again with the same
+    /// bytes and more behind them.
+    pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<bool, HeadError> {
+        let start = buf.iter().position(|&b| b != b'\r' && b != b'\n').unwrap_or(buf.len());
+        let Some(line_end) = memchr::memchr(b'\n', &buf[start..]).map(|n| n + start) else {
+            if buf.len() - start > limits.line_bytes_max {
+                return Err(URI_TOO_LONG);
+            }
+            return early_method_check(&buf[start..]).map(|()| false);
+        };
+        if line_end - start > limits.line_bytes_max {
+            return Err(URI_TOO_LONG);
+        }
+        if self.scanned == 0 {
+            self.request_line(buf, start, line_end)?;
+        }
+        if self.version == 9 {
+            self.len = line_end + 1;
+            return Ok(true);
+        }
+        let head = line_end + 1;
+        let from = self.scanned.max(head).saturating_sub(3).max(line_end);
+        if !has_blank_line(&buf[from..]) {
+            self.scanned = buf.len();
+            return if buf.len() > limits.head_bytes_max || longest_open_line(buf) > limits.line_bytes_max {
+                Err(HEADER_TOO_LARGE)
+            } else {
+                Ok(false)
+            };
+        }
+        self.headers.clear();
+        let end = match self.fast_headers(buf, head, limits) {
+            Some(end) => end,
+            None => match self.slow_headers(buf, head, limits)? {
+                Some(end) => end,
+                None => return Ok(false),
+            },
+        };
+        if end > limits.head_bytes_max {
+            return Err(HEADER_TOO_LARGE);
+        }
+        self.len = end;
+        Ok(true)
+    }
+
+    fn request_line(&mut self, buf: &[u8], start: usize, line_end: usize) -> Result<(), HeadError> {
+        let end = if buf[line_end - 1] == b'\r' && line_end > start { line_end - 1 } else { line_end };
+        let line = &buf[start..end];
+        self.line = Span::new(start, end);
+        let method_len = line.iter().position(|&b| b == b' ').ok_or(INVALID_REQUEST)?;
+        if method_len == 0 || !line[..method_len].iter().all(|&b| is_method(b)) {
+            return Err(INVALID_METHOD);
+        }
+        self.method = Span::new(start, start + method_len);
+        let target_at = method_len + line[method_len..].iter().take_while(|&&b| b == b' ').count();
+        let rest = &line[target_at..];
+        let target_len = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
+        let target = &rest[..target_len];
+        if target.is_empty() || target.iter().any(|&b| b < 0x20 || b == 0x7f) {
+            return Err(INVALID_REQUEST);
+        }
+        self.target = Span::new(start + target_at, start + target_at + target_len);
+        self.split_target(start + target_at, target)?;
+        let tail = trim_spaces(&rest[target_len..]);
+        if tail.is_empty() {
+            if &line[..method_len] != b"GET" || target_len < rest.len() {
+                return Err(bad("client sent invalid method in HTTP/0.9 request"));
+            }
+            self.version = 9;
+            return Ok(());
+        }
+        let number = tail.strip_prefix(b"HTTP/").ok_or(INVALID_REQUEST)?;
+        let dot = number.iter().position(|&b| b == b'.').ok_or(INVALID_REQUEST)?;
+        let (major, minor) = (digits(&number[..dot], 3)?, digits(&number[dot + 1..], 2)?);
+        match major {
+            0 => return Err(INVALID_REQUEST),
+            1 => self.version = 1000 + minor,
+            _ => return Err(BAD_VERSION),
+        }
+        Ok(())
+    }
+
+    /// Splits `http://host/path` from the plain path form.
+    fn split_target(&mut self, at: usize, target: &[u8]) -> Result<(), HeadError> {
+        if target[0] == b'/' {
+            self.path = Span::new(at, at + target.len());
+            return Ok(());
+        }
+        let scheme = target.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        if scheme == 0 || !target[scheme..].starts_with(b"://") {
+            return Err(INVALID_REQUEST);
+        }
+        let host_at = scheme + 3;
+        let host_len =
+            target[host_at..].iter().position(|&b| b == b'/' || b == b'?').unwrap_or(target.len() - host_at);
+        if host_len == 0 {
+            return Err(INVALID_REQUEST);
+        }
+        self.host = Some(Span::new(at + host_at, at + host_at + host_len));
+        self.path = Span::new(at + host_at + host_len, at + target.len());
+        Ok(())
+    }
+
+    /// The common case. `None` when the slow reader has to judge.
+    fn fast_headers(&mut self, buf: &[u8], head: usize, limits: &Limits) -> Option<usize> {
+        let mut lines = [httparse::EMPTY_HEADER; 48];
+        let Ok(httparse::Status::Complete((len, lines))) = httparse::parse_headers(&buf[head..], &mut lines)
+        else {
+            return None;
+        };
+        for h in lines {
+            let (name, value) = (h.name.as_bytes(), h.value);
+            if !name.iter().all(|&b| is_plain_name(b)) || name.len() + value.len() + 2 > limits.line_bytes_max
+            {
+                return None;
+            }
+            let name_at = name.as_ptr() as usize - buf.as_ptr() as usize;
+            let value_at = if value.is_empty() {
+                name_at + name.len()
+            } else {
+                value.as_ptr() as usize - buf.as_ptr() as usize
+            };
+            self.headers.push(HeaderSpan {
+                name: Span::new(name_at, name_at + name.len()),
+                value: Span::new(value_at, value_at + value.len()),
+            });
+        }
+        Some(head + len)
+    }
+
+    /// nginx's rules, line by line. `None` when the end is not there yet.
+    fn slow_headers(&mut self, buf: &[u8], head: usize, limits: &Limits) -> Result<Option<usize>, HeadError> {
+        self.headers.clear();
+        let mut at = head;
+        loop {
+            let Some(n) = memchr::memchr(b'\n', &buf[at..]) else { return Ok(None) };
+            let end = if n > 0 && buf[at + n - 1] == b'\r' { at + n - 1 } else { at + n };
+            let line = &buf[at..end];
+            let next = at + n + 1;
+            if line.is_empty() {
+                return Ok(Some(next));
+            }
+            if line.len() > limits.line_bytes_max {
+                return Err(HEADER_TOO_LARGE);
+            }
+            if line.contains(&b'\r') || line.contains(&0) {
+                return Err(INVALID_HEADER);
+            }
+            let colon = line.iter().position(|&b| b == b':').unwrap_or(line.len());
+            let name = &line[..colon];
+            if name.is_empty() || name.iter().any(|&b| b <= 0x20 || b == 0x7f) {
+                return Err(INVALID_HEADER);
+            }
+            let odd = name.iter().any(|&b| !(is_plain_name(b) || (b == b'_' && limits.underscores)));
+            if odd && !limits.ignore_invalid && !name.contains(&b'_') {
+                return Err(INVALID_HEADER);
+            }
+            if !odd || !limits.ignore_invalid {
+                if self.headers.len() == limits.headers_max {
+                    return Err(TOO_MANY_HEADERS);
+                }
+                let value_at = (colon + 1).min(line.len());
+                let value = &line[value_at..];
+                let lead = value.iter().take_while(|&&b| b == b' ').count();
+                let trail = value[lead..].iter().rev().take_while(|&&b| b == b' ').count();
+                self.headers.push(HeaderSpan {
+                    name: Span::new(at, at + colon),
+                    value: Span::new(at + value_at + lead, end - trail),
+                });
+            }
+            at = next;
+        }
+    }
+}
+
+fn early_method_check(buf: &[u8]) -> Result<(), HeadError> {
+    let method_len = buf.iter().position(|&b| b == b' ').unwrap_or(buf.len());
+    if buf[..method_len].iter().all(|&b| is_method(b) || b == b'\r') { Ok(()) } else { Err(INVALID_METHOD) }
+}
+
+fn is_method(b: u8) -> bool {
+    b.is_ascii_uppercase() || b == b'_' || b == b'-'
+}
+
+fn is_plain_name(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'-'
+}
+
+fn trim_spaces(mut s: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = s {
+        s = rest;
+    }
+    while let [rest @ .., b' '] = s {
+        s = rest;
+    }
+    s
+}
+
+fn digits(s: &[u8], max: usize) -> Result<u32, HeadError> {
+    if s.is_empty() || s.len() > max || !s.iter().all(u8::is_ascii_digit) {
+        return Err(INVALID_REQUEST);
+    }
+    Ok(s.iter().fold(0, |n, d| n * 10 + u32::from(d - b'0')))
+}
+
+/// Whether two line feeds stand together, perhaps with a carriage return between them.
+fn has_blank_line(buf: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', buf).any(|n| match &buf[n + 1..] {
+        [b'\n', ..] => true,
+        [b'\r', b'\n', ..] => true,
+        _ => false,
+    })
+}
+
+fn longest_open_line(buf: &[u8]) -> usize {
+    buf.len() - memchr::memrchr(b'\n', buf).map_or(0, |n| n + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(s: &[u8]) -> Result<Option<(Head, Vec<String>)>, u16> {
+        let mut h = Head::default();
+        let limits = Limits { line_bytes_max: 200, head_bytes_max: 600, ..Limits::default() };
+        match h.parse(s, &limits) {
+            Err(e) => Err(e.status),
+            Ok(false) => Ok(None),
+            Ok(true) => {
+                let list = h
+                    .headers
+                    .iter()
+                    .map(|x| {
+                        let (n, v) = (x.name.of(s), x.value.of(s));
+                        format!("{}={}", String::from_utf8_lossy(n), String::from_utf8_lossy(v))
+                    })
+                    .collect();
+                Ok(Some((h, list)))
+            }
+        }
+    }
+
+    fn headers(s: &str) -> Result<Vec<String>, u16> {
+        parse(format!("GET / HTTP/1.1\r\n{s}\r\n").as_bytes()).map(|r| r.expect("complete").1)
+    }
+
+    #[test]
+    fn ordinary_head_is_parsed_with_case_and_order_kept() {
+        let s = b"GET /a?b=1 HTTP/1.1\r\nHost: x\r\nX-Foo:  bar \r\nx-foo:\r\n\r\nBODY";
+        let (h, list) = parse(s).unwrap().unwrap();
+        assert_eq!(list, ["Host=x", "X-Foo=bar", "x-foo="]);
+        assert_eq!((h.method.of(s), h.target.of(s), h.version), (&b"GET"[..], &b"/a?b=1"[..], 1001));
+        assert_eq!(&s[h.len..], b"BODY");
+        assert_eq!(h.line.of(s), b"GET /a?b=1 HTTP/1.1");
+    }
+
+    #[test]
+    fn every_prefix_of_a_head_is_partial_and_then_it_completes() {
+        let s = b"\r\nPOST http://h:80/p?q HTTP/1.0\r\nA: 1\r\nB: 2\r\n\r\n";
+        let mut h = Head::default();
+        for n in 0..s.len() {
+            assert_eq!(h.parse(&s[..n], &Limits::default()), Ok(false), "after {n} bytes");
+        }
+        assert_eq!(h.parse(s, &Limits::default()), Ok(true));
+        assert_eq!((h.host.unwrap().of(s), h.path.of(s), h.version), (&b"h:80"[..], &b"/p?q"[..], 1000));
+        assert_eq!(h.headers.len(), 2);
+    }
+
+    #[test]
+    fn bare_line_feeds_end_lines_as_in_nginx() {
+        let s = b"GET / HTTP/1.1\nHost: a\n\n";
+        assert_eq!(parse(s).unwrap().unwrap().1, ["Host=a"]);
+        assert_eq!(parse(b"GET /x\r\n").unwrap().unwrap().0.version, 9);
+    }
+
+    #[test]
+    fn malformed_request_lines_have_nginx_statuses() {
+        for (s, status) in [
+            (&b"get / HTTP/1.1\r\n\r\n"[..], 400),
+            (b"GET  HTTP/1.1\r\n\r\n", 400),
+            (b"GET * HTTP/1.1\r\n\r\n", 400),
+            (b"GET /a b HTTP/1.1\r\n\r\n", 400),
+            (b"GET /\x01 HTTP/1.1\r\n\r\n", 400),
+            (b"GET / HTTX/1.1\r\n\r\n", 400),
+            (b"GET / HTTP/0.9\r\n\r\n", 400),
+            (b"GET / HTTP/2.0\r\n\r\n", 505),
+            (b"POST /\r\n", 400),
+            (b"\x16\x03\x01", 400),
+            (b"GET / HTTP/1.\r\n\r\n", 400),
+        ] {
+            assert_eq!(parse(s).map(|r| r.is_some()).unwrap_err(), status, "{}", String::from_utf8_lossy(s));
+        }
+        assert_eq!(parse(b"GET / HTTP/1.7\r\n\r\n").unwrap().unwrap().0.version, 1007);
+    }
+
+    #[test]
+    fn odd_header_names_are_dropped_and_broken_lines_refused() {
+        assert_eq!(headers("a_b: 1\r\nc: 2\r\n").unwrap(), ["c=2"]);
+        assert_eq!(headers("a@b: 1\r\nc: 2\r\n").unwrap(), ["c=2"]);
+        assert_eq!(headers("novalue\r\n").unwrap(), ["novalue="]);
+        for s in ["a b: 1\r\n", " folded: 1\r\n", ": 1\r\n", "a: 1\0\r\n", "a : 1\r\n", "a: 1\rb\r\n"] {
+            assert_eq!(headers(s), Err(400), "{s:?}");
+        }
+        assert_eq!(headers("a: \x01\r\n").unwrap(), ["a=\u{1}"]);
+    }
+
+    #[test]
+    fn sizes_are_limited() {
+        let uri = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(300));
+        assert_eq!(parse(uri.as_bytes()).unwrap_err(), 414);
+        assert_eq!(parse(&uri.as_bytes()[..250]).unwrap_err(), 414);
+        assert_eq!(headers(&format!("a: {}\r\n", "b".repeat(300))), Err(494));
+        let open = format!("GET / HTTP/1.1\r\na: {}", "b".repeat(300));
+        assert_eq!(parse(open.as_bytes()).unwrap_err(), 494);
+        assert_eq!(headers(&"a: bbbbbbbbbbbbbb\r\n".repeat(50)), Err(494));
+        let many: String = (0..60).map(|n| format!("h{n}: v\r\n")).collect();
+        assert_eq!(headers(&many).unwrap().len(), 60);
+    }
+}
