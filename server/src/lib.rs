@@ -14,6 +14,7 @@ pub mod app;
 
 // S1: a request, no Lua.
 pub mod http1;
+pub mod request;
 
 // S2: services that know no Lua.
 pub mod cosocket;

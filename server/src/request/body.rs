@@ -1,0 +1,295 @@
+//! The request's body: read into memory, into a file when it is large, or thrown away.
+//!
+//! The futures here are movable and may be polled on the spot; bytes come from
+//! the connection's input. Knows nothing of phases.
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::Write;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use super::Request;
+use crate::http1::body::Decoder;
+
+/// Where the body is.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// Still on the wire (or there is none).
+    #[default]
+    Unread,
+    /// Somebody is reading it.
+    Reading,
+    /// In memory.
+    Memory(Vec<u8>),
+    /// In a file.
+    File(BodyFile),
+    /// Thrown away.
+    Discarded,
+    /// Read by a script from the socket.
+    Taken,
+}
+
+/// A body in a file; the file goes with it unless it is to be kept.
+#[derive(Debug)]
+pub struct BodyFile {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its length.
+    pub len: u64,
+    /// Whether the file is deleted with the request.
+    pub delete: bool,
+}
+
+impl Drop for BodyFile {
+    fn drop(&mut self) {
+        if self.delete {
+            // A file that is gone already is what we want.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// The request ends with this status.
+    Status(u16),
+    /// The client is gone.
+    Gone,
+}
+
+/// The body's framing and what has been done about it.
+#[derive(Debug)]
+pub struct Incoming {
+    /// What is left of the body; `None` when the request has none.
+    pub decoder: Option<Decoder>,
+    /// The client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// Bytes of the body decoded so far.
+    pub received: u64,
+}
+
+impl Incoming {
+    /// Whether nothing of the body is left on the wire.
+    pub fn is_done(&self) -> bool {
+        self.decoder.as_ref().is_none_or(Decoder::is_done)
+    }
+}
+
+/// Reads the whole body. Ready at once when it is there.
+pub struct ReadBody {
+    req: Rc<Request>,
+    data: Vec<u8>,
+    file: Option<(File, BodyFile)>,
+    started: bool,
+}
+
+/// Starts to read the body of `req`.
+pub fn read_body(req: &Rc<Request>) -> ReadBody {
+    ReadBody { req: req.clone(), data: Vec::new(), file: None, started: false }
+}
+
+impl Future for ReadBody {
+    type Output = Result<(), BodyError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let me = &mut *self;
+        let req = me.req.clone();
+        if !me.started {
+            if !matches!(*req.body.borrow(), Body::Unread) {
+                return Poll::Ready(Ok(()));
+            }
+            me.started = true;
+            if req.incoming.borrow().decoder.is_none() {
+                *req.body.borrow_mut() = Body::Memory(Vec::new());
+                return Poll::Ready(Ok(()));
+            }
+            *req.body.borrow_mut() = Body::Reading;
+            req.conn.arm(req.location().client_body_timeout);
+        }
+        let result = loop {
+            match receive_some(&req, cx, &mut me.data) {
+                Poll::Ready(Ok(done)) => {
+                    if let Err(e) = me.spill(&req, done) {
+                        break Err(e);
+                    }
+                    if done {
+                        break Ok(());
+                    }
+                }
+                Poll::Ready(Err(e)) => break Err(e),
+                Poll::Pending => return Poll::Pending,
+            }
+        };
+        req.conn.disarm();
+        match result {
+            Ok(()) => {
+                *req.body.borrow_mut() = match me.file.take() {
+                    Some((_, f)) => Body::File(f),
+                    None => Body::Memory(std::mem::take(&mut me.data)),
+                };
+            }
+            Err(_) => *req.body.borrow_mut() = Body::Discarded,
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl ReadBody {
+    /// Moves what is in memory to a file once it is more than the buffer holds.
+    fn spill(&mut self, req: &Request, done: bool) -> Result<(), BodyError> {
+        let loc = req.location();
+        let keep = usize::try_from(loc.client_body_buffer_size).unwrap_or(usize::MAX);
+        if self.file.is_none() && self.data.len() <= keep {
+            return Ok(());
+        }
+        if self.file.is_some() && self.data.len() < keep && !done {
+            return Ok(());
+        }
+        let write = |me: &mut Self| -> std::io::Result<()> {
+            if me.file.is_none() {
+                let dir = req.env.config.prefix.join(bytes_to_path(&loc.client_body_temp_path));
+                me.file = Some(create_temp(&dir)?);
+            }
+            let (file, info) = me.file.as_mut().expect("made above");
+            file.write_all(&me.data)?;
+            info.len += me.data.len() as u64;
+            me.data.clear();
+            Ok(())
+        };
+        write(self).map_err(|e| {
+            let text = format!("failed to write the client request body to a temporary file ({e})");
+            req.log(crate::conf::model::Level::Crit, text.as_bytes());
+            BodyError::Status(500)
+        })
+    }
+}
+
+/// A path from bytes of the configuration.
+pub fn bytes_to_path(b: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    std::ffi::OsStr::from_bytes(b).into()
+}
+
+fn create_temp(dir: &std::path::Path) -> std::io::Result<(File, BodyFile)> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    std::fs::create_dir_all(dir)?;
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("{:05}{:07}", std::process::id() % 100_000, n));
+        match OpenOptions::new().write(true).read(true).create_new(true).open(&path) {
+            Ok(f) => return Ok((f, BodyFile { path, len: 0, delete: true })),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Decodes what is there and reads more if there was nothing. Ready with whether the body is complete;
+/// then at least one byte was decoded or the body ended.
+pub fn receive_some(req: &Request, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<Result<bool, BodyError>> {
+    let conn = &req.conn;
+    loop {
+        let mut incoming = req.incoming.borrow_mut();
+        let incoming = &mut *incoming;
+        let Some(decoder) = &mut incoming.decoder else { return Poll::Ready(Ok(true)) };
+        if decoder.is_done() {
+            return Poll::Ready(Ok(true));
+        }
+        if conn.input_len() > 0 {
+            let before = out.len();
+            let decoded = conn.with_input(|b| match decoder.decode(b, out) {
+                Ok(n) => (Ok(()), n),
+                Err(e) => (Err(e), 0),
+            });
+            if decoded.is_err() {
+                req.log(crate::conf::model::Level::Info, b"client sent invalid chunked body");
+                req.keepalive.set(false);
+                return Poll::Ready(Err(BodyError::Status(400)));
+            }
+            incoming.received += (out.len() - before) as u64;
+            let max = req.location().client_max_body_size;
+            if max > 0 && incoming.received > max {
+                let text =
+                    format!("client intended to send too large chunked body: {} bytes", incoming.received);
+                req.log(crate::conf::model::Level::Error, text.as_bytes());
+                req.keepalive.set(false);
+                return Poll::Ready(Err(BodyError::Status(413)));
+            }
+            if decoder.is_done() {
+                return Poll::Ready(Ok(true));
+            }
+            if out.len() > before {
+                return Poll::Ready(Ok(false));
+            }
+            continue;
+        }
+        if std::mem::take(&mut incoming.expects_continue) {
+            conn.write_with(|o| o.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+        if conn.output_len() > 0 {
+            // The client may wait for what is in the output before it sends more.
+            let _ = conn.poll_flush(cx);
+        }
+        match conn.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => {
+                req.log(crate::conf::model::Level::Info, b"client prematurely closed connection");
+                req.keepalive.set(false);
+                return Poll::Ready(Err(BodyError::Status(400)));
+            }
+            Poll::Ready(Ok(_)) => conn.arm(req.location().client_body_timeout),
+            Poll::Ready(Err(_)) => {
+                req.keepalive.set(false);
+                return Poll::Ready(Err(BodyError::Gone));
+            }
+            Poll::Pending => {
+                if conn.poll_deadline(cx) {
+                    req.log(crate::conf::model::Level::Info, b"client timed out");
+                    req.keepalive.set(false);
+                    return Poll::Ready(Err(BodyError::Status(408)));
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+/// Throws away what is left of the body. Ready with false when the connection cannot be used again.
+pub async fn discard(req: &Rc<Request>) -> bool {
+    if req.incoming.borrow().is_done() {
+        return true;
+    }
+    // Who waits for leave to send the body gets none: the connection is closed instead.
+    if req.incoming.borrow().expects_continue && req.conn.input_len() == 0 {
+        return false;
+    }
+    let scratch = RefCell::new(Vec::new());
+    let limit_ms = crate::http1::clock::monotonic_ms() + req.location().lingering_time;
+    req.conn.arm(req.location().lingering_timeout);
+    let done = std::future::poll_fn(|cx| {
+        loop {
+            if crate::http1::clock::monotonic_ms() > limit_ms {
+                return Poll::Ready(false);
+            }
+            let mut out = scratch.borrow_mut();
+            out.clear();
+            match receive_some(req, cx, &mut out) {
+                Poll::Ready(Ok(true)) => return Poll::Ready(true),
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    req.conn.disarm();
+    if matches!(*req.body.borrow(), Body::Unread) {
+        *req.body.borrow_mut() = Body::Discarded;
+    }
+    done
+}

@@ -1,0 +1,86 @@
+//! Percent-encoding as nginx does it: what is kept and what is escaped in which place.
+
+/// The places that escape differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A path: blanks, controls, `#`, `%`, `?` and everything above ASCII.
+    Uri,
+    /// A query: the same, and `&` and `+`.
+    Args,
+    /// One component: everything but letters, digits and `-._~!'()*`.
+    Component,
+    /// The target of a redirect: only blanks, controls, quotes and what is above ASCII.
+    Redirect,
+}
+
+impl Place {
+    fn keeps(self, b: u8) -> bool {
+        let plain = (0x21..0x7f).contains(&b);
+        match self {
+            Place::Uri => plain && !matches!(b, b'#' | b'%' | b'?'),
+            Place::Args => plain && !matches!(b, b'#' | b'%' | b'&' | b'+' | b'?'),
+            Place::Component => b.is_ascii_alphanumeric() || b"-._~!'()*".contains(&b),
+            Place::Redirect => plain && b != b'"',
+        }
+    }
+}
+
+/// Appends `text`, escaped for its place.
+pub fn escape(text: &[u8], place: Place, out: &mut Vec<u8>) {
+    out.reserve(text.len());
+    for &b in text {
+        if place.keeps(b) {
+            out.push(b);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
+        }
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// Appends `text` with `%XX` decoded; a `%` without two digits stays. `plus` turns `+` into a blank.
+pub fn unescape(text: &[u8], plus: bool, out: &mut Vec<u8>) {
+    out.reserve(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b'%' => match hex_pair(text, at + 1) {
+                Some(b) => {
+                    out.push(b);
+                    at += 2;
+                }
+                None => out.push(b'%'),
+            },
+            b'+' if plus => out.push(b' '),
+            b => out.push(b),
+        }
+        at += 1;
+    }
+}
+
+/// The byte that two hexadecimal digits at `at` stand for.
+pub fn hex_pair(text: &[u8], at: usize) -> Option<u8> {
+    let digit = |n: usize| (*text.get(n)? as char).to_digit(16);
+    Some((digit(at)? * 16 + digit(at + 1)?) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_keeps_its_own_bytes() {
+        let esc = |t: &[u8], p| {
+            let mut o = Vec::new();
+            escape(t, p, &mut o);
+            String::from_utf8(o).unwrap()
+        };
+        assert_eq!(esc(b"a b&c/d?e\xff'", Place::Component), "a%20b%26c%2Fd%3Fe%FF'");
+        assert_eq!(esc(b"a b&c/d?e#+", Place::Uri), "a%20b&c/d%3Fe%23+");
+        assert_eq!(esc(b"&+=", Place::Args), "%26%2B=");
+        let mut o = Vec::new();
+        unescape(b"a%20b+c%zz%4", true, &mut o);
+        assert_eq!(o, b"a b c%zz%4");
+    }
+}

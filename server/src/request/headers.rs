@@ -1,0 +1,143 @@
+//! Headers in and out: lists with raw names in order, with nginx's rules for lookup and replacement.
+//!
+//! Names and values lie one after the other in one buffer; a change appends to
+//! it. Nothing here knows the wire or the request.
+
+use crate::http1::parse::{HeaderSpan, Span};
+
+/// A list of header lines.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    list: Vec<HeaderSpan>,
+}
+
+impl Headers {
+    /// A list over bytes that are there already, such as a request head.
+    pub fn over(bytes: Vec<u8>, list: Vec<HeaderSpan>) -> Headers {
+        Headers { bytes, list }
+    }
+
+    /// The bytes a span of this list stands for.
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        span.of(&self.bytes)
+    }
+
+    /// All lines in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.list.iter().map(|h| (h.name.of(&self.bytes), h.value.of(&self.bytes)))
+    }
+
+    /// Number of lines.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// The first value of that name, whatever its case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+
+    /// All values of that name.
+    pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+
+    /// How many lines have that name.
+    pub fn count(&self, name: &[u8]) -> usize {
+        self.all(name).count()
+    }
+
+    /// Appends a line.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let name = self.store(name);
+        let value = self.store(value);
+        self.list.push(HeaderSpan { name, value });
+    }
+
+    /// Removes all lines of that name; tells whether there was one.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        let before = self.list.len();
+        let bytes = &self.bytes;
+        self.list.retain(|h| !h.name.of(bytes).eq_ignore_ascii_case(name));
+        self.list.len() != before
+    }
+
+    /// Makes `value` the only value of that name, at the place of the first one.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        let bytes = &self.bytes;
+        let at = self.list.iter().position(|h| h.name.of(bytes).eq_ignore_ascii_case(name));
+        match at {
+            None => self.push(name, value),
+            Some(at) => {
+                let mut n = 0;
+                self.list.retain(|h| {
+                    n += 1;
+                    n - 1 <= at || !h.name.of(bytes).eq_ignore_ascii_case(name)
+                });
+                let name = self.store(name);
+                let value = self.store(value);
+                self.list[at] = HeaderSpan { name, value };
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+    }
+
+    /// Gives up the list's buffers, to be reused.
+    pub fn take_buffers(&mut self) -> (Vec<u8>, Vec<HeaderSpan>) {
+        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.list))
+    }
+
+    fn store(&mut self, b: &[u8]) -> Span {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(b);
+        Span::new(at, self.bytes.len())
+    }
+}
+
+/// Whether a header's name equals a variable's or table's: `_` stands for `-`.
+pub fn matches_underscored(name: &[u8], wanted: &[u8]) -> bool {
+    name.len() == wanted.len()
+        && name.iter().zip(wanted).all(|(&n, &w)| {
+            let n = if n == b'-' { b'_' } else { n.to_ascii_lowercase() };
+            let w = if w == b'-' { b'_' } else { w.to_ascii_lowercase() };
+            n == w
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(h: &Headers) -> String {
+        h.iter()
+            .map(|(n, v)| format!("{}={};", String::from_utf8_lossy(n), String::from_utf8_lossy(v)))
+            .collect()
+    }
+
+    #[test]
+    fn set_keeps_the_place_and_remove_takes_all() {
+        let mut h = Headers::default();
+        h.push(b"A", b"1");
+        h.push(b"B", b"2");
+        h.push(b"a", b"3");
+        h.push(b"C", b"4");
+        assert_eq!(h.all(b"a").collect::<Vec<_>>(), [b"1", b"3"]);
+        h.set(b"a", b"9");
+        assert_eq!(text(&h), "a=9;B=2;C=4;");
+        assert!(h.remove(b"b") && !h.remove(b"b"));
+        h.set(b"D", b"");
+        assert_eq!(text(&h), "a=9;C=4;D=;");
+        assert!(matches_underscored(b"X-Foo-Bar", b"x_foo_bar"));
+    }
+}

@@ -1,0 +1,274 @@
+//! The state of one request: what came in, what goes out, its variables.
+//!
+//! A `Request` is shared as `Rc`; its parts are cells, borrowed shortly and
+//! never across a wait or a call into a script. Knows configuration and wire,
+//! not phases, filters or Lua.
+
+pub mod args;
+pub mod body;
+pub mod escape;
+pub mod headers;
+pub mod response;
+pub mod uri;
+pub mod vars;
+
+use std::any::Any;
+use std::cell::{Cell, Ref, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::conf::model::{AccessLog, Config, ErrorLogs, HttpConf, Level, Location, Server};
+use crate::http1::conn::Conn;
+use crate::http1::parse::Span;
+use crate::phase::Phase;
+use crate::regex::MatchData;
+
+use body::{Body, Incoming};
+use headers::Headers;
+use response::Response;
+use vars::Captures;
+
+/// Where log lines go. The process layer implements it.
+pub trait Logs {
+    /// Whether a line of that level would be written anywhere.
+    fn wants(&self, to: &ErrorLogs, level: Level) -> bool;
+
+    /// Writes one line of the error log. `conn` is the connection's number, 0 outside requests; `text`
+    /// carries its context (`client: ...`) already.
+    fn error(&self, to: &ErrorLogs, level: Level, conn: u64, text: &[u8]);
+
+    /// Writes one line of an access log; the line has no newline.
+    fn access(&self, to: &AccessLog, line: &[u8]);
+}
+
+/// What all requests of a worker share.
+pub struct Env {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The logs.
+    pub logs: Rc<dyn Logs>,
+    /// The machine's name, for `$hostname`.
+    pub hostname: String,
+    /// Counters for `stub_status`.
+    pub stats: Stats,
+    /// The worker takes no new requests: responses say `Connection: close`.
+    pub exiting: Cell<bool>,
+}
+
+/// Counters of a worker.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Connections accepted.
+    pub accepted: Cell<u64>,
+    /// Requests begun.
+    pub requests: Cell<u64>,
+    /// Connections open now.
+    pub active: Cell<u64>,
+    /// Connections that are reading a request head.
+    pub reading: Cell<u64>,
+    /// Connections that handle a request.
+    pub writing: Cell<u64>,
+}
+
+impl Env {
+    /// The `http {}` block. Requests exist only where there is one.
+    pub fn http(&self) -> &HttpConf {
+        self.config.http.as_ref().expect("a connection was accepted for a server of http {}")
+    }
+}
+
+thread_local! {
+    static MATCH: RefCell<MatchData> = RefCell::new(MatchData::new());
+}
+
+/// Runs `f` with the worker's match data.
+pub fn with_match<R>(f: impl FnOnce(&mut MatchData) -> R) -> R {
+    MATCH.with_borrow_mut(f)
+}
+
+/// One request.
+pub struct Request {
+    /// The worker's shared state.
+    pub env: Rc<Env>,
+    /// The connection.
+    pub conn: Rc<Conn>,
+    /// The request that asked for this one.
+    pub parent: Option<Rc<Request>>,
+    /// The server.
+    pub server: RefCell<Arc<Server>>,
+    /// The location, or the server's level before one is found.
+    pub level: RefCell<Arc<Location>>,
+    /// When it began, wall clock.
+    pub start_ms: u64,
+    /// The method.
+    pub method: RefCell<Vec<u8>>,
+    /// Version: 1001 for HTTP/1.1, 9 for HTTP/0.9.
+    pub version: u32,
+    /// The request line as sent.
+    pub line: Span,
+    /// The target as sent, for `$request_uri`.
+    pub target: Span,
+    /// Bytes of the head as sent; they begin the buffer of `headers`.
+    pub head_len: usize,
+    /// The headers.
+    pub headers: RefCell<Headers>,
+    /// Host name in lower case, without port.
+    pub host: RefCell<Vec<u8>>,
+    /// The normalised path.
+    pub uri: RefCell<Vec<u8>>,
+    /// The query.
+    pub args: RefCell<Vec<u8>>,
+    /// The path was changed since the location was looked up.
+    pub uri_changed: Cell<bool>,
+    /// Internal redirects that are still allowed.
+    pub redirects_left: Cell<u8>,
+    /// The request was redirected internally (or is a subrequest): `internal` locations are open.
+    pub internal: Cell<bool>,
+    /// An error page is being made; there is none for its errors.
+    pub error_page: Cell<bool>,
+    /// The status that an error page keeps.
+    pub err_status: Cell<u16>,
+    /// The connection may serve another request after this one.
+    pub keepalive: Cell<bool>,
+    /// The client is gone.
+    pub gone: Cell<bool>,
+    /// The body on the wire.
+    pub incoming: RefCell<Incoming>,
+    /// The body once read.
+    pub body: RefCell<Body>,
+    /// The response.
+    pub response: RefCell<Response>,
+    /// Bytes of the response's head.
+    pub header_bytes: Cell<u64>,
+    /// `set` variables and values of maps, by variable number.
+    pub slots: RefCell<Vec<Option<Vec<u8>>>>,
+    /// Captures of the last expression.
+    pub captures: RefCell<Captures>,
+    /// The phase that runs.
+    pub phase: Cell<Phase>,
+    /// What the script layer keeps with a request (`ngx.ctx`). Gone after an internal redirect.
+    pub script_ctx: RefCell<Option<Box<dyn Any>>>,
+    /// Number for `$request_id`, made on demand.
+    pub request_id: Cell<Option<u128>>,
+}
+
+impl Request {
+    /// The location in force.
+    pub fn location(&self) -> Ref<'_, Location> {
+        Ref::map(self.level.borrow(), |l| &**l)
+    }
+
+    /// The main request of a tree of subrequests.
+    pub fn is_main(&self) -> bool {
+        self.parent.is_none()
+    }
+
+    /// Whether the method is HEAD (asked of the main request only).
+    pub fn is_head(&self) -> bool {
+        self.is_main() && *self.method.borrow() == b"HEAD"
+    }
+
+    /// Whether the head of the response is on its way.
+    pub fn head_sent(&self) -> bool {
+        self.response.borrow().head == response::HeadState::Sent
+    }
+
+    /// Logs a line with the request's context behind it.
+    pub fn log(&self, level: Level, text: &[u8]) {
+        let to = self.location().error_logs.clone();
+        if !self.env.logs.wants(&to, level) {
+            return;
+        }
+        let mut line = text.to_vec();
+        self.append_log_context(&mut line);
+        self.env.logs.error(&to, level, self.conn.serial, &line);
+    }
+
+    /// Appends `, client: ..., server: ..., request: "...", host: "..."`.
+    pub fn append_log_context(&self, line: &mut Vec<u8>) {
+        line.extend_from_slice(b", client: ");
+        self.write_remote_addr(line);
+        line.extend_from_slice(b", server: ");
+        line.extend_from_slice(self.server.borrow().name.as_bytes());
+        let headers = self.headers.borrow();
+        line.extend_from_slice(b", request: \"");
+        line.extend_from_slice(headers.bytes(self.line));
+        line.push(b'"');
+        if let Some(parent) = &self.parent {
+            line.extend_from_slice(b", subrequest: \"");
+            line.extend_from_slice(&self.uri.borrow());
+            line.push(b'"');
+            let _ = parent;
+        }
+        if let Some(host) = headers.get(b"host") {
+            line.extend_from_slice(b", host: \"");
+            line.extend_from_slice(host);
+            line.push(b'"');
+        }
+        if let Some(referer) = headers.get(b"referer") {
+            line.extend_from_slice(b", referrer: \"");
+            line.extend_from_slice(referer);
+            line.push(b'"');
+        }
+    }
+
+    /// Appends the client's address.
+    pub fn write_remote_addr(&self, out: &mut Vec<u8>) {
+        match self.conn.peer {
+            Some(a) => out.extend_from_slice(a.ip().to_canonical().to_string().as_bytes()),
+            None => out.extend_from_slice(b"unix:"),
+        }
+    }
+
+    /// Sets the location in force.
+    pub fn set_level(&self, level: Arc<Location>) {
+        *self.level.borrow_mut() = level;
+    }
+
+    /// Forgets what belongs to the location that is left by an internal redirect.
+    pub fn clear_for_redirect(&self) {
+        self.internal.set(true);
+        self.script_ctx.borrow_mut().take();
+    }
+
+    /// Remembers the captures of an expression that has just matched `subject`.
+    pub fn keep_captures(&self, subject: &[u8], data: &MatchData) {
+        self.captures.borrow_mut().set(subject, data);
+    }
+
+    /// Evaluates a script of the configuration.
+    pub fn eval(&self, script: &crate::conf::variables::Script) -> Vec<u8> {
+        match script.as_literal() {
+            Some(text) => text.to_vec(),
+            None => script.text(&mut vars::Vars(self)),
+        }
+    }
+
+    /// The absolute form of a `Location` that begins with a slash, if it is to be made absolute.
+    pub fn absolute_location(&self, location: &[u8]) -> Option<Vec<u8>> {
+        let loc = self.location();
+        if !location.starts_with(b"/") || location.starts_with(b"//") || !loc.absolute_redirect {
+            return None;
+        }
+        let mut out = b"http://".to_vec();
+        let server = self.server.borrow();
+        let host = self.host.borrow();
+        if loc.server_name_in_redirect && !server.name.is_empty() {
+            out.extend_from_slice(server.name.as_bytes());
+        } else if host.is_empty() {
+            match self.conn.local {
+                Some(a) => out.extend_from_slice(a.ip().to_string().as_bytes()),
+                None => out.extend_from_slice(b"localhost"),
+            }
+        } else {
+            out.extend_from_slice(&host);
+        }
+        if let (true, Some(local)) = (loc.port_in_redirect, self.conn.local)
+            && local.port() != 80
+        {
+            out.extend_from_slice(format!(":{}", local.port()).as_bytes());
+        }
+        out.extend_from_slice(location);
+        Some(out)
+    }
+}

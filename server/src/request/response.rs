@@ -1,0 +1,298 @@
+//! The response of a request: status, headers, and the lane its output goes through.
+//!
+//! Writers submit chunks; the filters take them one at a time in order (`flow`
+//! runs them); what comes out is framed and put into the connection's output.
+//! Knows no filter.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use super::Request;
+use super::headers::Headers;
+use crate::http1::body::{write_chunk_head, write_last_chunk};
+use crate::http1::write::{Connection, ResponseHead, finish, line};
+
+/// How far the head has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeadState {
+    /// Nothing has been sent; headers may change.
+    #[default]
+    Open,
+    /// The header filters run.
+    Filtering,
+    /// It is on its way.
+    Sent,
+}
+
+/// A piece of output.
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    /// The bytes.
+    pub data: Vec<u8>,
+    /// The response ends with it.
+    pub last: bool,
+    /// It is to be sent without waiting for more.
+    pub flush: bool,
+}
+
+/// Where the response goes.
+#[derive(Debug, Default)]
+pub enum Sink {
+    /// To the client.
+    #[default]
+    Client,
+    /// Into memory, for the request that asked for it.
+    Memory(Vec<u8>),
+}
+
+/// What runs in the lane.
+pub type LaneFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// The response.
+#[derive(Default)]
+pub struct Response {
+    /// Status; 0 while nobody has set it.
+    pub status: u16,
+    /// Reason phrase instead of the usual one.
+    pub reason: Option<Vec<u8>>,
+    /// `Content-Type`.
+    pub content_type: Option<Vec<u8>>,
+    /// Length of the body, when known.
+    pub content_length: Option<u64>,
+    /// `Last-Modified` in seconds since 1970.
+    pub last_modified: Option<i64>,
+    /// All other headers.
+    pub headers: Headers,
+    /// How far the head has come.
+    pub head: HeadState,
+    /// The body is not sent: HEAD, 204, 304.
+    pub header_only: bool,
+    /// The body goes out in chunks.
+    pub chunked: bool,
+    /// The handler has ended its output.
+    pub eof: bool,
+    /// The last chunk has gone through the filters.
+    pub done: bool,
+    /// Whether HTTP/1.0 output is being gathered for its length.
+    pub gathering: bool,
+    /// A filter failed: there is no more output.
+    pub failed: bool,
+    /// Bytes of the body sent.
+    pub body_bytes_sent: u64,
+    /// Where it goes.
+    pub sink: Sink,
+    /// Chunks that wait for the lane.
+    pub lane: VecDeque<Chunk>,
+    /// What runs in the lane now.
+    pub running: Option<LaneFuture>,
+    /// Chunks submitted and chunks that came through; a writer waits until they meet.
+    submitted: u64,
+    passed: u64,
+    waiters: Vec<Waker>,
+    driver: Option<Waker>,
+}
+
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Response {
+    /// Puts a chunk into the lane; returns its ticket.
+    pub fn submit(&mut self, chunk: Chunk) -> u64 {
+        self.eof |= chunk.last;
+        self.lane.push_back(chunk);
+        self.submitted += 1;
+        if let Some(w) = self.driver.take() {
+            w.wake();
+        }
+        self.submitted
+    }
+
+    /// Whether the chunk of that ticket has come through.
+    pub fn has_passed(&self, ticket: u64) -> bool {
+        self.passed >= ticket || self.failed
+    }
+
+    /// A chunk has come through the filters.
+    pub fn pass(&mut self) {
+        self.passed += 1;
+        self.waiters.drain(..).for_each(Waker::wake);
+    }
+
+    /// The lane is closed: whoever waits learns it.
+    pub fn fail(&mut self) {
+        self.failed = true;
+        self.lane.clear();
+        self.waiters.drain(..).for_each(Waker::wake);
+    }
+
+    /// Ready when the chunk of that ticket has come through; false when the output failed.
+    pub fn poll_passed(&mut self, cx: &mut Context<'_>, ticket: u64) -> Poll<bool> {
+        if self.has_passed(ticket) {
+            return Poll::Ready(!self.failed);
+        }
+        if !self.waiters.iter().any(|w| w.will_wake(cx.waker())) {
+            self.waiters.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Whether the lane has nothing to do.
+    pub fn is_quiet(&self) -> bool {
+        self.running.is_none() && self.lane.is_empty()
+    }
+
+    /// Remembers whom to wake when a chunk is submitted.
+    pub fn set_driver(&mut self, w: &Waker) {
+        match &mut self.driver {
+            Some(d) => d.clone_from(w),
+            none => *none = Some(w.clone()),
+        }
+    }
+
+    /// The response begins anew: an internal redirect or an error page takes over.
+    pub fn reset_headers(&mut self) {
+        self.status = 0;
+        self.reason = None;
+        self.content_type = None;
+        self.content_length = None;
+        self.last_modified = None;
+        self.headers.clear();
+    }
+
+    /// Adds a header with nginx's names for the special ones.
+    pub fn add_header(&mut self, name: &[u8], value: &[u8]) {
+        if name.eq_ignore_ascii_case(b"content-type") {
+            self.content_type = Some(value.to_vec());
+        } else {
+            self.headers.push(name, value);
+        }
+    }
+}
+
+/// `Server` with version, and without.
+pub const SERVER_FULL: &str = "openresty/1.31.3.1";
+/// `Server` of `server_tokens off`.
+pub const SERVER_PLAIN: &str = "openresty";
+
+/// Writes the head of `req`'s response into the connection's output (or only decides its framing when
+/// the response goes to memory).
+pub fn commit_head(req: &Rc<Request>) {
+    let mut res = req.response.borrow_mut();
+    let res = &mut *res;
+    res.head = HeadState::Sent;
+    if res.status == 0 {
+        res.status = 200;
+    }
+    if req.is_head() || matches!(res.status, 204 | 304) || res.status < 200 {
+        res.header_only = true;
+    }
+    if matches!(res.status, 204 | 304) {
+        res.content_length = None;
+        if res.status == 204 {
+            res.content_type = None;
+        }
+    }
+    if !matches!(res.sink, Sink::Client) {
+        return;
+    }
+    if req.version < 1000 {
+        // HTTP/0.9 has no head.
+        return;
+    }
+    let loc = req.location();
+    let explicit_length = res.headers.get(b"content-length").is_some();
+    let upgrade = res.status == 101;
+    if res.content_length.is_none() && !explicit_length && !upgrade && !res.header_only {
+        if req.version >= 1001 && loc.chunked_transfer_encoding {
+            res.chunked = true;
+        } else {
+            req.keepalive.set(false);
+        }
+    }
+    let connection = if upgrade {
+        req.keepalive.set(false);
+        Connection::Upgrade
+    } else if req.keepalive.get() {
+        Connection::KeepAlive(loc.keepalive_timeout.header_s)
+    } else {
+        Connection::Close
+    };
+    let last_modified = match res.headers.get(b"last-modified") {
+        Some(_) => None,
+        None => res.last_modified.map(crate::http1::clock::http_time),
+    };
+    let server = match (res.headers.get(b"server").is_some(), &loc.server_tokens) {
+        (true, _) => None,
+        (false, crate::conf::settings::ServerTokens::Off) => Some(SERVER_PLAIN),
+        (false, _) => Some(SERVER_FULL),
+    };
+    let location = res.headers.get(b"location").and_then(|l| req.absolute_location(l));
+    let head = ResponseHead {
+        status: res.status,
+        reason: res.reason.as_deref(),
+        server: server.map(str::as_bytes),
+        date: res.headers.get(b"date").is_none(),
+        content_type: res.content_type.as_deref().filter(|t| !t.is_empty()),
+        content_length: if explicit_length { None } else { res.content_length },
+        last_modified: last_modified.as_deref().map(str::as_bytes),
+        location: location.as_deref(),
+        chunked: res.chunked,
+        connection,
+    };
+    let headers = &res.headers;
+    req.conn.write_with(|out| {
+        let before = out.len();
+        head.write(out);
+        for (name, value) in headers.iter() {
+            if location.is_some() && name.eq_ignore_ascii_case(b"location") {
+                continue;
+            }
+            line(out, name, value);
+        }
+        finish(out);
+        req.header_bytes.set((out.len() - before) as u64);
+    });
+}
+
+/// Frames a chunk that came through the filters and puts it into the connection's output.
+pub fn commit_body(req: &Rc<Request>, chunk: &Chunk) {
+    let mut res = req.response.borrow_mut();
+    let res = &mut *res;
+    if res.done {
+        return;
+    }
+    res.done = chunk.last;
+    if let Sink::Memory(body) = &mut res.sink {
+        body.extend_from_slice(&chunk.data);
+        return;
+    }
+    if res.header_only {
+        return;
+    }
+    let chunked = res.chunked;
+    res.body_bytes_sent += chunk.data.len() as u64;
+    req.conn.write_with(|out| {
+        if chunked && !chunk.data.is_empty() {
+            let before = out.len();
+            write_chunk_head(out, chunk.data.len());
+            out.extend_from_slice(&chunk.data);
+            out.extend_from_slice(b"\r\n");
+            res.body_bytes_sent += (out.len() - before - chunk.data.len()) as u64;
+        } else {
+            out.extend_from_slice(&chunk.data);
+        }
+        if chunked && chunk.last {
+            write_last_chunk(out);
+            res.body_bytes_sent += 5;
+        }
+    });
+}

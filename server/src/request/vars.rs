@@ -1,0 +1,448 @@
+//! What the configuration's variables mean in a request.
+//!
+//! `Vars` is the source of values for scripts; `get` and `set` serve the API.
+//! A variable that this build does not compute has no value.
+
+use std::fmt::Write as _;
+
+use super::body::Body;
+use super::escape::unescape;
+use super::headers::matches_underscored;
+use super::response::HeadState;
+use super::{Request, args, with_match};
+use crate::conf::model::MapFound;
+use crate::conf::variables::{Builtin, Family, Pattern, VarId, VarKind, Variables};
+use crate::http1::clock;
+use crate::regex::MatchData;
+
+/// What the groups of the last expression matched.
+#[derive(Clone, Debug, Default)]
+pub struct Captures {
+    subject: Vec<u8>,
+    groups: Vec<Option<(usize, usize)>>,
+}
+
+impl Captures {
+    /// Copies the groups of a match.
+    pub fn set(&mut self, subject: &[u8], data: &MatchData) {
+        self.subject.clear();
+        self.subject.extend_from_slice(subject);
+        self.groups.clear();
+        self.groups.extend((0..data.len()).map(|n| data.get(n)));
+    }
+
+    /// The text of a group.
+    pub fn get(&self, n: usize) -> Option<&[u8]> {
+        let (from, to) = (*self.groups.get(n)?)?;
+        self.subject.get(from..to)
+    }
+}
+
+/// The variables of a request, as a source for scripts.
+pub struct Vars<'a>(pub &'a Request);
+
+impl Variables for Vars<'_> {
+    fn variable(&mut self, id: VarId, out: &mut Vec<u8>) -> bool {
+        let def = self.0.env.http().vars.def(id);
+        match def.kind {
+            VarKind::Builtin(b) => builtin(self.0, b, out),
+            VarKind::Family(f) => family(self.0, f, &def.name, out),
+            VarKind::User => match self.0.slots.borrow().get(id.index()) {
+                Some(Some(v)) => {
+                    out.extend_from_slice(v);
+                    true
+                }
+                _ => false,
+            },
+            VarKind::Map(n) => map(self.0, id, n, out),
+        }
+    }
+
+    fn capture(&mut self, n: usize, out: &mut Vec<u8>) -> bool {
+        match self.0.captures.borrow().get(n) {
+            Some(t) => {
+                out.extend_from_slice(t);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// Why a variable could not be assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetError {
+    /// The configuration does not name it.
+    Unknown,
+    /// Only the server computes it.
+    ReadOnly,
+}
+
+/// The value of a variable by its name, whether or not the configuration names it.
+pub fn get(req: &Request, name: &[u8]) -> Option<Vec<u8>> {
+    if name.first().is_some_and(u8::is_ascii_digit) {
+        let n: usize = std::str::from_utf8(name).ok()?.parse().ok()?;
+        return req.captures.borrow().get(n).map(<[u8]>::to_vec);
+    }
+    let lower = String::from_utf8(name.to_ascii_lowercase()).ok()?;
+    let mut out = Vec::new();
+    let found = if let Some(id) = req.env.http().vars.find(&lower) {
+        Vars(req).variable(id, &mut out)
+    } else if let Some(b) = Builtin::of(&lower) {
+        builtin(req, b, &mut out)
+    } else if let Some((f, _)) = Family::of(&lower) {
+        family(req, f, &lower, &mut out)
+    } else {
+        false
+    };
+    found.then_some(out)
+}
+
+/// Assigns a variable by its name.
+pub fn set(req: &Request, name: &[u8], value: Option<&[u8]>) -> Result<(), SetError> {
+    let lower = String::from_utf8(name.to_ascii_lowercase()).map_err(|_| SetError::Unknown)?;
+    match req.env.http().vars.find(&lower) {
+        Some(id) => match req.env.http().vars.def(id).kind {
+            VarKind::Builtin(b) => set_builtin(req, b, value),
+            VarKind::User | VarKind::Map(_) => {
+                set_slot(req, id, value.map(<[u8]>::to_vec));
+                Ok(())
+            }
+            VarKind::Family(_) => Err(SetError::ReadOnly),
+        },
+        None => match Builtin::of(&lower) {
+            Some(b) => set_builtin(req, b, value),
+            None if Family::of(&lower).is_some() => Err(SetError::ReadOnly),
+            None => Err(SetError::Unknown),
+        },
+    }
+}
+
+/// Assigns a variable by its number, as `set` does.
+pub fn set_id(req: &Request, id: VarId, value: Vec<u8>) {
+    match req.env.http().vars.def(id).kind {
+        // The configuration refuses `set` on what cannot be assigned.
+        VarKind::Builtin(b) => {
+            let _ = set_builtin(req, b, Some(&value));
+        }
+        _ => set_slot(req, id, Some(value)),
+    }
+}
+
+/// Gives the named groups of an expression that has just matched to their variables.
+pub fn set_named(req: &Request, pattern: &Pattern, subject: &[u8], data: &MatchData) {
+    for (id, group) in &pattern.named {
+        let value = data.get(*group).and_then(|(a, b)| subject.get(a..b)).map(<[u8]>::to_vec);
+        set_slot(req, *id, value);
+    }
+}
+
+fn set_slot(req: &Request, id: VarId, value: Option<Vec<u8>>) {
+    let mut slots = req.slots.borrow_mut();
+    if slots.len() <= id.index() {
+        slots.resize(req.env.http().vars.len(), None);
+    }
+    slots[id.index()] = value;
+}
+
+fn set_builtin(req: &Request, b: Builtin, value: Option<&[u8]>) -> Result<(), SetError> {
+    match b {
+        Builtin::Args => {
+            *req.args.borrow_mut() = value.unwrap_or_default().to_vec();
+            Ok(())
+        }
+        // Accepted; responses are not slowed down yet.
+        Builtin::LimitRate => Ok(()),
+        _ => Err(SetError::ReadOnly),
+    }
+}
+
+fn map(req: &Request, id: VarId, n: usize, out: &mut Vec<u8>) -> bool {
+    let map = &req.env.http().maps[n];
+    if let Some(Some(v)) = req.slots.borrow().get(id.index()) {
+        out.extend_from_slice(v);
+        return true;
+    }
+    let key = req.eval(&map.source);
+    let script = with_match(|data| match map.find(&key, data) {
+        MapFound::Value(s) => s,
+        MapFound::Pattern(p, s) => {
+            req.keep_captures(&key, data);
+            set_named(req, p, &key, data);
+            s
+        }
+    });
+    let value = req.eval(script);
+    out.extend_from_slice(&value);
+    if !map.volatile {
+        set_slot(req, id, Some(value));
+    }
+    true
+}
+
+fn family(req: &Request, f: Family, name: &str, out: &mut Vec<u8>) -> bool {
+    let Some((_, rest)) = Family::of(name) else { return false };
+    let rest = rest.as_bytes();
+    match f {
+        Family::Http => join(req.headers.borrow().iter(), rest, out),
+        Family::SentHttp => sent_http(req, rest, out),
+        Family::Cookie => cookie(req, rest, out),
+        Family::Arg => match args::find(&req.args.borrow(), rest) {
+            Some(v) => {
+                out.extend_from_slice(v);
+                true
+            }
+            None => false,
+        },
+        Family::SentTrailer | Family::UpstreamHttp | Family::UpstreamCookie | Family::UpstreamTrailer => {
+            false
+        }
+    }
+}
+
+/// Values of one header, joined by commas (cookies by semicolons), as nginx gives them.
+fn join<'a>(lines: impl Iterator<Item = (&'a [u8], &'a [u8])>, wanted: &[u8], out: &mut Vec<u8>) -> bool {
+    let separator: &[u8] = if wanted == b"cookie" { b"; " } else { b", " };
+    let mut found = false;
+    for (name, value) in lines {
+        if matches_underscored(name, wanted) {
+            if found {
+                out.extend_from_slice(separator);
+            }
+            out.extend_from_slice(value);
+            found = true;
+        }
+    }
+    found
+}
+
+fn sent_http(req: &Request, wanted: &[u8], out: &mut Vec<u8>) -> bool {
+    let res = req.response.borrow();
+    let sent = res.head == HeadState::Sent;
+    match wanted {
+        b"content_type" if res.content_type.is_some() => {
+            out.extend_from_slice(res.content_type.as_deref().unwrap_or_default());
+            true
+        }
+        b"content_length" if res.content_length.is_some() => number(res.content_length.unwrap_or(0), out),
+        b"last_modified" if res.last_modified.is_some() && res.headers.get(b"last-modified").is_none() => {
+            text(&clock::http_time(res.last_modified.unwrap_or(0)), out)
+        }
+        b"connection" if sent => text(if req.keepalive.get() { "keep-alive" } else { "close" }, out),
+        b"transfer_encoding" if res.chunked => text("chunked", out),
+        _ => join(res.headers.iter(), wanted, out),
+    }
+}
+
+fn cookie(req: &Request, wanted: &[u8], out: &mut Vec<u8>) -> bool {
+    let headers = req.headers.borrow();
+    for line in headers.all(b"cookie") {
+        for part in line.split(|&b| b == b';') {
+            let part = part.trim_ascii_start();
+            if let Some(n) = memchr::memchr(b'=', part)
+                && part[..n].eq_ignore_ascii_case(wanted)
+            {
+                out.extend_from_slice(&part[n + 1..]);
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn text(t: &str, out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(t.as_bytes());
+    true
+}
+
+fn number(n: u64, out: &mut Vec<u8>) -> bool {
+    crate::http1::write::write_decimal(out, n);
+    true
+}
+
+fn seconds(ms: u64, out: &mut Vec<u8>) -> bool {
+    text(&format!("{}.{:03}", ms / 1000, ms % 1000), out)
+}
+
+fn bytes(b: &[u8], out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(b);
+    true
+}
+
+fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
+    let conn = &req.conn;
+    match b {
+        Builtin::Args | Builtin::QueryString => bytes(&req.args.borrow(), out),
+        Builtin::IsArgs => text(if req.args.borrow().is_empty() { "" } else { "?" }, out),
+        Builtin::Uri | Builtin::DocumentUri => bytes(&req.uri.borrow(), out),
+        Builtin::RequestUri => bytes(req.headers.borrow().bytes(req.target), out),
+        Builtin::Request => bytes(req.headers.borrow().bytes(req.line), out),
+        Builtin::RequestMethod => bytes(&req.method.borrow(), out),
+        Builtin::Host => {
+            let host = req.host.borrow();
+            if host.is_empty() { text(&req.server.borrow().name, out) } else { bytes(&host, out) }
+        }
+        Builtin::Hostname => text(&req.env.hostname, out),
+        Builtin::Scheme => text("http", out),
+        Builtin::Https => text("", out),
+        Builtin::ServerProtocol => match req.version {
+            9 => text("", out),
+            1000 => text("HTTP/1.0", out),
+            v => {
+                let _ = v;
+                let line = req.headers.borrow();
+                let line = line.bytes(req.line);
+                let at = memchr::memrchr(b' ', line.trim_ascii_end()).map_or(0, |n| n + 1);
+                bytes(&line[at..], out)
+            }
+        },
+        Builtin::ServerName => text(&req.server.borrow().name, out),
+        Builtin::ServerAddr => match conn.local {
+            Some(a) => text(&a.ip().to_canonical().to_string(), out),
+            None => text("unix:", out),
+        },
+        Builtin::ServerPort => number(conn.local.map_or(0, |a| u64::from(a.port())), out),
+        Builtin::RemoteAddr => {
+            req.write_remote_addr(out);
+            true
+        }
+        Builtin::RemotePort => match conn.peer {
+            Some(a) => number(u64::from(a.port()), out),
+            None => text("", out),
+        },
+        Builtin::BinaryRemoteAddr => match conn.peer.map(|a| a.ip().to_canonical()) {
+            Some(std::net::IpAddr::V4(a)) => bytes(&a.octets(), out),
+            Some(std::net::IpAddr::V6(a)) => bytes(&a.octets(), out),
+            None => text("unix:", out),
+        },
+        Builtin::RemoteUser => remote_user(req, out),
+        Builtin::Connection => number(conn.serial, out),
+        Builtin::ConnectionRequests => number(conn.requests.get(), out),
+        Builtin::ConnectionTime => seconds(clock::monotonic_ms().saturating_sub(conn.accepted_ms), out),
+        Builtin::ConnectionsActive => number(req.env.stats.active.get(), out),
+        Builtin::ConnectionsReading => number(req.env.stats.reading.get(), out),
+        Builtin::ConnectionsWriting => number(req.env.stats.writing.get(), out),
+        Builtin::ConnectionsWaiting => {
+            let s = &req.env.stats;
+            number(s.active.get().saturating_sub(s.reading.get() + s.writing.get()), out)
+        }
+        Builtin::ContentLength => header(req, b"content-length", out),
+        Builtin::ContentType => header(req, b"content-type", out),
+        Builtin::Status => {
+            let res = req.response.borrow();
+            let status = if res.status == 0 { req.err_status.get() } else { res.status };
+            text(&format!("{status:03}"), out)
+        }
+        Builtin::BodyBytesSent => number(req.response.borrow().body_bytes_sent, out),
+        Builtin::BytesSent => number(req.response.borrow().body_bytes_sent + req.header_bytes.get(), out),
+        Builtin::RequestLength => number(req.head_len as u64 + req.incoming.borrow().received, out),
+        Builtin::RequestTime => seconds(clock::now_ms().saturating_sub(req.start_ms), out),
+        Builtin::Msec => seconds(clock::now_ms(), out),
+        Builtin::TimeLocal => text(&clock::log_time((clock::now_ms() / 1000) as i64), out),
+        Builtin::TimeIso8601 => text(&clock::iso8601((clock::now_ms() / 1000) as i64), out),
+        Builtin::Pid => number(u64::from(std::process::id()), out),
+        Builtin::NginxVersion => text("1.31.3", out),
+        Builtin::Pipe => text(if conn.input_len() > 0 { "p" } else { "." }, out),
+        Builtin::RequestCompletion => text(if req.response.borrow().done { "OK" } else { "" }, out),
+        Builtin::RequestId => {
+            let mut t = String::new();
+            let _ = write!(t, "{:032x}", request_id(req));
+            text(&t, out)
+        }
+        Builtin::RequestBody => match &*req.body.borrow() {
+            Body::Memory(b) if !b.is_empty() => bytes(b, out),
+            _ => false,
+        },
+        Builtin::RequestBodyFile => match &*req.body.borrow() {
+            Body::File(f) => text(&f.path.to_string_lossy(), out),
+            _ => false,
+        },
+        Builtin::DocumentRoot => bytes(&document_root(req), out),
+        Builtin::RealpathRoot => {
+            let root = super::body::bytes_to_path(&document_root(req));
+            match std::fs::canonicalize(root) {
+                Ok(p) => text(&p.to_string_lossy(), out),
+                Err(_) => false,
+            }
+        }
+        Builtin::RequestFilename => bytes(&filename(req), out),
+        Builtin::LimitRate => text("0", out),
+        Builtin::ProxyProtocolAddr
+        | Builtin::ProxyProtocolPort
+        | Builtin::TcpinfoRcvSpace
+        | Builtin::TcpinfoRtt
+        | Builtin::TcpinfoRttvar
+        | Builtin::TcpinfoSndCwnd
+        | Builtin::UpstreamAddr
+        | Builtin::UpstreamBytesReceived
+        | Builtin::UpstreamBytesSent
+        | Builtin::UpstreamCacheStatus
+        | Builtin::UpstreamConnectTime
+        | Builtin::UpstreamHeaderTime
+        | Builtin::UpstreamResponseLength
+        | Builtin::UpstreamResponseTime
+        | Builtin::UpstreamStatus => false,
+    }
+}
+
+fn header(req: &Request, name: &[u8], out: &mut Vec<u8>) -> bool {
+    match req.headers.borrow().get(name) {
+        Some(v) => bytes(v, out),
+        None => text("", out),
+    }
+}
+
+fn remote_user(req: &Request, out: &mut Vec<u8>) -> bool {
+    let headers = req.headers.borrow();
+    let Some(auth) = headers.get(b"authorization") else { return false };
+    if auth.len() < 6 || !auth[..6].eq_ignore_ascii_case(b"basic ") {
+        return false;
+    }
+    let Ok(plain) = base64_simd::STANDARD.decode_to_vec(auth[6..].trim_ascii()) else { return false };
+    let Some(colon) = memchr::memchr(b':', &plain) else { return false };
+    bytes(&plain[..colon], out)
+}
+
+fn request_id(req: &Request) -> u128 {
+    if let Some(id) = req.request_id.get() {
+        return id;
+    }
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let half = || u128::from(RandomState::new().build_hasher().finish());
+    let mut mix = RandomState::new().build_hasher();
+    mix.write_u64(req.conn.serial);
+    mix.write_u64(clock::monotonic_ms());
+    let id = (half() << 64) ^ half() ^ u128::from(mix.finish());
+    req.request_id.set(Some(id));
+    id
+}
+
+/// The directory that files come from.
+pub fn document_root(req: &Request) -> Vec<u8> {
+    let level = req.level.borrow().clone();
+    req.eval(&level.root.path)
+}
+
+/// The file that the URI names.
+pub fn filename(req: &Request) -> Vec<u8> {
+    let level = req.level.borrow().clone();
+    let mut path = req.eval(&level.root.path);
+    let uri = req.uri.borrow();
+    let cut = match level.kind {
+        _ if !level.root.alias => 0,
+        // The script of a regex location's alias is the whole path.
+        crate::conf::model::LocationKind::Regex(_) => return path,
+        _ => level.name.len().min(uri.len()),
+    };
+    path.extend_from_slice(&uri[cut..]);
+    path
+}
+
+/// The value of a query argument, decoded; for callers outside scripts.
+pub fn decoded_arg(req: &Request, name: &[u8]) -> Option<Vec<u8>> {
+    let query = req.args.borrow();
+    let raw = args::find(&query, name)?;
+    let mut out = Vec::new();
+    unescape(raw, true, &mut out);
+    Some(out)
+}
