@@ -26,6 +26,11 @@ pub fn set_process(pid: u32, zone_s: i32) {
     ZONE_S.store(zone_s, Ordering::Relaxed);
 }
 
+/// The offset of local time in seconds, as told by `set_process`.
+pub fn zone_offset_s() -> i32 {
+    ZONE_S.load(Ordering::Relaxed)
+}
+
 /// The open log files of a configuration; `LogFileId` indexes them.
 #[derive(Debug)]
 pub struct Logs {

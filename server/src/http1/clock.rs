@@ -1,8 +1,7 @@
 //! The worker's cached clock and the texts that depend on it.
 //!
 //! `update` is called when the worker wakes for work; everything else reads
-//! what it left. The offset of local time comes from a function that the
-//! process layer installs, because asking the system for it is not safe code.
+//! what it left. The offset of local time is the one that the logs use.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,17 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 thread_local! {
     static NOW_MS: Cell<u64> = const { Cell::new(0) };
     static DATE: RefCell<(u64, [u8; 29])> = const { RefCell::new((0, [0; 29])) };
-    static ZONE: Cell<fn(i64) -> i32> = const { Cell::new(utc) };
     static EPOCH: Instant = Instant::now();
-}
-
-fn utc(_unix_s: i64) -> i32 {
-    0
-}
-
-/// Installs the function that gives the local time's offset in seconds for a moment.
-pub fn set_zone(offset: fn(i64) -> i32) {
-    ZONE.set(offset);
 }
 
 /// Reads the system's clock into the cache; returns it.
@@ -86,13 +75,13 @@ pub fn cookie_time(unix_s: i64) -> String {
 }
 
 /// Offset of local time in seconds.
-pub fn zone_offset(unix_s: i64) -> i32 {
-    ZONE.get()(unix_s)
+pub fn zone_offset() -> i32 {
+    crate::log::zone_offset_s()
 }
 
 /// `18/Nov/2010:11:27:35 +0100`.
 pub fn log_time(unix_s: i64) -> String {
-    let off = zone_offset(unix_s);
+    let off = zone_offset();
     let t = Fields::of(unix_s + i64::from(off));
     let (sign, m) = sign_minutes(off);
     format!(
@@ -110,7 +99,7 @@ pub fn log_time(unix_s: i64) -> String {
 
 /// `2010-11-18T11:27:35+01:00`.
 pub fn iso8601(unix_s: i64) -> String {
-    let off = zone_offset(unix_s);
+    let off = zone_offset();
     let t = Fields::of(unix_s + i64::from(off));
     let (sign, m) = sign_minutes(off);
     format!(

@@ -17,9 +17,10 @@ use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::conf::model::{AccessLog, Config, ErrorLogs, HttpConf, Level, Location, Server};
+use crate::conf::model::{Config, HttpConf, Level, Location, Server};
 use crate::http1::conn::Conn;
 use crate::http1::parse::Span;
+use crate::log::Logs;
 use crate::phase::Phase;
 use crate::regex::MatchData;
 
@@ -28,25 +29,12 @@ use headers::Headers;
 use response::Response;
 use vars::Captures;
 
-/// Where log lines go. The process layer implements it.
-pub trait Logs {
-    /// Whether a line of that level would be written anywhere.
-    fn wants(&self, to: &ErrorLogs, level: Level) -> bool;
-
-    /// Writes one line of the error log. `conn` is the connection's number, 0 outside requests; `text`
-    /// carries its context (`client: ...`) already.
-    fn error(&self, to: &ErrorLogs, level: Level, conn: u64, text: &[u8]);
-
-    /// Writes one line of an access log; the line has no newline.
-    fn access(&self, to: &AccessLog, line: &[u8]);
-}
-
 /// What all requests of a worker share.
 pub struct Env {
     /// The configuration.
     pub config: Arc<Config>,
     /// The logs.
-    pub logs: Rc<dyn Logs>,
+    pub logs: Arc<Logs>,
     /// The machine's name, for `$hostname`.
     pub hostname: String,
     /// Counters for `stub_status`.
@@ -176,12 +164,12 @@ impl Request {
     /// Logs a line with the request's context behind it.
     pub fn log(&self, level: Level, text: &[u8]) {
         let to = self.location().error_logs.clone();
-        if !self.env.logs.wants(&to, level) {
+        if !self.env.logs.enabled(&to, level) {
             return;
         }
         let mut line = text.to_vec();
         self.append_log_context(&mut line);
-        self.env.logs.error(&to, level, self.conn.serial, &line);
+        self.env.logs.error(&to, level, Some(self.conn.serial), &line);
     }
 
     /// Appends `, client: ..., server: ..., request: "...", host: "..."`.
