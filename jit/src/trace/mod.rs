@@ -37,11 +37,12 @@ impl Trace {
         SnapNo::new(self.snaps.iter().rposition(|s| s.at <= r).unwrap_or(0))
     }
 
-    /// Live values of a snapshot, in the order of the exit buffer: every referenced instruction once.
+    /// Live values of a snapshot, in the order of the exit buffer: every referenced instruction once. `nil`,
+    /// `false` and `true` have no value beyond their type and take no place.
     pub fn live_values(&self, s: SnapNo) -> Vec<Ref> {
         let mut out: Vec<Ref> = Vec::new();
         for e in self.entries(s) {
-            if e.value.is_ins() && !out.contains(&e.value) {
+            if e.value.is_ins() && !self.ir.ty(e.value).is_pri() && !out.contains(&e.value) {
                 out.push(e.value);
             }
         }

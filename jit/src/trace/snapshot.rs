@@ -6,7 +6,28 @@
 //! ```
 //! A snapshot lists the slots that differ from memory; all others already hold their value.
 
+use crate::ir::buffer::Const;
 use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+
+/// Boxes the machine form of a value: a double's bits, an integer, or an address.
+pub fn box_bits(ty: Ty, raw: u64) -> u64 {
+    let tag = (!(ty.tag_index() as u64)) << 47;
+    match ty {
+        Ty::Nil => !0,
+        Ty::False | Ty::True => tag | ((1 << 47) - 1),
+        Ty::Num => raw,
+        t if t.is_int32() => (raw as u32 as i32 as f64).to_bits(),
+        t if t.is_gc() => tag | raw,
+        // Light userdata and raw words are kept whole.
+        _ => raw,
+    }
+}
+
+/// Boxes a constant.
+pub fn box_const(k: Const) -> u64 {
+    box_bits(k.ty, k.bits)
+}
 
 /// One slot of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

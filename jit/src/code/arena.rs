@@ -1,0 +1,161 @@
+//! The code arena: one memfd mapped twice, a writable and an executable view, so that publishing a trace
+//! is a copy and no page ever changes its protection.
+//!
+//! Such a mapping is shared with children of a fork, therefore the arena is made at the first compiled
+//! trace and not before, and a child switches its JIT off (see `worker`).
+
+use std::ptr::NonNull;
+
+/// Why no code memory could be had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ArenaError {
+    /// The system refused executable memory (hardened kernels do).
+    Refused,
+    /// The arena's limit is reached.
+    Full,
+}
+
+/// A piece of code memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Block {
+    offset: usize,
+    len: usize,
+}
+
+/// Dual-mapped code memory with a limit.
+#[derive(Debug)]
+pub struct Arena {
+    rw: NonNull<u8>,
+    rx: NonNull<u8>,
+    size: usize,
+    top: usize,
+    /// Free pieces, by offset, not adjacent to one another.
+    free: Vec<Block>,
+}
+
+const ALIGN: usize = 64;
+
+fn round(n: usize) -> usize {
+    n.div_ceil(ALIGN) * ALIGN
+}
+
+impl Arena {
+    /// Maps an arena of `size` bytes (address space; pages are taken when written).
+    pub fn new(size: usize) -> Result<Arena, ArenaError> {
+        let size = size.div_ceil(4096) * 4096;
+        // SAFETY: plain system calls; the name is a NUL-terminated literal, and every result is checked
+        // before it is used. The descriptor is closed on every path; the mappings keep the memory alive.
+        unsafe {
+            let fd = libc::memfd_create(c"moonlit-code".as_ptr(), libc::MFD_CLOEXEC);
+            if fd < 0 {
+                return Err(ArenaError::Refused);
+            }
+            let map = |prot| libc::mmap(std::ptr::null_mut(), size, prot, libc::MAP_SHARED, fd, 0);
+            if libc::ftruncate(fd, size as libc::off_t) != 0 {
+                libc::close(fd);
+                return Err(ArenaError::Refused);
+            }
+            let rw = map(libc::PROT_READ | libc::PROT_WRITE);
+            let rx = map(libc::PROT_READ | libc::PROT_EXEC);
+            libc::close(fd);
+            if rw == libc::MAP_FAILED || rx == libc::MAP_FAILED {
+                for p in [rw, rx] {
+                    if p != libc::MAP_FAILED {
+                        libc::munmap(p, size);
+                    }
+                }
+                return Err(ArenaError::Refused);
+            }
+            let (Some(rw), Some(rx)) = (NonNull::new(rw.cast()), NonNull::new(rx.cast())) else {
+                return Err(ArenaError::Refused);
+            };
+            Ok(Arena { rw, rx, size, top: 0, free: Vec::new() })
+        }
+    }
+
+    /// Copies code into the arena.
+    pub fn publish(&mut self, code: &[u8]) -> Result<Block, ArenaError> {
+        let len = round(code.len().max(1));
+        let b = self.take(len).ok_or(ArenaError::Full)?;
+        // SAFETY: `b` lies within the mapping (`take` checks it against `size`) and is not in use by
+        // published code: it came from the free list or from above `top`.
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), self.rw.as_ptr().add(b.offset), code.len()) };
+        Ok(b)
+    }
+
+    fn take(&mut self, len: usize) -> Option<Block> {
+        if let Some(i) = self.free.iter().position(|f| f.len >= len) {
+            let f = &mut self.free[i];
+            let b = Block { offset: f.offset, len };
+            f.offset += len;
+            f.len -= len;
+            if f.len == 0 {
+                self.free.remove(i);
+            }
+            return Some(b);
+        }
+        (self.top + len <= self.size).then(|| {
+            let b = Block { offset: self.top, len };
+            self.top += len;
+            b
+        })
+    }
+
+    /// Gives a piece back. The caller knows that no machine frame is inside it any more.
+    pub fn release(&mut self, b: Block) {
+        let i = self.free.partition_point(|f| f.offset < b.offset);
+        self.free.insert(i, b);
+        if i + 1 < self.free.len() && self.free[i].offset + self.free[i].len == self.free[i + 1].offset {
+            self.free[i].len += self.free[i + 1].len;
+            self.free.remove(i + 1);
+        }
+        if i > 0 && self.free[i - 1].offset + self.free[i - 1].len == self.free[i].offset {
+            self.free[i - 1].len += self.free[i].len;
+            self.free.remove(i);
+        }
+    }
+
+    /// Address of a piece in the executable view.
+    pub fn address(&self, b: Block) -> usize {
+        self.rx.as_ptr() as usize + b.offset
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.top - self.free.iter().map(|f| f.len).sum::<usize>()
+    }
+
+    /// Does the address lie in the executable view?
+    pub fn contains(&self, addr: usize) -> bool {
+        addr.wrapping_sub(self.rx.as_ptr() as usize) < self.size
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: both views were mapped with this size in `new` and are unmapped only here.
+        unsafe {
+            libc::munmap(self.rw.as_ptr().cast(), self.size);
+            libc::munmap(self.rx.as_ptr().cast(), self.size);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn released_pieces_join_and_are_used_again() {
+        let mut a = Arena::new(4096).expect("code memory");
+        let b: Vec<_> = (0..4).map(|_| a.publish(&[0x90; 100]).expect("room")).collect();
+        assert_eq!(a.used(), 4 * 128);
+        a.release(b[1]);
+        a.release(b[3]);
+        a.release(b[2]);
+        assert_eq!(a.free.len(), 1);
+        let big = a.publish(&[0xc3; 300]).expect("joined piece is large enough");
+        assert_eq!(a.address(big), a.address(b[1]));
+        assert_eq!(a.publish(&[0; 8192]), Err(ArenaError::Full));
+    }
+}

@@ -1,0 +1,110 @@
+//! Arithmetic and bit operations.
+
+use super::{Lower, helpers::Helper};
+use crate::abort::Abort;
+use crate::ir::ins::{Ins, fpm};
+use crate::ir::ops::{IrOp, Opnd};
+use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+use cranelift_codegen::ir::{InstBuilder, Value};
+
+impl Lower<'_, '_> {
+    fn num(&mut self, i: &Ins, a: Value, b: Option<Value>) -> Result<Value, Abort> {
+        let two = || b.ok_or(Abort::CodeGeneration);
+        Ok(match i.op {
+            IrOp::ADD => self.b.ins().fadd(a, two()?),
+            IrOp::SUB => self.b.ins().fsub(a, two()?),
+            IrOp::MUL => self.b.ins().fmul(a, two()?),
+            IrOp::DIV => self.b.ins().fdiv(a, two()?),
+            IrOp::MOD => {
+                let b = two()?;
+                let q = self.b.ins().fdiv(a, b);
+                let q = self.b.ins().floor(q);
+                let p = self.b.ins().fmul(q, b);
+                self.b.ins().fsub(a, p)
+            }
+            IrOp::NEG => self.b.ins().fneg(a),
+            IrOp::ABS => self.b.ins().fabs(a),
+            IrOp::MIN => {
+                let c = self.b.ins().fcmp(FloatCC::LessThan, a, two()?);
+                self.b.ins().select(c, a, two()?)
+            }
+            IrOp::MAX => {
+                let c = self.b.ins().fcmp(FloatCC::GreaterThan, a, two()?);
+                self.b.ins().select(c, a, two()?)
+            }
+            IrOp::POW => self.call_helper(Helper::Pow, &[a, two()?]).ok_or(Abort::CodeGeneration)?,
+            IrOp::LDEXP => self.call_helper(Helper::Ldexp, &[a, two()?]).ok_or(Abort::CodeGeneration)?,
+            IrOp::FPMATH => {
+                let h = match i.b {
+                    fpm::FLOOR => return Ok(self.b.ins().floor(a)),
+                    fpm::CEIL => return Ok(self.b.ins().ceil(a)),
+                    fpm::TRUNC => return Ok(self.b.ins().trunc(a)),
+                    fpm::SQRT => return Ok(self.b.ins().sqrt(a)),
+                    fpm::LOG => Helper::Log,
+                    fpm::LOG2 => Helper::Log2,
+                    fpm::EXP => Helper::Exp,
+                    fpm::SIN => Helper::Sin,
+                    fpm::COS => Helper::Cos,
+                    fpm::TAN => Helper::Tan,
+                    fpm::LOG10 => Helper::Log10,
+                    fpm::ASIN => Helper::Asin,
+                    fpm::ACOS => Helper::Acos,
+                    fpm::ATAN => Helper::Atan,
+                    fpm::SINH => Helper::Sinh,
+                    fpm::COSH => Helper::Cosh,
+                    _ => Helper::Tanh,
+                };
+                self.call_helper(h, &[a]).ok_or(Abort::CodeGeneration)?
+            }
+            _ => return Err(Abort::CodeGeneration),
+        })
+    }
+
+    fn int(&mut self, i: &Ins, a: Value, b: Option<Value>) -> Result<Value, Abort> {
+        let two = || b.ok_or(Abort::CodeGeneration);
+        Ok(match i.op {
+            IrOp::ADD => self.b.ins().iadd(a, two()?),
+            IrOp::SUB => self.b.ins().isub(a, two()?),
+            IrOp::MUL => self.b.ins().imul(a, two()?),
+            IrOp::NEG => self.b.ins().ineg(a),
+            IrOp::BNOT => self.b.ins().bnot(a),
+            IrOp::BSWAP => self.b.ins().bswap(a),
+            IrOp::BAND => self.b.ins().band(a, two()?),
+            IrOp::BOR => self.b.ins().bor(a, two()?),
+            IrOp::BXOR => self.b.ins().bxor(a, two()?),
+            IrOp::BSHL => self.b.ins().ishl(a, two()?),
+            IrOp::BSHR => self.b.ins().ushr(a, two()?),
+            IrOp::BSAR => self.b.ins().sshr(a, two()?),
+            IrOp::BROL => self.b.ins().rotl(a, two()?),
+            IrOp::BROR => self.b.ins().rotr(a, two()?),
+            IrOp::MIN => {
+                let c = self.b.ins().icmp(IntCC::SignedLessThan, a, two()?);
+                self.b.ins().select(c, a, two()?)
+            }
+            IrOp::MAX => {
+                let c = self.b.ins().icmp(IntCC::SignedGreaterThan, a, two()?);
+                self.b.ins().select(c, a, two()?)
+            }
+            IrOp::ADDOV | IrOp::SUBOV | IrOp::MULOV => {
+                let (v, overflow) = match i.op {
+                    IrOp::ADDOV => self.b.ins().sadd_overflow(a, two()?),
+                    IrOp::SUBOV => self.b.ins().ssub_overflow(a, two()?),
+                    _ => self.b.ins().smul_overflow(a, two()?),
+                };
+                self.guard(overflow);
+                v
+            }
+            _ => return Err(Abort::CodeGeneration),
+        })
+    }
+
+    pub(super) fn lower_alu(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
+        let a = self.get(i.ra());
+        let b = (i.op.operands().1 == Opnd::Ref).then(|| self.get(i.rb()));
+        let v = if i.ty() == Ty::Num { self.num(i, a, b)? } else { self.int(i, a, b)? };
+        self.set(r, v);
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! Conversions.
+
+use super::Lower;
+use crate::abort::Abort;
+use crate::ir::ins::{Ins, conv};
+use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+
+/// 2^52 + 2^51: adding it leaves a number's integer part in the low bits.
+const MAGIC: f64 = 6755399441055744.0;
+
+impl Lower<'_, '_> {
+    /// The low 32 bits of a number, modulo 2^32.
+    fn tobit(&mut self, x: Value) -> Value {
+        let m = self.b.ins().f64const(MAGIC);
+        let s = self.b.ins().fadd(x, m);
+        let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), s);
+        self.b.ins().ireduce(types::I32, bits)
+    }
+
+    /// The integer that a number is; leaves the trace if it is none. Minus zero counts as zero.
+    pub(super) fn num_to_int_checked(&mut self, x: Value) -> Value {
+        let n = self.tobit(x);
+        let back = self.b.ins().fcvt_from_sint(types::F64, n);
+        let f = self.b.ins().fcmp(FloatCC::NotEqual, back, x);
+        self.guard(f);
+        n
+    }
+
+    pub(super) fn lower_conv(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
+        let x = self.get(i.ra());
+        if i.op == IrOp::TOBIT {
+            let v = self.tobit(x);
+            self.set(r, v);
+            return Ok(());
+        }
+        let v = match (i.ty(), conv::src(i.b)) {
+            (Ty::Num, Ty::U32) => {
+                let w = self.b.ins().uextend(types::I64, x);
+                self.b.ins().fcvt_from_sint(types::F64, w)
+            }
+            (Ty::Num, s) if s.is_int32() => self.b.ins().fcvt_from_sint(types::F64, x),
+            (Ty::Num, Ty::I64) => self.b.ins().fcvt_from_sint(types::F64, x),
+            (Ty::Num, Ty::U64) => self.b.ins().fcvt_from_uint(types::F64, x),
+            (Ty::Num, Ty::Float) => self.b.ins().fpromote(types::F64, x),
+            (Ty::Float, Ty::Num) => self.b.ins().fdemote(types::F32, x),
+            (Ty::Int, Ty::Num) if i.is_guard() => self.num_to_int_checked(x),
+            (Ty::Int, Ty::Num) => self.b.ins().fcvt_to_sint_sat(types::I32, x),
+            (Ty::I64, Ty::Num) => self.b.ins().fcvt_to_sint_sat(types::I64, x),
+            (t, s) if t.is_int64() && s.is_int32() => {
+                if i.b & conv::SEXT != 0 {
+                    self.b.ins().sextend(types::I64, x)
+                } else {
+                    self.b.ins().uextend(types::I64, x)
+                }
+            }
+            (t, s) if t.is_int32() && s.is_int64() => self.b.ins().ireduce(types::I32, x),
+            (t, s) if super::machine_type(t) == super::machine_type(s) => x,
+            _ => return Err(Abort::CodeGeneration),
+        };
+        self.set(r, v);
+        Ok(())
+    }
+}

@@ -1,0 +1,242 @@
+//! Memory references, loads, stores and barriers.
+
+use super::helpers::Helper;
+use super::{Lower, machine_type};
+use crate::abort::Abort;
+use crate::ir::ins::{Field, Ins, sload};
+use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+use crate::trace::snapshot::box_bits;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+use moonlit_vm::cell::header::{Header, gcbits};
+use moonlit_vm::function::closure::{Func, NativeFunc};
+use moonlit_vm::function::upvalue::Upval;
+use moonlit_vm::string::Str;
+use moonlit_vm::table::{Node, Table};
+use moonlit_vm::userdata::Userdata;
+use std::mem::offset_of;
+
+/// Upper half of the smallest value that is not a number.
+const NUM_LIMIT_HI: u32 = (moonlit_vm::value::tag::NUM_LIMIT >> 32) as u32;
+
+/// Where a field lies and how wide it is in memory.
+fn field(f: Field) -> (i32, Ty) {
+    let (offset, ty) = match f {
+        Field::StrLen => (offset_of!(Str, len), Ty::Int),
+        Field::FuncEnv => (offset_of!(Func, env), Ty::Tab),
+        Field::FuncPc => (offset_of!(Func, pc), Ty::P64),
+        Field::FuncFlags => (offset_of!(Header, flags), Ty::U8),
+        Field::TabMeta => (offset_of!(Table, meta), Ty::Tab),
+        Field::TabArray => (offset_of!(Table, array), Ty::P64),
+        Field::TabNode => (offset_of!(Table, node), Ty::P64),
+        Field::TabAsize => (offset_of!(Table, asize), Ty::Int),
+        Field::TabHmask => (offset_of!(Table, hmask), Ty::Int),
+        Field::TabNomm => (offset_of!(Header, flags), Ty::U8),
+        Field::UdataMeta => (offset_of!(Userdata, meta), Ty::Tab),
+        Field::CdataCtypeid => (offset_of!(Header, aux), Ty::Int),
+        Field::FuncNativeId => (offset_of!(NativeFunc, id), Ty::Int),
+    };
+    (offset as i32, ty)
+}
+
+impl Lower<'_, '_> {
+    fn load_raw(&mut self, ty: Ty, addr: Value, offset: i32) -> Value {
+        let f = MemFlagsData::trusted();
+        match ty {
+            Ty::U8 => self.b.ins().uload8(types::I32, f, addr, offset),
+            Ty::I8 => self.b.ins().sload8(types::I32, f, addr, offset),
+            Ty::U16 => self.b.ins().uload16(types::I32, f, addr, offset),
+            Ty::I16 => self.b.ins().sload16(types::I32, f, addr, offset),
+            t => self.b.ins().load(machine_type(t), f, addr, offset),
+        }
+    }
+
+    /// Loads a boxed value of a known type; with `check`, leaves the trace when it has another type.
+    fn load_value(&mut self, ty: Ty, check: bool, addr: Value, offset: i32) -> Option<Value> {
+        let f = MemFlagsData::trusted();
+        match ty {
+            Ty::Num => {
+                if check {
+                    let hi = self.b.ins().load(types::I32, f, addr, offset + 4);
+                    let limit = self.k32(NUM_LIMIT_HI);
+                    self.guard_icmp(IntCC::UnsignedGreaterThanOrEqual, hi, limit);
+                }
+                Some(self.b.ins().load(types::F64, f, addr, offset))
+            }
+            t if t.is_pri() => {
+                if check {
+                    let v = self.b.ins().load(types::I64, f, addr, offset);
+                    let k = self.k64(box_bits(t, 0));
+                    self.guard_icmp(IntCC::NotEqual, v, k);
+                }
+                None
+            }
+            t if t.is_gc() => {
+                // Exclusive-or with the tag leaves the address, or high bits when the tag is another one.
+                let v = self.b.ins().load(types::I64, f, addr, offset);
+                let tag = self.k64(box_bits(t, 0));
+                let p = self.b.ins().bxor(v, tag);
+                if check {
+                    let n = self.k64(47);
+                    let high = self.b.ins().ushr(p, n);
+                    self.guard(high);
+                }
+                Some(p)
+            }
+            Ty::LightUd => {
+                let v = self.b.ins().load(types::I64, f, addr, offset);
+                if check {
+                    let n = self.k64(47);
+                    let tag = self.b.ins().sshr(v, n);
+                    let want = self.k64(!3);
+                    self.guard_icmp(IntCC::NotEqual, tag, want);
+                }
+                Some(v)
+            }
+            t => Some(self.load_raw(t, addr, offset)),
+        }
+    }
+
+    /// Calls the barrier when the object is black.
+    fn barrier(&mut self, obj: Value) {
+        let bits = self.load_raw(Ty::U8, obj, offset_of!(Header, gc) as i32);
+        let black = self.k32(gcbits::BLACK as u32);
+        let hit = self.b.ins().band(bits, black);
+        let (slow, cont) = (self.b.create_block(), self.b.create_block());
+        self.b.set_cold_block(slow);
+        self.b.ins().brif(hit, slow, &[], cont, &[]);
+        self.b.switch_to_block(slow);
+        self.call_helper(Helper::BarrierBack, &[obj]);
+        self.b.ins().jump(cont, &[]);
+        self.b.switch_to_block(cont);
+    }
+
+    /// `base + index * 8` for a 32-bit index that is known not to be negative.
+    fn element(&mut self, base: Value, index: Ref) -> Value {
+        if let Some(k) = self.t.ir.as_kint(index) {
+            let off = self.k64((k as i64 * 8) as u64);
+            return self.b.ins().iadd(base, off);
+        }
+        let i = self.get(index);
+        let i = self.b.ins().uextend(types::I64, i);
+        let three = self.k64(3);
+        let off = self.b.ins().ishl(i, three);
+        self.b.ins().iadd(base, off)
+    }
+
+    pub(super) fn lower_mem(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
+        let f = MemFlagsData::trusted();
+        let v = match i.op {
+            IrOp::AREF => {
+                let a = self.get(i.ra());
+                Some(self.element(a, i.rb()))
+            }
+            IrOp::HREFK => {
+                let node = self.get(i.ra());
+                let k = self.t.ir.k(i.rb());
+                let at = self.k64((k.slot as u64 - 1) * size_of::<Node>() as u64);
+                let addr = self.b.ins().iadd(node, at);
+                let key = self.b.ins().load(types::I64, f, addr, offset_of!(Node, key) as i32);
+                let want = self.k64(box_bits(k.ty, k.bits));
+                self.guard_icmp(IntCC::NotEqual, key, want);
+                Some(addr)
+            }
+            IrOp::HREF | IrOp::NEWREF => return self.lower_find(r, i),
+            IrOp::UREFC => {
+                let u = self.get(i.ra());
+                let closed = self.load_raw(Ty::U8, u, offset_of!(Header, flags) as i32);
+                let one = self.k32(1);
+                self.guard_icmp(IntCC::NotEqual, closed, one);
+                let off = self.k64(offset_of!(Upval, tv) as u64);
+                Some(self.b.ins().iadd(u, off))
+            }
+            IrOp::UREFO => {
+                // An open upvalue outside this trace's own slots.
+                let u = self.get(i.ra());
+                let p = self.load_raw(Ty::P64, u, offset_of!(Upval, v) as i32);
+                let d = self.b.ins().isub(p, self.base);
+                let two = self.k64(16);
+                let d = self.b.ins().iadd(d, two);
+                let room = self.k64(8 * 256);
+                self.guard_icmp(IntCC::UnsignedLessThan, d, room);
+                Some(p)
+            }
+            IrOp::FREF => {
+                let o = self.get(i.ra());
+                let off = self.k64(field(Field::from_lit(i.b)).0 as u64);
+                Some(self.b.ins().iadd(o, off))
+            }
+            IrOp::STRREF => {
+                let s = self.get(i.ra());
+                let n = self.get(i.rb());
+                let n = self.b.ins().uextend(types::I64, n);
+                let p = self.b.ins().iadd(s, n);
+                let off = self.k64(Str::DATA_OFFSET as u64);
+                Some(self.b.ins().iadd(p, off))
+            }
+            IrOp::ALOAD | IrOp::HLOAD | IrOp::ULOAD => {
+                let p = self.get(i.ra());
+                self.load_value(i.ty(), i.is_guard(), p, 0)
+            }
+            IrOp::FLOAD => {
+                let o = self.get(i.ra());
+                let (off, ty) = field(Field::from_lit(i.b));
+                Some(self.load_raw(ty, o, off))
+            }
+            IrOp::XLOAD => {
+                let p = self.get(i.ra());
+                Some(self.load_raw(i.ty(), p, 0))
+            }
+            IrOp::SLOAD => {
+                let off = (i.a as i32 - 2) * 8;
+                let check = i.b & sload::TYPECHECK != 0;
+                if i.ty() == Ty::Int {
+                    let n = self.load_value(Ty::Num, check, self.base, off).ok_or(Abort::CodeGeneration)?;
+                    Some(self.num_to_int_checked(n))
+                } else {
+                    self.load_value(i.ty(), check, self.base, off)
+                }
+            }
+            IrOp::ALEN => {
+                let t = self.get(i.ra());
+                self.call_helper(Helper::TabLen, &[t])
+            }
+            IrOp::ASTORE | IrOp::HSTORE | IrOp::USTORE => {
+                let p = self.get(i.ra());
+                self.store_boxed(i.rb(), p, 0);
+                None
+            }
+            IrOp::FSTORE => {
+                let p = self.get(i.ra());
+                let fref = self.t.ir.ins(i.ra());
+                let v = self.get(i.rb());
+                match field(Field::from_lit(fref.b)).1 {
+                    Ty::U8 => self.b.ins().istore8(f, v, p, 0),
+                    _ => self.b.ins().store(f, v, p, 0),
+                };
+                None
+            }
+            IrOp::XSTORE => {
+                let (p, v) = (self.get(i.ra()), self.get(i.rb()));
+                match i.ty() {
+                    Ty::U8 | Ty::I8 => self.b.ins().istore8(f, v, p, 0),
+                    Ty::U16 | Ty::I16 => self.b.ins().istore16(f, v, p, 0),
+                    _ => self.b.ins().store(f, v, p, 0),
+                };
+                None
+            }
+            IrOp::TBAR | IrOp::OBAR => {
+                let o = self.get(i.ra());
+                self.barrier(o);
+                None
+            }
+            _ => return Err(Abort::CodeGeneration),
+        };
+        if let Some(v) = v {
+            self.set(r, v);
+        }
+        Ok(())
+    }
+}

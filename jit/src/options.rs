@@ -1,0 +1,194 @@
+//! Optimisation flags and parameters of `-O` and `jit.opt.start`, one table with defaults.
+
+use crate::opt::Passes;
+
+/// Expands the table of parameters: calls `$m!` with all rows.
+macro_rules! for_each_param {
+    ($m:ident) => {
+        $m! {
+            /// Most traces.
+            maxtrace = 1000;
+            /// Most recorded IR instructions of a trace.
+            maxrecord = 4000;
+            /// Most IR constants of a trace.
+            maxirconst = 500;
+            /// Most side traces of a root trace.
+            maxside = 100;
+            /// Most snapshots of a trace.
+            maxsnap = 500;
+            /// Iterations until a loop or a function is hot.
+            hotloop = 56;
+            /// Taken exits until a side trace is made.
+            hotexit = 10;
+            /// Attempts to make a side trace.
+            tryside = 4;
+            /// Unrolls of an instable loop.
+            instunroll = 4;
+            /// Unrolls of an inner loop.
+            loopunroll = 15;
+            /// Unrolls of recursion.
+            callunroll = 3;
+            /// Unrolls until recursion is linked.
+            recunroll = 2;
+            /// Code memory in KiB.
+            maxmcode = 16384;
+        }
+    };
+}
+
+macro_rules! define_params {
+    ($($(#[$doc:meta])* $name:ident = $default:literal;)*) => {
+        /// Parameters.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Params { $($(#[$doc])* pub $name: u32,)* }
+
+        impl Default for Params {
+            fn default() -> Params {
+                Params { $($name: $default,)* }
+            }
+        }
+
+        impl Params {
+            /// All names, in order.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+
+            /// Sets a parameter by name; whether it exists.
+            pub fn set(&mut self, name: &str, value: u32) -> bool {
+                match name {
+                    $(stringify!($name) => self.$name = value,)*
+                    _ => return false,
+                }
+                true
+            }
+
+            /// Reads a parameter by name.
+            pub fn get(&self, name: &str) -> Option<u32> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+for_each_param!(define_params);
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Is the JIT on?
+    pub on: bool,
+    /// Compile in place instead of on the compilation thread (tests).
+    pub jitsync: bool,
+    /// Print one line per trace and abort to standard error (`-jv`).
+    pub verbose: bool,
+    /// Print the IR of each trace to standard error.
+    pub dump: bool,
+    /// Passes.
+    pub passes: Passes,
+    /// Parameters.
+    pub params: Params,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            on: true,
+            jitsync: false,
+            verbose: false,
+            dump: false,
+            passes: Passes::ALL,
+            params: Params::default(),
+        }
+    }
+}
+
+/// An option that does not exist or has no valid value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownOption(pub String);
+
+/// Names of the flags that `jit.status()` reports, in LuaJIT's order.
+pub const FLAG_NAMES: &[&str] =
+    &["fold", "cse", "dce", "fwd", "dse", "narrow", "loop", "abc", "sink", "fuse"];
+
+impl Options {
+    fn flag(&mut self, name: &str, on: bool) -> bool {
+        match name {
+            "fold" => self.passes.fold = on,
+            "cse" => self.passes.cse = on,
+            "dce" => self.passes.dce = on,
+            "fwd" => self.passes.fwd = on,
+            "narrow" => self.passes.narrow = on,
+            "loop" => self.passes.loop_ = on,
+            "jitsync" => self.jitsync = on,
+            // Names that LuaJIT knows and that have no switch here.
+            "dse" | "abc" | "sink" | "fuse" => {}
+            _ => return false,
+        }
+        true
+    }
+
+    /// Is a flag set?
+    pub fn has(&self, name: &str) -> bool {
+        match name {
+            "fold" => self.passes.fold,
+            "cse" => self.passes.cse,
+            "dce" => self.passes.dce,
+            "fwd" => self.passes.fwd,
+            "narrow" => self.passes.narrow,
+            "loop" => self.passes.loop_,
+            _ => false,
+        }
+    }
+
+    /// One word of `-O` or `jit.opt.start`: a level (`3`), a flag (`fold`, `+cse`, `-loop`, `nofwd`), or a
+    /// parameter (`hotloop=10`).
+    pub fn set(&mut self, word: &str) -> Result<(), UnknownOption> {
+        let fail = || Err(UnknownOption(word.to_string()));
+        if let Some((name, value)) = word.split_once('=') {
+            return match value.parse() {
+                Ok(n) if self.params.set(name, n) => Ok(()),
+                _ => fail(),
+            };
+        }
+        if let Ok(level) = word.parse::<u32>() {
+            let p = &mut self.passes;
+            *p = Passes {
+                fold: level >= 1,
+                cse: level >= 1,
+                dce: level >= 1,
+                narrow: level >= 2,
+                loop_: level >= 2,
+                fwd: level >= 3,
+            };
+            return Ok(());
+        }
+        let (name, on) = match word.strip_prefix('+') {
+            Some(n) => (n, true),
+            None => match word.strip_prefix('-').or_else(|| word.strip_prefix("no")) {
+                Some(n) => (n, false),
+                None => (word, true),
+            },
+        };
+        if self.flag(name, on) { Ok(()) } else { fail() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_set_levels_flags_and_parameters() {
+        let mut o = Options::default();
+        o.set("hotloop=1").expect("parameter");
+        o.set("-loop").expect("flag");
+        o.set("nofwd").expect("flag");
+        o.set("jitsync").expect("flag");
+        assert_eq!((o.params.hotloop, o.passes.loop_, o.passes.fwd, o.jitsync), (1, false, false, true));
+        o.set("3").expect("level");
+        assert!(o.passes.loop_ && o.passes.fwd);
+        assert_eq!(o.set("hotloop=x"), Err(UnknownOption("hotloop=x".into())));
+        assert!(o.set("speed").is_err());
+    }
+}

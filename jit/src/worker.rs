@@ -1,0 +1,185 @@
+//! The compilation thread: one per VM that got hot. It takes self-contained traces and gives back bytes;
+//! it never reads or writes anything of the VM. The VM's thread installs what comes back.
+//!
+//! The thread starts at the first job. A child of a fork does not have it: `pthread_atfork` notes the fork,
+//! and the engine switches itself off when it sees that.
+
+use crate::abort::Abort;
+use crate::code::link::StubCode;
+use crate::lower::{Compiler, Env};
+use crate::trace::Trace;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// A trace to compile.
+#[derive(Debug)]
+pub struct Job {
+    /// The trace; opaque addresses inside are kept alive by the VM's side.
+    pub trace: Trace,
+    /// Addresses and numbers.
+    pub env: Env,
+    /// Epoch at record time: an outdated result is dropped.
+    pub epoch: u64,
+}
+
+/// What comes back.
+#[derive(Debug)]
+pub struct Done {
+    /// Trace number of the job.
+    pub trace_no: u32,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Machine code.
+    pub code: Result<Vec<u8>, Abort>,
+    /// Shared stubs, with the first result.
+    pub stubs: Option<StubCode>,
+}
+
+/// A gate that tests close to delay compilation while they change the world.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Holds back (or lets go) compilation.
+    pub fn set(&self, closed: bool) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = closed;
+        self.0.1.notify_all();
+    }
+
+    fn pass(&self) {
+        let mut g = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while *g {
+            g = self.0.1.wait(g).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Where jobs go: a thread, or a compiler used in place.
+#[derive(Debug)]
+pub enum Worker {
+    /// `-Ojitsync`: compiles in place.
+    Sync(Box<Compiler>, Vec<Done>),
+    /// The compilation thread.
+    Thread {
+        /// To the thread.
+        jobs: mpsc::Sender<Job>,
+        /// From the thread.
+        done: mpsc::Receiver<Done>,
+        /// Results not yet taken.
+        ready: Arc<AtomicU32>,
+        /// Forks seen when the thread was made.
+        forks: u64,
+    },
+}
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process is the child of a fork since the first worker was made.
+pub fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+extern "C" fn in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+fn watch_forks() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: registers a handler that only increments an atomic; it is never unregistered, and the code
+        // it points to stays for the process's life.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+}
+
+fn verify_input() -> bool {
+    cfg!(debug_assertions)
+}
+
+fn run(c: &mut Compiler, job: Job, first: &mut bool) -> Done {
+    let stubs = if std::mem::take(first) { c.stubs().ok() } else { None };
+    let code = c.compile(&job.trace, &job.env);
+    Done { trace_no: job.env.trace_no, epoch: job.epoch, code, stubs }
+}
+
+impl Worker {
+    /// Starts a worker. `sync` compiles in place.
+    pub fn start(sync: bool, gate: &Gate) -> Result<Worker, Abort> {
+        watch_forks();
+        if sync {
+            return Ok(Worker::Sync(Box::new(Compiler::new(verify_input())?), Vec::new()));
+        }
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let (outbox, done) = mpsc::channel();
+        let ready = Arc::new(AtomicU32::new(0));
+        let (r, gate) = (ready.clone(), gate.clone());
+        std::thread::Builder::new()
+            .name("moonlit-jit".into())
+            .spawn(move || {
+                let Ok(mut c) = Compiler::new(verify_input()) else { return };
+                let mut first = true;
+                for job in inbox {
+                    gate.pass();
+                    if outbox.send(run(&mut c, job, &mut first)).is_err() {
+                        return;
+                    }
+                    r.fetch_add(1, Ordering::Release);
+                }
+            })
+            .map_err(|_| Abort::CodeGeneration)?;
+        Ok(Worker::Thread { jobs, done, ready, forks: forks() })
+    }
+
+    /// Hands over a job.
+    pub fn submit(&mut self, job: Job) -> Result<(), Abort> {
+        match self {
+            Worker::Sync(c, out) => {
+                let mut first = true;
+                let d = run(c, job, &mut first);
+                out.push(d);
+                Ok(())
+            }
+            Worker::Thread { jobs, .. } => jobs.send(job).map_err(|_| Abort::CodeGeneration),
+        }
+    }
+
+    /// Takes a finished result, if there is one. Never waits.
+    pub fn poll(&mut self) -> Option<Done> {
+        match self {
+            Worker::Sync(_, out) => out.pop(),
+            Worker::Thread { done, ready, .. } => {
+                if ready.load(Ordering::Acquire) == 0 {
+                    return None;
+                }
+                let d = done.try_recv().ok()?;
+                ready.fetch_sub(1, Ordering::AcqRel);
+                Some(d)
+            }
+        }
+    }
+
+    /// Waits for the next result (tests, shutdown).
+    pub fn wait(&mut self) -> Option<Done> {
+        match self {
+            Worker::Sync(_, out) => out.pop(),
+            Worker::Thread { done, ready, .. } => {
+                let d = done.recv().ok()?;
+                // The count may come a moment later than the result.
+                while ready.load(Ordering::Acquire) == 0 {
+                    std::thread::yield_now();
+                }
+                ready.fetch_sub(1, Ordering::AcqRel);
+                Some(d)
+            }
+        }
+    }
+
+    /// Has this process forked since the worker was made, so that its thread is gone?
+    pub fn lost(&self) -> bool {
+        match self {
+            Worker::Sync(..) => false,
+            Worker::Thread { forks: f, .. } => *f != forks(),
+        }
+    }
+}
