@@ -137,14 +137,14 @@ impl NativeFunc {
 impl Heap {
     /// A Lua closure.
     #[inline]
-    pub fn new_lua_func(&mut self, proto: Gc<Proto>, env: Gc<Table>, upvals: &[Gc<Upval>]) -> Gc<LuaFunc> {
+    pub fn new_lua_func(&mut self, proto: Gc<Proto>, env: Gc<Table>, upvals: &[Gc<Upval>]) -> Gc<Func> {
         let f = self.new_lua_func_uninit(proto, env, upvals.len());
         // SAFETY: the object has room for this many handles, and nobody else has seen it.
         unsafe {
             let p = (f.as_ptr() as *mut u8).add(LuaFunc::UPVALS_OFFSET) as *mut Gc<Upval>;
             std::ptr::copy_nonoverlapping(upvals.as_ptr(), p, upvals.len());
         }
-        f
+        f.cast()
     }
 
     /// As [`Heap::new_lua_func`]; the caller writes the `n` upvalue handles at

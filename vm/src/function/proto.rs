@@ -1,25 +1,16 @@
 //! Prototypes on the heap: the compiled form of one function, shared by its closures.
 
-use crate::cell::gc_ref::Gc;
-use crate::cell::header::Header;
-use crate::string::Str;
-use crate::value::{Object, Value, tag};
+pub use crate::bytecode::protodef::{LocalVar as LocalRange, protoflags};
 
-/// Flags of a prototype (`Proto::flags`).
-pub mod protoflags {
-    /// Has child prototypes.
-    pub const CHILD: u8 = 1;
-    /// Vararg function.
-    pub const VARARG: u8 = 2;
-    /// Uses FFI constants.
-    pub const FFI: u8 = 4;
-    /// JIT compilation is disabled for it.
-    pub const NOJIT: u8 = 8;
-    /// Some loop or header was patched to an `I` form.
-    pub const ILOOP: u8 = 16;
-    /// Closes upvalues.
-    pub const UCLO: u8 = 32;
-}
+use crate::bytecode::protodef::{KGc, KVal, LocalVar, ProtoDef};
+use crate::cdata::{Cdata, ctid};
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::{Header, Kind, gcbits};
+use crate::heap::Heap;
+use crate::heap::arena::Group;
+use crate::string::Str;
+use crate::table::{Table, hash_bits};
+use crate::value::{Object, Value, tag};
 
 /// A prototype. The code, constants and upvalue descriptions are separate boxed blocks with stable addresses.
 #[repr(C)]
@@ -69,20 +60,7 @@ pub struct ProtoDebug {
     /// Upvalue names.
     pub upvalue_names: Vec<Box<[u8]>>,
     /// Locals in order of their start.
-    pub locals: Vec<LocalRange>,
-}
-
-/// Where one local variable lives.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LocalRange {
-    /// Name; internal ones read `(for index)` and the like.
-    pub name: Box<[u8]>,
-    /// First instruction at which it is active.
-    pub startpc: u32,
-    /// First instruction at which it no longer is.
-    pub endpc: u32,
-    /// Register.
-    pub slot: u8,
+    pub locals: Vec<LocalVar>,
 }
 
 // SAFETY: `Proto` is `repr(C)` and starts with its header of kind `Proto`.
@@ -128,5 +106,276 @@ impl Proto {
     /// Line of the instruction at `pos`; `None` when stripped.
     pub fn line_at(&self, pos: u32) -> Option<u32> {
         self.debug_info().lines.get(pos as usize).copied()
+    }
+}
+
+/// Memory of a block owned by a prototype.
+fn leak<T>(v: Vec<T>) -> *mut T {
+    Box::into_raw(v.into_boxed_slice()) as *mut T
+}
+
+/// Frees what [`leak`] gave.
+///
+/// # Safety
+/// `p` came from `leak` of a vector of `n` elements and is not used again.
+unsafe fn reclaim<T>(p: *mut T, n: usize) {
+    // SAFETY: the caller's promise.
+    drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(p, n)) });
+}
+
+/// Frees the blocks of a dead prototype.
+///
+/// # Safety
+/// `o` is a prototype that was not released yet.
+unsafe fn release(heap: &mut Heap, o: Gc<Header>) {
+    // SAFETY: the caller's promise; the blocks were made in `new_proto_in` with these lengths.
+    unsafe {
+        let p = &mut *o.cast::<Proto>().as_ptr();
+        heap.credit_extern(p.reserved as usize);
+        reclaim(p.code, p.ncode as usize);
+        reclaim(p.k.sub(p.nkgc as usize), (p.nkgc + p.nknum) as usize);
+        reclaim(p.uv, p.nupvals as usize);
+        drop(Box::from_raw(p.debug));
+    }
+}
+
+impl Heap {
+    /// The prototype of a compiled function, with its children and constants.
+    pub fn new_proto(&mut self, def: &ProtoDef) -> Gc<Proto> {
+        let name = self.str(&def.chunkname);
+        self.new_proto_in(def, name)
+    }
+
+    fn new_proto_in(&mut self, def: &ProtoDef, name: Gc<Str>) -> Gc<Proto> {
+        self.release[Kind::Proto as usize] = Some(release);
+        let mut k: Vec<Value> = def.kgc.iter().rev().map(|c| self.constant(c, name)).collect();
+        k.extend(def.knum.iter().map(|n| Value::num(*n)));
+        let debug = ProtoDebug {
+            lines: def.lines.clone(),
+            upvalue_names: def.upvalue_names.clone(),
+            locals: def.locals.clone(),
+        };
+        let bytes = def.code.len() * 4
+            + k.len() * 8
+            + def.upvals.len() * 2
+            + std::mem::size_of::<ProtoDebug>()
+            + debug.lines.len() * 4
+            + debug.locals.iter().map(|l| std::mem::size_of::<LocalVar>() + l.name.len()).sum::<usize>()
+            + debug.upvalue_names.iter().map(|n| 16 + n.len()).sum::<usize>();
+        self.charge_extern(bytes);
+        let (p, large) = self.alloc(Group::Drop, std::mem::size_of::<Proto>());
+        let hdr = Header { kind: Kind::Proto as u8, gc: large, flags: 0, extra: 0, aux: 0 };
+        // SAFETY: the cell has room for the struct; the constants block has `kgc` values before its middle.
+        unsafe {
+            (p as *mut Proto).write(Proto {
+                hdr,
+                code: leak(def.code.clone()),
+                k: leak(k).add(def.kgc.len()),
+                ncode: def.code.len() as u32,
+                nknum: def.knum.len() as u32,
+                nkgc: def.kgc.len() as u32,
+                framesize: def.framesize,
+                numparams: def.numparams,
+                flags: def.flags,
+                nupvals: def.upvals.len() as u8,
+                uv: leak(def.upvals.clone()),
+                trace: 0,
+                firstline: def.firstline,
+                lastline: def.lastline,
+                reserved: bytes as u32,
+                chunkname: name,
+                debug: Box::into_raw(Box::new(debug)),
+            });
+        }
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
+    }
+
+    fn constant(&mut self, c: &KGc, name: Gc<Str>) -> Value {
+        match c {
+            // Constants can be keys: they are interned however long they are.
+            KGc::Str(s) => Value::obj(self.str_intern(s)),
+            KGc::Proto(def) => Value::obj(self.new_proto_in(def, name)),
+            KGc::TableTemplate { array, hash } => Value::obj(self.template(array, hash)),
+            KGc::Int64(n) => self.cdata_of(ctid::INT64, &n.to_ne_bytes()),
+            KGc::UInt64(n) => self.cdata_of(ctid::UINT64, &n.to_ne_bytes()),
+            KGc::Complex(im) => {
+                let mut bytes = [0; 16];
+                bytes[8..].copy_from_slice(&im.to_ne_bytes());
+                self.cdata_of(ctid::COMPLEX_DOUBLE, &bytes)
+            }
+        }
+    }
+
+    fn cdata_of(&mut self, id: u32, bytes: &[u8]) -> Value {
+        let cd: Gc<Cdata> = self.new_cdata(id, bytes.len(), 8);
+        // SAFETY: the payload has room for `bytes`; nobody else has seen the object.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), cd.get(self).data_ptr(), bytes.len());
+        }
+        Value::obj(cd)
+    }
+
+    fn template(&mut self, array: &[KVal], hash: &[(KVal, KVal)]) -> Gc<Table> {
+        let t = self.new_table(array.len() as u32, hash_bits(hash.len()));
+        for (i, v) in array.iter().enumerate() {
+            let v = self.template_value(v);
+            // The array part has room for every index.
+            let _ = t.seti(self, i as i64, v);
+        }
+        // A node whose value is nil could be taken by the next key: reserved ones get their nil last.
+        let mut reserved = Vec::new();
+        for (k, v) in hash {
+            let (k, mut v) = (self.template_value(k), self.template_value(v));
+            if v.is_nil() {
+                reserved.push(k);
+                v = Value::TRUE;
+            }
+            // Keys are neither nil nor NaN, and their number was asked for.
+            let _ = t.setv(self, k, v);
+        }
+        for k in reserved {
+            let _ = t.setv(self, k, Value::NIL);
+        }
+        t.get_mut(self).hdr.gc |= gcbits::TEMPLATE;
+        t
+    }
+
+    fn template_value(&mut self, v: &KVal) -> Value {
+        match v {
+            KVal::Nil => Value::NIL,
+            KVal::Bool(b) => Value::bool(*b),
+            KVal::Num(n) => Value::num(*n),
+            KVal::Str(s) => Value::obj(self.str_intern(s)),
+        }
+    }
+
+    /// The prototype has a trace from now on: when it dies, `JitHooks::proto_freed` is told. May be called
+    /// again for the same one.
+    pub fn note_traced(&mut self, p: Gc<Proto>) {
+        if p.get(self).hdr.extra & TRACED == 0 {
+            p.get_mut(self).hdr.extra |= TRACED;
+            self.lists.traced_protos.push(p.cast());
+        }
+    }
+}
+
+/// Bit of a prototype's `hdr.extra`: it is in the list of those with traces.
+const TRACED: u8 = 1;
+
+impl Gc<Proto> {
+    /// The function as plain data again (`string.dump`). `unpatch` gives back the instruction that the
+    /// JIT has replaced at an index, or the word itself.
+    pub fn to_def(self, heap: &Heap, unpatch: &dyn Fn(usize, u32) -> u32) -> ProtoDef {
+        let p = self.get(heap);
+        // SAFETY: the blocks have these lengths and live as long as the prototype.
+        let (kgc, knum, upvals, debug) = unsafe {
+            (
+                std::slice::from_raw_parts(p.k.sub(p.nkgc as usize), p.nkgc as usize),
+                std::slice::from_raw_parts(p.k, p.nknum as usize),
+                std::slice::from_raw_parts(p.uv, p.nupvals as usize),
+                &*p.debug,
+            )
+        };
+        ProtoDef {
+            code: p.code().iter().enumerate().map(|(i, w)| unpatch(i, *w)).collect(),
+            lines: debug.lines.clone(),
+            knum: knum.iter().map(|v| v.num_unchecked()).collect(),
+            kgc: kgc.iter().rev().map(|v| constant_def(heap, *v, unpatch)).collect(),
+            upvals: upvals.to_vec(),
+            numparams: p.numparams,
+            framesize: p.framesize,
+            flags: p.flags & !protoflags::ILOOP & !protoflags::NOJIT,
+            firstline: p.firstline,
+            lastline: p.lastline,
+            chunkname: p.chunkname.bytes(heap).into(),
+            upvalue_names: debug.upvalue_names.clone(),
+            locals: debug.locals.clone(),
+        }
+    }
+}
+
+fn constant_def(heap: &Heap, v: Value, unpatch: &dyn Fn(usize, u32) -> u32) -> KGc {
+    if let Some(s) = v.as_obj::<Str>() {
+        KGc::Str(s.bytes(heap).into())
+    } else if let Some(p) = v.as_obj::<Proto>() {
+        KGc::Proto(Box::new(p.to_def(heap, unpatch)))
+    } else if let Some(t) = v.as_obj::<Table>() {
+        let t = t.get(heap);
+        let hash = t.nodes().iter().filter(|n| !n.key.is_nil());
+        KGc::TableTemplate {
+            array: t.array().iter().map(|v| value_def(heap, *v)).collect(),
+            hash: hash.map(|n| (value_def(heap, n.key), value_def(heap, n.val))).collect(),
+        }
+    } else if let Some(cd) = v.as_obj::<Cdata>() {
+        let cd = cd.get(heap);
+        // SAFETY: constants of these types have 8 or 16 bytes of payload.
+        unsafe {
+            match cd.ctypeid() {
+                ctid::INT64 => KGc::Int64((cd.data_ptr() as *const i64).read()),
+                ctid::UINT64 => KGc::UInt64((cd.data_ptr() as *const u64).read()),
+                _ => KGc::Complex((cd.data_ptr() as *const f64).add(1).read()),
+            }
+        }
+    } else {
+        // No other constants are made.
+        KGc::Str(Box::default())
+    }
+}
+
+fn value_def(heap: &Heap, v: Value) -> KVal {
+    if let Some(n) = v.as_num() {
+        KVal::Num(n)
+    } else if let Some(s) = v.as_obj::<Str>() {
+        KVal::Str(s.bytes(heap).into())
+    } else if v.is_bool() {
+        KVal::Bool(v.truthy())
+    } else {
+        KVal::Nil
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_survives_the_way_to_the_heap_and_back() {
+        let child =
+            ProtoDef { code: vec![7, 8], framesize: 3, chunkname: (*b"@x").into(), ..Default::default() };
+        let s = |s: &str| s.as_bytes().into();
+        let def = ProtoDef {
+            code: vec![1, 2, 3],
+            lines: vec![1, 1, 2],
+            knum: vec![1.5, -0.0],
+            kgc: vec![
+                KGc::Str(s("name")),
+                KGc::Proto(Box::new(child)),
+                KGc::TableTemplate {
+                    array: vec![KVal::Nil, KVal::Num(1.0), KVal::Bool(true)],
+                    hash: vec![(KVal::Str(s("k")), KVal::Nil), (KVal::Str(s("l")), KVal::Str(s("v")))],
+                },
+                KGc::Int64(-5),
+                KGc::UInt64(6),
+                KGc::Complex(2.5),
+            ],
+            upvals: vec![0x8001],
+            numparams: 1,
+            framesize: 5,
+            chunkname: s("@x"),
+            upvalue_names: vec![s("u")],
+            ..Default::default()
+        };
+        let mut h = Heap::new();
+        let p = h.new_proto(&def);
+        assert_eq!(p.get(&h).kgc(0), Some(Value::obj(h.str(b"name"))));
+        let mut back = p.to_def(&h, &|_, w| w);
+        if let KGc::TableTemplate { hash, .. } = &mut back.kgc[2] {
+            hash.sort_by_key(|(k, _)| format!("{k:?}"));
+        }
+        assert_eq!(back, def);
+        let t = p.get(&h).kgc(2).unwrap().as_obj::<Table>().unwrap();
+        let (t, k) = (h.dup_table(t), h.str(b"k"));
+        assert!(!t.get(&h).find_str(k).is_null());
+        assert_eq!(t.len(&h), 2);
     }
 }

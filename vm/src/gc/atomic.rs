@@ -23,6 +23,14 @@ pub fn atomic<W: World>(w: &mut W) {
     finalize::mark_queue(w.heap());
     drain(w);
     weak::clear(w.heap());
+    let protos = std::mem::take(&mut w.heap().lists.traced_protos);
+    for p in protos {
+        if w.heap().is_marked(p) {
+            w.heap().lists.traced_protos.push(p);
+        } else {
+            w.proto_died(p.cast());
+        }
+    }
     let heap = w.heap();
     let mut threads = std::mem::take(&mut heap.lists.threads);
     for t in threads.drain(..) {

@@ -16,6 +16,8 @@ mod pace;
 mod sweep;
 mod weak;
 
+use crate::cell::gc_ref::Gc;
+use crate::function::proto::Proto;
 use crate::heap::accounting::OutOfMemory;
 use crate::heap::{Heap, Phase};
 use crate::index::TraceNo;
@@ -32,6 +34,8 @@ pub trait World {
     fn trace_refs(&mut self, no: TraceNo, out: &mut Vec<Value>);
     /// The finalizer of a dead C data object, which it loses.
     fn cdata_finalizer(&mut self, cd: Value) -> Option<Value>;
+    /// A prototype with traces is dead; its memory is still intact.
+    fn proto_died(&mut self, proto: Gc<Proto>);
 }
 
 /// One step of the collector, when it is due (or asked for). `Err`: the heap is over its limit even
@@ -264,6 +268,12 @@ impl World for Vm {
 
     fn cdata_finalizer(&mut self, cd: Value) -> Option<Value> {
         self.cdata.as_mut()?.finalizer(cd)
+    }
+
+    fn proto_died(&mut self, proto: Gc<Proto>) {
+        if let Some(jit) = &mut self.jit {
+            jit.proto_freed(proto);
+        }
     }
 }
 

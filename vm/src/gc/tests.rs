@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::cell::gc_ref::Gc;
 use crate::heap::roots::RootId;
 use crate::string::Str;
 use crate::table::Table;
@@ -16,6 +15,7 @@ use crate::value::Object;
 struct Bench {
     heap: Heap,
     roots: Vec<Value>,
+    protos_died: u32,
 }
 
 impl World for Bench {
@@ -29,11 +29,14 @@ impl World for Bench {
     fn cdata_finalizer(&mut self, _: Value) -> Option<Value> {
         Some(Value::TRUE)
     }
+    fn proto_died(&mut self, _: Gc<Proto>) {
+        self.protos_died += 1;
+    }
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench { heap: Heap::new(), roots: Vec::new() }
+        Bench { heap: Heap::new(), roots: Vec::new(), protos_died: 0 }
     }
     fn root<T: Object>(&mut self, o: Gc<T>) -> RootId {
         self.heap.roots.add(Value::obj(o))
@@ -217,6 +220,29 @@ fn cdata_finalizers_are_queued_and_can_be_taken_back() {
     b.full();
     assert_eq!(finalize::next(&mut b), Some((Value::obj(x), Value::TRUE)));
     assert_eq!(finalize::next(&mut b), None);
+}
+
+#[test]
+fn prototypes_free_their_blocks_and_report_their_traces() {
+    use crate::bytecode::protodef::{KGc, ProtoDef};
+    let mut b = Bench::new();
+    let before = b.heap.acct.external;
+    let s = |s: &str| KGc::Str(s.as_bytes().into());
+    let child = ProtoDef { code: vec![1; 100], kgc: vec![s("inner")], ..Default::default() };
+    let def = ProtoDef { kgc: vec![s("outer"), KGc::Proto(Box::new(child))], ..Default::default() };
+    let p = b.heap.new_proto(&def);
+    let env = b.table();
+    let f = b.heap.new_lua_func(p, env, &[]);
+    let id = b.root(f);
+    b.heap.note_traced(p);
+    b.full();
+    assert!(b.heap.str_find(b"inner").is_some() && b.heap.acct.external > before + 400);
+    assert_eq!(b.protos_died, 0);
+    b.heap.roots.remove(id);
+    b.full();
+    assert_eq!(b.heap.acct.external, before);
+    assert!(b.heap.str_find(b"inner").is_none());
+    assert_eq!(b.protos_died, 1);
 }
 
 #[test]

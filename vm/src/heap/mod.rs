@@ -96,6 +96,8 @@ pub struct Lists {
     pub finalize: VecDeque<Gc<Header>>,
     /// Traces of the prototypes met in this cycle, to be marked.
     pub traced: Vec<TraceNo>,
+    /// Prototypes with traces.
+    pub traced_protos: Vec<Gc<Header>>,
     /// How often this cycle has looked again at what was written to.
     pub rounds: u32,
 }
@@ -191,6 +193,7 @@ impl Heap {
                 cdata: Vec::new(),
                 finalize: VecDeque::new(),
                 traced: Vec::new(),
+                traced_protos: Vec::new(),
                 rounds: 0,
             },
             roots: Roots::default(),
