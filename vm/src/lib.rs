@@ -22,6 +22,7 @@ pub mod function;
 pub mod gc;
 pub mod heap;
 pub mod index;
+pub mod interp;
 pub mod limits;
 pub mod state;
 pub mod string;

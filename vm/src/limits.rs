@@ -16,6 +16,8 @@ pub const STACK_ERR_EXTRA: usize = 4096;
 pub const NATIVE_SLOTS: usize = 20;
 /// Nested native runs (host to Lua to host ...) before "C stack overflow".
 pub const NATIVE_RUNS_MAX: u32 = 190;
+/// Coroutines that resume one another before "C stack overflow".
+pub const COROUTINE_DEPTH_MAX: u32 = 10_000;
 /// Length of an `__index` or `__newindex` chain.
 pub const META_LOOP_MAX: usize = 100;
 /// Captures of a pattern.

@@ -82,14 +82,10 @@ messages! {
     ERROR_IN_ERROR = "error in error handling";
     /// A yield would have to cross a nested native run.
     YIELD_BOUNDARY = "attempt to yield across C-call boundary";
-    /// A yield in the main coroutine.
-    YIELD_OUTSIDE = "attempt to yield from outside a coroutine";
     /// Resume of a finished coroutine.
     CO_DEAD = "cannot resume dead coroutine";
     /// Resume of the running coroutine.
     CO_RUNNING = "cannot resume running coroutine";
-    /// Resume of a coroutine that waits for another one.
-    CO_NON_SUSPENDED = "cannot resume non-suspended coroutine";
     /// Argument is no coroutine.
     CO_EXPECTED = "coroutine expected";
     /// Wall-clock limit.

@@ -103,10 +103,7 @@ impl Vm {
     pub fn frame_pos(&self, f: FrameRef) -> Option<u32> {
         let pt = self.frame_proto(f)?.get(&self.heap);
         let pc = if f.next == 0 {
-            if f.thread != self.cur {
-                return None;
-            }
-            self.pc as u64
+            if f.thread == self.cur { self.pc as u64 } else { f.thread.get(&self.heap).saved_pc as u64 }
         } else {
             let link = self.word(f.thread, f.next - 1).0;
             if frame::is_lua(link) {

@@ -69,6 +69,8 @@ pub struct HookState {
     pub left: u32,
     /// A hook is running.
     pub active: bool,
+    /// A function was entered; its call event is due.
+    pub entered: bool,
     /// Position of the last line event, to find out whether the line changed.
     pub last_pc: *const u32,
     /// What the running hook was called for (`debug.getinfo` inside a hook).
@@ -155,6 +157,10 @@ pub struct Vm {
     pub(crate) plain: &'static [Handler; DISPATCH_SIZE],
     /// A trace is being recorded.
     pub(crate) recording: bool,
+    /// Hot counting is on.
+    pub(crate) jit_on: bool,
+    /// An error has reached the host's end of a coroutine.
+    pub(crate) exit_now: bool,
     /// Finalizers are running.
     pub(crate) in_finalizer: bool,
     /// Nested native runs.
@@ -165,6 +171,10 @@ pub struct Vm {
     pub(crate) deadline: Option<std::time::Instant>,
     /// Polls left until the clock is read again.
     pub(crate) deadline_skip: u32,
+    /// Called at the next poll after `vmflags::POKE` was set.
+    pub on_poke: Option<Box<dyn FnMut(&mut Vm)>>,
+    /// Buffer of concatenations.
+    pub(crate) cat_buf: Vec<u8>,
     /// Token of the host operation a coroutine chain waits for.
     pub(crate) suspend_token: u64,
     /// Full 64-bit light userdata that do not fit a value's payload: upper halves by segment.

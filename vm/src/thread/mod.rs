@@ -52,6 +52,8 @@ pub struct Thread {
     pub env: Gc<Table>,
     /// Who resumed this coroutine.
     pub resumer: Option<Gc<Thread>>,
+    /// The innermost coroutine of a chain that the host has suspended; kept alive by the chain's frames.
+    pub inner: Option<Gc<Thread>>,
     /// Open upvalues, highest slot first.
     pub open: Option<Gc<Upval>>,
     /// Host data of this coroutine (`thread.exdata`).
@@ -107,6 +109,7 @@ impl Heap {
                 saved_pc: std::ptr::null(),
                 env,
                 resumer: None,
+                inner: None,
                 open: None,
                 exdata: 0,
                 exdata2: 0,

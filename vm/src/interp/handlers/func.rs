@@ -1,7 +1,7 @@
 //! Function headers. `a` is the frame size, `d` the number of arguments plus one.
 
 use crate::function::closure::LuaFunc;
-use crate::interp::call::{native_done, native_entry};
+use crate::interp::call::{NATIVE_DONE, native_entry};
 use crate::interp::coroutine::{resume_op, wrap_op, yield_op};
 use crate::interp::dispatch::{constants, func_ptr, next, op, resume, tail, enter_func};
 use crate::interp::hot::{enter_trace_call, func_slow, hot_call};
@@ -98,11 +98,11 @@ op!(FUNCC |pc, base, k, vm, a, d| {
     (*th).base = base;
     (*th).top = top;
     // Natives may push some slots without asking: those above `maxstack`.
-    if top > *(*vm).stack_limit.as_ptr() {
+    if top > (*th).maxstack {
         tail!(func_slow, pc, base, k, vm, a, d)
     }
     let act = native_entry(vm, d - 1);
-    if act != native_done {
+    if act != NATIVE_DONE {
         resume!(vm, act)
     }
     // Results to a Lua caller.
@@ -137,7 +137,7 @@ op!(FUNCC |pc, base, k, vm, a, d| {
 });
 
 op!(FUNCPCALL |pc, base, k, vm, a, d| {
-    if d < 2 || base.add(d + 1) > *(*vm).stack_limit.as_ptr() || (*base).tag() != tag::FUNC {
+    if d < 2 || base.add(d + 1) > (*(*vm).cur.as_ptr()).maxstack || (*base).tag() != tag::FUNC {
         tail!(pcall_slow, pc, base, k, vm, a, d)
     }
     // base[0] is the function; its frame starts two slots above, so the arguments move up by one.
@@ -152,7 +152,7 @@ op!(FUNCPCALL |pc, base, k, vm, a, d| {
 });
 op!(FUNCXPCALL |pc, base, k, vm, a, d| {
     if d < 3
-        || base.add(d + 1) > *(*vm).stack_limit.as_ptr()
+        || base.add(d + 1) > (*(*vm).cur.as_ptr()).maxstack
         || (*base).tag() != tag::FUNC
         || (*base.add(1)).tag() != tag::FUNC
     {

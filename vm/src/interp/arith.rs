@@ -1,0 +1,252 @@
+//! Arithmetic that is not on two numbers, `#`, `..`, `^`.
+
+use super::dispatch::{HelperResult, NEXT, enter_func, helper, next, resume, tail};
+use super::handlers::arith::modulo;
+use super::meta::{call_meta, current_ins, knum, reg, set_reg};
+use crate::bytecode::instr::Instr;
+use crate::bytecode::ops::{Mm, Mode, Op};
+use crate::error::messages as msg;
+use crate::limits::STR_LEN_MAX;
+use crate::state::Vm;
+use crate::string::Str;
+use crate::table::Table;
+use crate::thread::frame::Cont;
+use crate::value::{Value, number, tag};
+
+helper!(#[cold] arith_slow = arith);
+helper!(#[cold] bit_slow = bits);
+helper!(#[cold] unm_slow = unm);
+helper!(len_slow = len);
+helper!(pow = power);
+helper!(concat = cat);
+
+/// One of the six arithmetic operations, as a function of numbers.
+pub(crate) fn compute(mm: Mm, a: f64, b: f64) -> f64 {
+    match mm {
+        Mm::Add => a + b,
+        Mm::Sub => a - b,
+        Mm::Mul => a * b,
+        Mm::Div => a / b,
+        Mm::Mod => modulo(a, b),
+        Mm::Pow => a.powf(b),
+        _ => -a,
+    }
+}
+
+/// Operands of a binary instruction, left one first, and the register of each that is in one.
+fn operands(vm: &Vm, ins: Instr) -> [(Value, Option<u32>); 2] {
+    let b = (reg(vm, ins.b() as usize), Some(ins.b()));
+    if ins.op().info().cd == Mode::Num {
+        let c = (knum(vm, ins.c() as usize), None);
+        if matches!(ins.op(), Op::ADDNV | Op::SUBNV | Op::MULNV | Op::DIVNV | Op::MODNV) { [c, b] } else { [b, c] }
+    } else {
+        [b, (reg(vm, ins.c() as usize), Some(ins.c()))]
+    }
+}
+
+fn arith(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
+    let ins = current_ins(vm);
+    let mm = ins.op().info().mm;
+    let [l, r] = operands(vm, ins);
+    if let (Some(x), Some(y)) = (vm.to_number(l.0), vm.to_number(r.0)) {
+        set_reg(vm, a, Value::num(compute(mm, x, y)));
+        return Ok(NEXT);
+    }
+    binary_meta(vm, mm, l, r)
+}
+
+fn binary_meta(vm: &mut Vm, mm: Mm, l: (Value, Option<u32>), r: (Value, Option<u32>)) -> HelperResult {
+    let mut f = vm.metamethod(l.0, mm);
+    if f.is_nil() {
+        f = vm.metamethod(r.0, mm);
+    }
+    if f.is_nil() {
+        let (v, slot) = if vm.to_number(l.0).is_none() { l } else { r };
+        return Err(vm.operand_error(msg::OP_ARITH, v, slot));
+    }
+    call_meta(vm, Cont::Ra as u64, f, &[l.0, r.0])
+}
+
+fn power(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let (x, y) = (reg(vm, d >> 8), reg(vm, d & 0xff));
+    if x.is_num() && y.is_num() {
+        set_reg(vm, a, Value::num(x.num_unchecked().powf(y.num_unchecked())));
+        return Ok(NEXT);
+    }
+    arith(vm, a, d)
+}
+
+fn unm(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let v = reg(vm, d);
+    if let Some(n) = vm.to_number(v) {
+        set_reg(vm, a, Value::num(-n));
+        return Ok(NEXT);
+    }
+    let f = vm.metamethod(v, Mm::Unm);
+    if f.is_nil() {
+        return Err(vm.operand_error(msg::OP_ARITH, v, Some(d as u32)));
+    }
+    call_meta(vm, Cont::Ra as u64, f, &[v, v])
+}
+
+fn bits(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let ins = current_ins(vm);
+    let op = ins.op();
+    let (l, r) = if op == Op::BNOT {
+        ((reg(vm, d), Some(d as u32)), (reg(vm, d), Some(d as u32)))
+    } else {
+        let b = (reg(vm, d >> 8), Some(ins.b()));
+        (b, (reg(vm, d & 0xff), Some(ins.c())))
+    };
+    let (wl, wr) = (bits_of(vm, l.0), bits_of(vm, r.0));
+    let (Some(x), Some(y)) = (wl, wr) else {
+        let (v, slot) = if wl.is_none() { l } else { r };
+        return Err(vm.operand_error(msg::OP_ARITH, v, slot));
+    };
+    // At least one operand is a 64-bit integer: so is the result, unsigned when one operand is.
+    let shift = matches!(op, Op::BSHL | Op::BSHR | Op::BSAR);
+    if shift && !x.wide {
+        let n = y.bits as u32;
+        let v = x.bits as i32;
+        let n = match op {
+            Op::BSHL => v.wrapping_shl(n),
+            Op::BSHR => (v as u32).wrapping_shr(n) as i32,
+            _ => v.wrapping_shr(n),
+        };
+        set_reg(vm, a, Value::int(n));
+        return Ok(NEXT);
+    }
+    let n = match op {
+        Op::BAND => x.bits & y.bits,
+        Op::BOR => x.bits | y.bits,
+        Op::BXOR => x.bits ^ y.bits,
+        Op::BSHL => x.bits.wrapping_shl(y.bits as u32),
+        Op::BSHR => x.bits.wrapping_shr(y.bits as u32),
+        Op::BSAR => (x.bits as i64).wrapping_shr(y.bits as u32) as u64,
+        _ => !x.bits,
+    };
+    let unsigned = x.unsigned || (!shift && y.unsigned);
+    let id = if unsigned { crate::cdata::ctid::UINT64 } else { crate::cdata::ctid::INT64 };
+    let cd = vm.heap.new_cdata(id, 8, 8);
+    let p = cd.get(&vm.heap).data_ptr() as *mut u64;
+    // SAFETY: the payload has eight bytes and is aligned to eight.
+    unsafe { *p = n };
+    set_reg(vm, a, Value::obj(cd));
+    vm.gc_check()?;
+    Ok(NEXT)
+}
+
+/// An operand of a bit operation.
+struct Bits {
+    bits: u64,
+    wide: bool,
+    unsigned: bool,
+}
+
+fn bits_of(vm: &Vm, v: Value) -> Option<Bits> {
+    if let Some(n) = v.as_num() {
+        return Some(Bits { bits: number::to_bit(n) as i64 as u64, wide: false, unsigned: false });
+    }
+    if v.tag() != tag::CDATA {
+        return None;
+    }
+    let (bits, unsigned) = vm.cdata.as_ref()?.to_bits64(vm, v)?;
+    Some(Bits { bits, wide: true, unsigned })
+}
+
+fn len(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let v = reg(vm, d);
+    if let Some(t) = v.as_obj::<Table>() {
+        if vm.compat52 && t.get(&vm.heap).meta.is_some() {
+            let f = vm.metamethod(v, Mm::Len);
+            if !f.is_nil() {
+                return call_meta(vm, Cont::Ra as u64, f, &[v, v]);
+            }
+        }
+        let n = t.len(&vm.heap);
+        set_reg(vm, a, Value::num_trusted(n as f64));
+        return Ok(NEXT);
+    }
+    if let Some(s) = v.as_obj::<Str>() {
+        let n = s.get(&vm.heap).len;
+        set_reg(vm, a, Value::num_trusted(n as f64));
+        return Ok(NEXT);
+    }
+    let f = vm.metamethod(v, Mm::Len);
+    if f.is_nil() {
+        return Err(vm.operand_error(msg::OP_LEN, v, Some(d as u32)));
+    }
+    let second = if vm.compat52 { v } else { Value::NIL };
+    call_meta(vm, Cont::Ra as u64, f, &[v, second])
+}
+
+fn cat(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
+    cat_range(vm, d >> 8, d & 0xff)
+}
+
+#[inline(always)]
+fn is_text(v: Value) -> bool {
+    v.is_num() || v.tag() == tag::STR
+}
+
+/// Concatenates the registers `first..=last` and stores the result as the instruction says. Also entered again
+/// after a `__concat` handler, with its result in `last`.
+pub(crate) fn cat_range(vm: &mut Vm, first: usize, mut last: usize) -> HelperResult {
+    while last > first {
+        let (l, r) = (reg(vm, last - 1), reg(vm, last));
+        if !(is_text(l) && is_text(r)) {
+            let mut f = vm.metamethod(l, Mm::Concat);
+            if f.is_nil() {
+                f = vm.metamethod(r, Mm::Concat);
+            }
+            if f.is_nil() {
+                let (v, slot) = if is_text(l) { (r, last) } else { (l, last - 1) };
+                return Err(vm.operand_error(msg::OP_CONCAT, v, Some(slot as u32)));
+            }
+            return call_meta(vm, Cont::Cat as u64 | ((last - 1) as u64) << 8, f, &[l, r]);
+        }
+        let mut from = last - 1;
+        while from > first && is_text(reg(vm, from - 1)) {
+            from -= 1;
+        }
+        let s = join(vm, from, last)?;
+        set_reg(vm, from, s);
+        last = from;
+    }
+    let a = current_ins(vm).a() as usize;
+    let v = reg(vm, first);
+    set_reg(vm, a, v);
+    vm.gc_check()?;
+    Ok(NEXT)
+}
+
+/// One string of the strings and numbers in registers `from..=last`.
+fn join(vm: &mut Vm, from: usize, last: usize) -> Result<Value, crate::state::native::Raised> {
+    let mut buf = std::mem::take(&mut vm.cat_buf);
+    buf.clear();
+    let mut total = 0;
+    for i in from..=last {
+        let v = reg(vm, i);
+        if let Some(s) = v.as_obj::<Str>() {
+            total += s.get(&vm.heap).len as usize;
+            if total > STR_LEN_MAX {
+                vm.cat_buf = Vec::new();
+                return Err(vm.throw_here(msg::STRING_OVERFLOW.as_bytes()));
+            }
+            if total > 1 << 16 && vm.heap.may_alloc(2 * total).is_err() {
+                vm.cat_buf = Vec::new();
+                return Err(vm.throw_memory());
+            }
+            buf.extend_from_slice(s.bytes(&vm.heap));
+        } else {
+            let at = buf.len();
+            number::write_number(v.num_unchecked(), &mut buf);
+            total += buf.len() - at;
+        }
+    }
+    let s = vm.heap.str(&buf);
+    if buf.capacity() <= 1 << 16 {
+        vm.cat_buf = buf;
+    }
+    Ok(Value::obj(s))
+}

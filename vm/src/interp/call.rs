@@ -1,0 +1,277 @@
+//! Calls of values that are not functions, vararg frames, natives: entering them and carrying out what they answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::coroutine::{suspend, yield_values};
+use super::dispatch::{Act, CALL, HelperResult, NATIVE, NEXT, enter_func, helper, next, resume, tail};
+use super::meta::{begin_call, current_ins, need, reg, set_reg};
+use super::ret::do_return;
+use crate::bytecode::instr::Instr;
+use crate::bytecode::ops::{Mm, Op};
+use crate::cell::gc_ref::Gc;
+use crate::error::messages as msg;
+use crate::function::closure::{Func, NativeFunc};
+use crate::state::Vm;
+use crate::state::native::{Entry, NativeResult, Outcome, OutcomeKind, Raised};
+use crate::thread::frame::{self, CONT_SLOTS, FrameType};
+use crate::value::Value;
+
+helper!(#[cold] call_slow = call_any);
+helper!(#[cold] call_multi_slow = call_any_multi);
+helper!(callt_slow = tail_call_any);
+helper!(#[cold] iter_slow = iterate_any);
+helper!(#[cold] vararg_slow = vararg);
+helper!(#[cold] despecialise = generic_loop);
+
+/// Answer of [`native_entry`]: the native returned to its caller; results in `vm.ret_from`, `vm.ret_count`.
+pub(crate) const NATIVE_DONE: Act = 4;
+
+fn call_any(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    call_value(vm, a, (d & 0xff) - 1)
+}
+
+fn call_any_multi(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let n = (d & 0xff) + vm.multres as usize - 1;
+    call_value(vm, a, n)
+}
+
+/// Calls register `a`, which is not a function, with `n` arguments.
+fn call_value(vm: &mut Vm, a: usize, n: usize) -> HelperResult {
+    let f = reg(vm, a);
+    let nb = vm.base().wrapping_add(a + 2);
+    resolve_call(vm, f, a as u32)?;
+    // SAFETY: the call header lies in the frame.
+    unsafe { *nb.sub(1) = frame::raw(vm.pc as u64) };
+    begin_call(vm, nb, n)
+}
+
+/// Raises the error of a value that cannot be called.
+fn resolve_call(vm: &mut Vm, f: Value, slot: u32) -> Result<(), Raised> {
+    if f.is::<Func>() || vm.metamethod(f, Mm::Call).is::<Func>() {
+        return Ok(());
+    }
+    Err(vm.operand_error(msg::OP_CALL, f, Some(slot)))
+}
+
+fn iterate_any(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
+    let f = reg(vm, a);
+    // The error names the iterator's own register.
+    resolve_call(vm, f, a as u32 - 3)?;
+    let nb = vm.base().wrapping_add(a + 2);
+    // SAFETY: the call header lies in the frame.
+    unsafe { *nb.sub(1) = frame::raw(vm.pc as u64) };
+    begin_call(vm, nb, 2)
+}
+
+/// Tail call of anything from any kind of frame; `n` is the number of arguments plus one.
+fn tail_call_any(vm: &mut Vm, a: usize, n: usize) -> HelperResult {
+    let f = reg(vm, a);
+    resolve_call(vm, f, a as u32)?;
+    let from = vm.base().wrapping_add(a + 2);
+    let mut base = vm.base();
+    // SAFETY: a vararg frame lies above its function's own frame; the arguments move down.
+    unsafe {
+        let link = (*base.sub(1)).0;
+        if !frame::is_lua(link) && frame::type_bits(link) == FrameType::Varg as u64 {
+            base = base.sub(frame::delta(link));
+        }
+        *base.sub(2) = f;
+        std::ptr::copy(from, base, n - 1);
+    }
+    begin_call(vm, base, n - 1)
+}
+
+/// `VARG` of all arguments when the stack may have to grow.
+fn vararg(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let n = vm.multres as usize - 1;
+    let top = vm.base().wrapping_add(a);
+    vm.set_top_ptr(top);
+    need(vm, n)?;
+    let base = vm.base();
+    // SAFETY: the stack has room for `n` slots above register `a`; the arguments lie below the frame.
+    unsafe {
+        let delta = frame::delta((*base.sub(1)).0);
+        let from = base.sub(delta).add(d & 0xff);
+        std::ptr::copy(from, base.add(a), n);
+    }
+    Ok(NEXT)
+}
+
+/// `ISNEXT` met something else than `next` over a table: the loop becomes a generic one.
+fn generic_loop(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
+    let ins = current_ins(vm);
+    let target = vm.pc.wrapping_offset(ins.j() as isize);
+    // SAFETY: the prototype's code is writable, and the jump leads to the loop's ITERN or ITERC.
+    unsafe {
+        let here = vm.pc.sub(1) as *mut u32;
+        *here = ins.with_op(Op::JMP).0;
+        let iter = target as *mut u32;
+        let old = Instr(*iter);
+        if old.op_byte() == Op::ITERN as u8 {
+            *iter = old.with_op(Op::ITERC).0;
+        }
+    }
+    let _ = a;
+    vm.pc = target;
+    Ok(NEXT)
+}
+
+/// First entry of the native whose frame is the current one, from its header.
+///
+/// # Safety
+/// The current frame is a native's, with base and top set.
+#[inline(never)]
+pub(crate) unsafe extern "C" fn native_entry(vm: *mut Vm, nargs: usize) -> Act {
+    // SAFETY: the handler holds no reference to the VM.
+    let vm = unsafe { &mut *vm };
+    vm.native_nargs = nargs;
+    // SAFETY: the frame's function is a native, or this op would not be its header.
+    let row_fn = unsafe {
+        let f = super::dispatch::func_ptr(*vm.base().sub(2)) as *const NativeFunc;
+        vm.natives.get((*f).id).f
+    };
+    let r = catch_unwind(AssertUnwindSafe(|| row_fn(vm, Entry::first(nargs))));
+    if let Ok(Ok(o)) = r
+        && !vm.heap.gc_due()
+    {
+        match o.kind {
+            OutcomeKind::None => {
+                vm.ret_count = 0;
+                return NATIVE_DONE;
+            }
+            OutcomeKind::One => {
+                let to = vm.base().wrapping_sub(2);
+                // SAFETY: the slot of the function is free once it returns.
+                unsafe { *to = Value(o.payload) };
+                vm.ret_from = to;
+                vm.ret_count = 1;
+                return NATIVE_DONE;
+            }
+            OutcomeKind::Top => {
+                let n = o.payload as usize;
+                if n <= vm.top_count() {
+                    vm.ret_from = vm.top().wrapping_sub(n);
+                    vm.ret_count = n;
+                    return NATIVE_DONE;
+                }
+            }
+            _ => {}
+        }
+    }
+    let r = finish_native(vm, r);
+    super::settle(vm, r)
+}
+
+/// Enters the current frame's native again with `vm.entry`.
+pub(crate) fn native_again(vm: &mut Vm) -> HelperResult {
+    let entry = vm.entry;
+    let f: Option<Gc<NativeFunc>> = vm.running_func().and_then(|f| f.as_native(&vm.heap));
+    let Some(f) = f else {
+        return Err(vm.throw_plain(b"re-entry of a frame that is no native's"));
+    };
+    let row_fn = vm.natives.get(f.get(&vm.heap).id).f;
+    let r = catch_unwind(AssertUnwindSafe(|| row_fn(vm, entry)));
+    finish_native(vm, r)
+}
+
+/// Carries out a native's answer.
+fn finish_native(vm: &mut Vm, r: std::thread::Result<NativeResult>) -> HelperResult {
+    let o = match r {
+        Ok(r) => r?,
+        Err(panic) => return Err(raise_panic(vm, &*panic)),
+    };
+    if vm.heap.gc_due() {
+        if o.kind == OutcomeKind::One {
+            vm.tmp = Value(o.payload);
+        }
+        let r = vm.safepoint();
+        vm.tmp = Value::NIL;
+        r?;
+    }
+    carry_out(vm, o)
+}
+
+fn raise_panic(vm: &mut Vm, panic: &(dyn std::any::Any + Send)) -> Raised {
+    let text = match panic.downcast_ref::<&str>() {
+        Some(s) => s.to_string(),
+        None => panic.downcast_ref::<String>().cloned().unwrap_or_default(),
+    };
+    let name = vm.running_row().name;
+    let text = msg::fill(msg::NATIVE_PANIC, &[name.as_bytes(), text.as_bytes()]);
+    vm.throw_plain(&text)
+}
+
+fn bad_outcome(vm: &mut Vm) -> Raised {
+    let name = vm.running_row().name;
+    let text = msg::fill(msg::NATIVE_BAD_OUTCOME, &[name.as_bytes()]);
+    vm.throw_plain(&text)
+}
+
+fn carry_out(vm: &mut Vm, o: Outcome) -> HelperResult {
+    let base = vm.base();
+    let n = o.payload as usize;
+    match o.kind {
+        OutcomeKind::None => do_return(vm, base, base, 0),
+        OutcomeKind::One => {
+            let to = base.wrapping_sub(2);
+            // SAFETY: the slot of the function is free once it returns.
+            unsafe { *to = Value(o.payload) };
+            do_return(vm, base, to, 1)
+        }
+        OutcomeKind::Top => {
+            if n > vm.top_count() {
+                return Err(bad_outcome(vm));
+            }
+            let from = vm.top().wrapping_sub(n);
+            do_return(vm, base, from, n)
+        }
+        OutcomeKind::Call | OutcomeKind::Pcall => {
+            if n + CONT_SLOTS > vm.top_count() || (o.kind == OutcomeKind::Pcall && o.label == 0) {
+                return Err(bad_outcome(vm));
+            }
+            let nb = vm.top().wrapping_sub(n);
+            let delta = (nb as usize - base as usize) / std::mem::size_of::<Value>();
+            let ty = if o.kind == OutcomeKind::Call { FrameType::Native } else { FrameType::Pcall };
+            // SAFETY: `prepare_call` made the header below the arguments.
+            unsafe {
+                *nb.sub(4) = frame::raw(0);
+                *nb.sub(3) = frame::raw(o.label as u64);
+                *nb.sub(1) = frame::raw(frame::link(delta, ty));
+            }
+            // The frame must lie below the limit that function headers check.
+            need(vm, 0)?;
+            let nb = vm.top().wrapping_sub(n);
+            if o.kind == OutcomeKind::Pcall {
+                // An error of the call itself (not a function) is caught as well.
+                vm.set_base(nb);
+            }
+            begin_call(vm, nb, n)
+        }
+        OutcomeKind::TailCall => {
+            if n + CONT_SLOTS > vm.top_count() {
+                return Err(bad_outcome(vm));
+            }
+            let from = vm.top().wrapping_sub(n);
+            // SAFETY: the arguments move down inside the frame.
+            unsafe {
+                *base.sub(2) = *from.sub(2);
+                std::ptr::copy(from, base, n);
+            }
+            vm.set_top_ptr(base.wrapping_add(n));
+            begin_call(vm, base, n)
+        }
+        OutcomeKind::Yield => {
+            if n > vm.top_count() {
+                return Err(bad_outcome(vm));
+            }
+            let from = vm.top().wrapping_sub(n);
+            yield_values(vm, from, n, o.label)
+        }
+        OutcomeKind::Suspend => suspend(vm, o.payload, o.label),
+    }
+}
+
+/// The plain `NATIVE` act of a frame that was left by an error: used by unwinding.
+pub(crate) const REENTER: Act = NATIVE;
+#[allow(unused_imports)]
+use {CALL as _, set_reg as _};

@@ -1,0 +1,83 @@
+//! Making closures, closing upvalues.
+
+use super::dispatch::{HelperResult, NEXT, enter_func, helper, next, resume, tail};
+use super::index::barrier;
+use super::meta::{current_ins, kstr, set_reg};
+use crate::cell::gc_ref::Gc;
+use crate::cell::header::Header;
+use crate::function::closure::LuaFunc;
+use crate::function::proto::Proto;
+use crate::function::upvalue::Upval;
+use crate::state::Vm;
+use crate::value::Value;
+
+helper!(close_slow = close);
+helper!(new_closure = make_closure);
+
+/// The barrier for the upvalue at `uv`; then the next instruction.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe extern "C" fn upval_barrier(
+    pc: *const u32,
+    base: *mut Value,
+    k: *const Value,
+    vm: *mut Vm,
+    uv: usize,
+    _d: usize,
+) -> usize {
+    // SAFETY: the handler passes the upvalue it has just written to.
+    unsafe {
+        barrier(vm, uv as *mut Header);
+        next!(pc, base, k, vm)
+    }
+}
+
+fn close(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
+    let level = vm.base().wrapping_add(a);
+    vm.cur.close_upvals(&mut vm.heap, level);
+    let j = current_ins(vm).j();
+    vm.pc = vm.pc.wrapping_offset(j as isize);
+    Ok(NEXT)
+}
+
+/// Description of an upvalue: bit 15, a local of the enclosing function; the low bits are its index.
+const UV_LOCAL: u16 = 0x8000;
+/// Bit 14: never written after the closure exists.
+const UV_IMMUTABLE: u16 = 0x4000;
+
+fn make_closure(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    vm.gc_check()?;
+    let Some(pt) = kstr(vm, d).as_obj::<Proto>() else { return Ok(NEXT) };
+    let parent = vm.running_func().expect("an instruction runs in a function");
+    let env = parent.get(&vm.heap).env;
+    let parent: Gc<LuaFunc> = parent.cast();
+    let (n, uv) = {
+        let p = pt.get(&vm.heap);
+        (p.nupvals as usize, p.uv)
+    };
+    let mut list: [Option<Gc<Upval>>; crate::limits::UPVALUES_MAX] = [None; crate::limits::UPVALUES_MAX];
+    for (i, entry) in list.iter_mut().enumerate().take(n) {
+        // SAFETY: the prototype has `nupvals` descriptions.
+        let desc = unsafe { *uv.add(i) };
+        let u = if desc & UV_LOCAL != 0 {
+            let slot = vm.base().wrapping_add((desc & 0xff) as usize);
+            let u = vm.cur.find_upval(&mut vm.heap, slot);
+            let h = &mut u.get_mut(&mut vm.heap).hdr;
+            h.extra = (desc & UV_IMMUTABLE != 0) as u8;
+            u
+        } else {
+            parent.get(&vm.heap).upvals()[(desc & 0x3fff) as usize]
+        };
+        *entry = Some(u);
+    }
+    let f = vm.heap.new_lua_func_uninit(pt, env, n);
+    // SAFETY: the closure has room for `n` handles behind the struct.
+    unsafe {
+        let p = (f.as_ptr() as *mut u8).add(LuaFunc::UPVALS_OFFSET) as *mut Option<Gc<Upval>>;
+        for (i, u) in list.iter().enumerate().take(n) {
+            *p.add(i) = *u;
+        }
+    }
+    set_reg(vm, a, Value::obj::<crate::function::closure::Func>(f.cast()));
+    Ok(NEXT)
+}

@@ -1,0 +1,213 @@
+//! Counters that ran out, the flag word, slow function entries, entering traces.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::dispatch::{CALL, HelperResult, NEXT, enter_func, helper, next, resume, tail};
+use crate::bytecode::instr::Instr;
+use crate::bytecode::ops::Op;
+use crate::error::messages as msg;
+use crate::function::closure::LuaFunc;
+use crate::index::TraceNo;
+use crate::state::hooks::HotKind;
+use crate::state::native::Raised;
+use crate::state::{HOT_SIZE, Vm, vmflags};
+use crate::thread::frame::{self, FrameType};
+use crate::value::Value;
+
+helper!(#[cold] hot_loop = loop_ran_hot);
+helper!(#[cold] hot_call = call_ran_hot);
+helper!(#[cold] poll = poll_flags);
+helper!(#[cold] func_slow = enter_slowly);
+helper!(enter_trace = run_trace);
+helper!(enter_trace_call = run_trace_at_header);
+
+/// How often the clock is read: once in so many polls.
+const DEADLINE_SKIP: u32 = 256;
+
+impl Vm {
+    /// Sets the hot counter of the instruction at `pc` (a back edge counts two, a call one).
+    pub fn set_hot(&mut self, pc: *const u32, count: u16) {
+        self.hot[(pc as usize / 4 + 1) & (HOT_SIZE - 1)] = count;
+    }
+
+    /// Looks at the flag word: raises what a limit asks for.
+    pub(crate) fn poll(&mut self) -> Result<(), Raised> {
+        let f = self.flags.load(Relaxed);
+        if f & vmflags::FUEL != 0 {
+            if self.fuel == 0 {
+                return Err(self.throw_here(msg::FUEL.as_bytes()));
+            }
+            self.fuel -= 1;
+        }
+        if f & vmflags::DEADLINE != 0 {
+            if self.deadline_skip > 0 {
+                self.deadline_skip -= 1;
+            } else {
+                let past = self.deadline.is_some_and(|d| std::time::Instant::now() >= d);
+                if past {
+                    // The next poll raises again, so that no handler can swallow it for good.
+                    return Err(self.throw_here(msg::DEADLINE.as_bytes()));
+                }
+                self.deadline_skip = DEADLINE_SKIP;
+            }
+        }
+        if f & vmflags::INTERRUPT != 0 {
+            self.flags.fetch_and(!vmflags::INTERRUPT, Relaxed);
+            self.sync_stack_limit();
+            return Err(self.throw_here(msg::INTERRUPTED.as_bytes()));
+        }
+        if f & vmflags::POKE != 0 {
+            self.flags.fetch_and(!vmflags::POKE, Relaxed);
+            self.sync_stack_limit();
+            if let Some(mut f) = self.on_poke.take() {
+                f(self);
+                if self.on_poke.is_none() {
+                    self.on_poke = Some(f);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets or removes the wall-clock limit of everything this VM runs.
+    pub fn set_deadline(&mut self, at: Option<std::time::Instant>) {
+        self.deadline = at;
+        self.deadline_skip = 0;
+        self.set_flag(vmflags::DEADLINE, at.is_some());
+    }
+
+    /// Sets or removes the limit of back edges and calls.
+    pub fn set_fuel(&mut self, fuel: Option<u64>) {
+        self.fuel = fuel.unwrap_or(0);
+        self.set_flag(vmflags::FUEL, fuel.is_some());
+    }
+
+    /// Back edges and calls left, if they are limited.
+    pub fn fuel_left(&self) -> Option<u64> {
+        if self.flags.load(Relaxed) & vmflags::FUEL != 0 { Some(self.fuel) } else { None }
+    }
+
+    /// Sets or clears a flag; the next back edge or function header sees it.
+    pub fn set_flag(&mut self, flag: u32, on: bool) {
+        if on {
+            self.flags.fetch_or(flag, Relaxed);
+        } else {
+            self.flags.fetch_and(!flag, Relaxed);
+        }
+        self.sync_stack_limit();
+    }
+}
+
+fn loop_ran_hot(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
+    let pc = vm.pc.wrapping_sub(1);
+    vm.set_hot(pc, u16::MAX);
+    vm.poll()?;
+    let base = vm.base();
+    if let Some(mut jit) = vm.jit.take() {
+        jit.hot(vm, pc, base, HotKind::Loop);
+        vm.jit = Some(jit);
+    }
+    // The instruction is executed again, in whatever form it has now.
+    vm.pc = pc;
+    Ok(NEXT)
+}
+
+fn call_ran_hot(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
+    let pc = vm.pc.wrapping_sub(1);
+    vm.set_hot(pc, u16::MAX);
+    let base = vm.base();
+    vm.call_nargs = d - 1;
+    vm.set_top_ptr(base.wrapping_add(d - 1));
+    if let Some(mut jit) = vm.jit.take() {
+        jit.hot(vm, pc, base, HotKind::Call);
+        vm.jit = Some(jit);
+    }
+    Ok(CALL)
+}
+
+fn poll_flags(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
+    vm.poll()?;
+    Ok(NEXT)
+}
+
+/// A function header found no room on the stack, or has to look at the flags.
+fn enter_slowly(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let header = Instr(unsafe_header(vm));
+    let nargs = d - 1;
+    let base = vm.base();
+    vm.set_top_ptr(base.wrapping_add(nargs));
+    if vm.flags.load(Relaxed) != 0 {
+        vm.poll()?;
+    }
+    let op = header.op();
+    if op == Op::FUNCC {
+        vm.ensure_slots(1)?;
+        vm.call_nargs = nargs;
+        return Ok(CALL);
+    }
+    let vararg = matches!(op, Op::FUNCV | Op::IFUNCV | Op::JFUNCV);
+    vm.ensure_slots(a + if vararg { 2 } else { 0 })?;
+    let base = vm.base();
+    // SAFETY: there is room for the frame; see `handlers::func`.
+    unsafe {
+        let fv = *base.sub(2);
+        let f = super::dispatch::func_ptr(fv) as *const LuaFunc;
+        let params = (*(*f).proto.as_ptr()).numparams as usize;
+        if vararg {
+            let nb = base.add(nargs + 2);
+            *nb.sub(2) = fv;
+            *nb.sub(1) = frame::raw(frame::link(nargs + 2, FrameType::Varg));
+            for i in 0..params {
+                *nb.add(i) = if i < nargs { std::mem::replace(&mut *base.add(i), Value::NIL) } else { Value::NIL };
+            }
+            vm.set_base(nb);
+        } else {
+            for i in nargs..params {
+                *base.add(i) = Value::NIL;
+            }
+        }
+    }
+    Ok(NEXT)
+}
+
+/// The header word of the function being entered.
+fn unsafe_header(vm: &Vm) -> u32 {
+    // SAFETY: `pc` was set behind the header by the handler.
+    unsafe { *vm.pc.sub(1) }
+}
+
+/// Runs trace `d`. When it has no code any more, the instruction it replaced is executed.
+fn run_trace(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
+    let no = TraceNo::new(d as u32);
+    let entry = match vm.traces.get(no) {
+        Some(e) if e.entry != 0 => e.entry,
+        _ => return Err(vm.throw_plain(b"internal error: a J instruction without a trace")),
+    };
+    let base = vm.base();
+    // SAFETY: the table holds entry points of this signature only (see `TraceEntry`).
+    let left = unsafe {
+        let f: unsafe extern "C" fn(*mut Vm, *mut Value) -> u64 = std::mem::transmute(entry);
+        f(vm, base)
+    };
+    leave_trace(vm, left)
+}
+
+/// Goes on where a trace was left.
+pub(crate) fn leave_trace(vm: &mut Vm, left: u64) -> HelperResult {
+    let Some(mut jit) = vm.jit.take() else {
+        return Err(vm.throw_plain(b"internal error: a trace without a JIT compiler"));
+    };
+    let at = jit.exit(vm, TraceNo::new((left >> 32) as u32), left as u32);
+    vm.jit = Some(jit);
+    vm.pc = at.pc;
+    vm.set_base(at.base);
+    vm.gc_check()?;
+    Ok(NEXT)
+}
+
+/// `JFUNCF`, `JFUNCV`: the frame is made ready first.
+fn run_trace_at_header(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
+    let header = Instr(unsafe_header(vm));
+    enter_slowly(vm, a, d)?;
+    run_trace(vm, a, header.d() as usize)
+}

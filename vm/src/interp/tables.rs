@@ -1,0 +1,116 @@
+//! The dispatch tables: which handler runs for an op, with and without a JIT, while recording, with hooks.
+
+use super::dispatch::{Act, op, resume, tail, next, enter_func};
+use super::handlers::{arith::*, call::*, compare::*, constant::*, forloop::*, func::*, index::*, ret::*, upvalue::*};
+use crate::bytecode::ops::Op;
+use crate::for_each_op;
+use crate::state::{DISPATCH_SIZE, Handler, Vm};
+
+op!(
+    /// A word that is no instruction; the verifier lets none through.
+    INVALID |pc, base, k, vm, a, d| {
+        tail!(super::debug::invalid, pc, base, k, vm, a, d)
+    }
+);
+
+macro_rules! table {
+    ($( $(#[$doc:meta])* $name:ident { $($rest:tt)* } mm: $mm:ident; )*) => {{
+        let mut t: [Handler; DISPATCH_SIZE] = [INVALID; DISPATCH_SIZE];
+        $( t[Op::$name as usize] = $name; )*
+        t
+    }};
+}
+
+/// Counts hotness.
+pub(crate) static COUNTING: [Handler; DISPATCH_SIZE] = for_each_op!(table);
+
+/// Without a JIT the counting forms only poll.
+pub(crate) static PLAIN: [Handler; DISPATCH_SIZE] = {
+    let mut t = COUNTING;
+    t[Op::FORL as usize] = IFORL;
+    t[Op::ITERL as usize] = IITERL;
+    t[Op::LOOP as usize] = ILOOP;
+    t[Op::FUNCF as usize] = IFUNCF;
+    t[Op::FUNCV as usize] = IFUNCV;
+    t
+};
+
+op!(
+    /// Every op while a trace is recorded.
+    RECORD |pc, base, k, vm, a, d| {
+        let op = *(pc.sub(1) as *const u8) as usize;
+        (*vm).pc = pc;
+        (*(*vm).cur.as_ptr()).base = base;
+        record(vm, d);
+        let f = *((*vm).plain as *const Handler).add(op);
+        tail!(f, pc, base, k, vm, a, d)
+    }
+);
+
+/// Tells the recorder about the next instruction.
+#[inline(never)]
+unsafe extern "C" fn record(vm: *mut Vm, d: usize) {
+    // SAFETY: the handler holds no reference to the VM.
+    let vm = unsafe { &mut *vm };
+    vm.call_nargs = d.wrapping_sub(1);
+    let (pc, base) = (vm.pc.wrapping_sub(1), vm.base());
+    if let Some(mut jit) = vm.jit.take() {
+        let goes_on = jit.record_step(vm, pc, base);
+        vm.jit = Some(jit);
+        if !goes_on {
+            vm.set_recording(false);
+        }
+    }
+}
+
+/// Recording: every op tells the recorder first.
+pub(crate) static RECORDING: [Handler; DISPATCH_SIZE] = [RECORD; DISPATCH_SIZE];
+
+op!(
+    /// Every op while a debug hook is set.
+    HOOKED |pc, base, k, vm, a, d| {
+        (*vm).pc = pc;
+        (*(*vm).cur.as_ptr()).base = base;
+        let act: Act = super::debug::hook_step(vm, d);
+        if act != 0 {
+            resume!(vm, act)
+        }
+        let op = *(pc.sub(1) as *const u8) as usize;
+        let f = *((*vm).plain as *const Handler).add(op);
+        tail!(f, pc, base, k, vm, a, d)
+    }
+);
+
+/// Hooks: every op looks for events first.
+pub(crate) static HOOKS: [Handler; DISPATCH_SIZE] = [HOOKED; DISPATCH_SIZE];
+
+impl Vm {
+    /// Chooses the dispatch table after a mode has changed.
+    pub(crate) fn refresh_dispatch(&mut self) {
+        self.plain = if self.jit_on { &COUNTING } else { &PLAIN };
+        self.dispatch = if self.recording {
+            RECORDING
+        } else if self.hook.mask != 0 {
+            HOOKS
+        } else {
+            *self.plain
+        };
+    }
+
+    /// Switches recording on or off: every instruction calls [`crate::state::hooks::JitHooks::record_step`] first.
+    pub fn set_recording(&mut self, on: bool) {
+        self.recording = on;
+        self.refresh_dispatch();
+    }
+
+    /// Switches hot counting on or off (`jit.on`, `jit.off`). Off at first.
+    pub fn set_jit_on(&mut self, on: bool) {
+        self.jit_on = on && self.jit.is_some();
+        self.refresh_dispatch();
+    }
+
+    /// Is hot counting on?
+    pub fn jit_on(&self) -> bool {
+        self.jit_on
+    }
+}
