@@ -13,9 +13,18 @@ use crate::table::Table;
 use crate::thread::frame::Cont;
 use crate::value::{Value, number, tag};
 
-helper!(#[cold] arith_slow = arith);
-helper!(#[cold] bit_slow = bits);
-helper!(#[cold] unm_slow = unm);
+helper!(
+    #[cold]
+    arith_slow = arith
+);
+helper!(
+    #[cold]
+    bit_slow = bits
+);
+helper!(
+    #[cold]
+    unm_slow = unm
+);
 helper!(len_slow = len);
 helper!(pow = power);
 helper!(concat = cat);
@@ -38,7 +47,11 @@ fn operands(vm: &Vm, ins: Instr) -> [(Value, Option<u32>); 2] {
     let b = (reg(vm, ins.b() as usize), Some(ins.b()));
     if ins.op().info().cd == Mode::Num {
         let c = (knum(vm, ins.c() as usize), None);
-        if matches!(ins.op(), Op::ADDNV | Op::SUBNV | Op::MULNV | Op::DIVNV | Op::MODNV) { [c, b] } else { [b, c] }
+        if matches!(ins.op(), Op::ADDNV | Op::SUBNV | Op::MULNV | Op::DIVNV | Op::MODNV) {
+            [c, b]
+        } else {
+            [b, c]
+        }
     } else {
         [b, (reg(vm, ins.c() as usize), Some(ins.c()))]
     }
@@ -137,6 +150,7 @@ fn bits(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
 }
 
 /// An operand of a bit operation.
+#[derive(Clone, Copy)]
 struct Bits {
     bits: u64,
     wide: bool,

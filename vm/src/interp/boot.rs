@@ -41,7 +41,8 @@ impl Vm {
         t.top = t.base;
         t.set_status(Status::Running);
         let maxstack = t.maxstack;
-        let mm_names = std::array::from_fn::<_, { Mm::COUNT }, _>(|i| heap.str_intern(Mm::NAMES[i].as_bytes()));
+        let mm_names =
+            std::array::from_fn::<_, { Mm::COUNT }, _>(|i| heap.str_intern(Mm::NAMES[i].as_bytes()));
         Box::new(Vm {
             dispatch: PLAIN,
             hot: [u16::MAX; HOT_SIZE],

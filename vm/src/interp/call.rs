@@ -16,12 +16,27 @@ use crate::state::native::{Entry, NativeResult, Outcome, OutcomeKind, Raised};
 use crate::thread::frame::{self, CONT_SLOTS, FrameType};
 use crate::value::Value;
 
-helper!(#[cold] call_slow = call_any);
-helper!(#[cold] call_multi_slow = call_any_multi);
+helper!(
+    #[cold]
+    call_slow = call_any
+);
+helper!(
+    #[cold]
+    call_multi_slow = call_any_multi
+);
 helper!(callt_slow = tail_call_any);
-helper!(#[cold] iter_slow = iterate_any);
-helper!(#[cold] vararg_slow = vararg);
-helper!(#[cold] despecialise = generic_loop);
+helper!(
+    #[cold]
+    iter_slow = iterate_any
+);
+helper!(
+    #[cold]
+    vararg_slow = vararg
+);
+helper!(
+    #[cold]
+    despecialise = generic_loop
+);
 
 /// Answer of [`native_entry`]: the native returned to its caller; results in `vm.ret_from`, `vm.ret_count`.
 pub(crate) const NATIVE_DONE: Act = 4;

@@ -1,6 +1,6 @@
 //! Comparisons that are not between two numbers: strings, `__eq`, `__lt`, `__le`.
 
-use super::dispatch::{Act, HelperResult, NEXT, helper, next, resume, enter_func, tail};
+use super::dispatch::{Act, HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use super::meta::{call_meta, current_ins, knum, kstr, reg};
 use crate::bytecode::instr::{BCBIAS_J, Instr};
 use crate::bytecode::ops::{Mm, Op};
@@ -9,10 +9,22 @@ use crate::string::Str;
 use crate::thread::frame::Cont;
 use crate::value::{Value, tag};
 
-helper!(#[cold] comp_slow = comp);
-helper!(#[cold] eq_slow = eq_regs);
-helper!(#[cold] eqk_slow = eq_const);
-helper!(#[cold] type_slow = type_mismatch);
+helper!(
+    #[cold]
+    comp_slow = comp
+);
+helper!(
+    #[cold]
+    eq_slow = eq_regs
+);
+helper!(
+    #[cold]
+    eqk_slow = eq_const
+);
+helper!(
+    #[cold]
+    type_slow = type_mismatch
+);
 
 /// Takes the jump behind the comparison, or skips it.
 pub(crate) fn branch(vm: &mut Vm, taken: bool) -> Act {

@@ -88,7 +88,11 @@ impl Vm {
 pub(crate) fn refusal(vm: &Vm, co: Gc<Thread>) -> Option<&'static str> {
     match co.get(&vm.heap).status() {
         Status::Suspended => {
-            if co == vm.main { Some(msg::CO_RUNNING) } else { None }
+            if co == vm.main {
+                Some(msg::CO_RUNNING)
+            } else {
+                None
+            }
         }
         Status::Running | Status::Normal => Some(msg::CO_RUNNING),
         Status::Dead => Some(msg::CO_DEAD),

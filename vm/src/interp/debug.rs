@@ -9,7 +9,10 @@ use crate::state::{Vm, hookmask};
 use crate::thread::frame::Cont;
 use crate::value::Value;
 
-helper!(#[cold] invalid = invalid_op);
+helper!(
+    #[cold]
+    invalid = invalid_op
+);
 
 fn invalid_op(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
     Err(vm.throw_here(b"invalid bytecode instruction"))

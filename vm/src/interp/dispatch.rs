@@ -9,10 +9,10 @@
 //! Under Miri and with the feature `loop` the same bodies expand into a trampoline: a tail call stores its
 //! arguments and returns, and a plain loop makes the call.
 
+use crate::function::closure::LuaFunc;
 use crate::state::Vm;
 use crate::state::native::Raised;
 use crate::value::{Value, tag};
-use crate::function::closure::LuaFunc;
 
 /// What follows a helper.
 pub(crate) type Act = usize;

@@ -5,7 +5,10 @@ use super::meta::reg;
 use crate::error::messages as msg;
 use crate::state::Vm;
 
-helper!(#[cold] for_slow = for_error);
+helper!(
+    #[cold]
+    for_slow = for_error
+);
 
 fn for_error(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
     let text = if !reg(vm, a).is_num() {

@@ -14,10 +14,22 @@ use crate::state::{HOT_SIZE, Vm, vmflags};
 use crate::thread::frame::{self, FrameType};
 use crate::value::Value;
 
-helper!(#[cold] hot_loop = loop_ran_hot);
-helper!(#[cold] hot_call = call_ran_hot);
-helper!(#[cold] poll = poll_flags);
-helper!(#[cold] func_slow = enter_slowly);
+helper!(
+    #[cold]
+    hot_loop = loop_ran_hot
+);
+helper!(
+    #[cold]
+    hot_call = call_ran_hot
+);
+helper!(
+    #[cold]
+    poll = poll_flags
+);
+helper!(
+    #[cold]
+    func_slow = enter_slowly
+);
 helper!(enter_trace = run_trace);
 helper!(enter_trace_call = run_trace_at_header);
 
@@ -158,7 +170,8 @@ fn enter_slowly(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
             *nb.sub(2) = fv;
             *nb.sub(1) = frame::raw(frame::link(nargs + 2, FrameType::Varg));
             for i in 0..params {
-                *nb.add(i) = if i < nargs { std::mem::replace(&mut *base.add(i), Value::NIL) } else { Value::NIL };
+                *nb.add(i) =
+                    if i < nargs { std::mem::replace(&mut *base.add(i), Value::NIL) } else { Value::NIL };
             }
             vm.set_base(nb);
         } else {

@@ -1,7 +1,7 @@
 //! Table access beyond the fast path: `__index`, `__newindex`, new keys, constructors.
 
 use super::dispatch::{HelperResult, NEXT, enter_func, helper, next, resume, tail};
-use super::meta::{call_meta, current_ins, kstr, knum, reg, set_reg};
+use super::meta::{call_meta, current_ins, knum, kstr, reg, set_reg};
 use crate::bytecode::ops::{Mm, Op};
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, gcbits};
@@ -16,8 +16,14 @@ use crate::value::{Value, number};
 
 helper!(get_slow = get);
 helper!(set_slow = set);
-helper!(#[cold] raw_get = get_raw);
-helper!(#[cold] raw_set = set_raw);
+helper!(
+    #[cold]
+    raw_get = get_raw
+);
+helper!(
+    #[cold]
+    raw_set = set_raw
+);
 helper!(set_multi = set_range);
 helper!(new_table = make_table);
 helper!(dup_table = copy_table);

@@ -3,10 +3,10 @@
 use super::dispatch::{CALL, HelperResult};
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::Mm;
+use crate::cell::gc_ref::Gc;
 use crate::error::messages as msg;
 use crate::function::closure::Func;
 use crate::function::proto::Proto;
-use crate::cell::gc_ref::Gc;
 use crate::state::Vm;
 use crate::state::native::Raised;
 use crate::thread::frame::{self, CONT_SLOTS, FrameType};

@@ -1,7 +1,9 @@
 //! The dispatch tables: which handler runs for an op, with and without a JIT, while recording, with hooks.
 
-use super::dispatch::{Act, op, resume, tail, next, enter_func};
-use super::handlers::{arith::*, call::*, compare::*, constant::*, forloop::*, func::*, index::*, ret::*, upvalue::*};
+use super::dispatch::{Act, enter_func, next, op, resume, tail};
+use super::handlers::{
+    arith::*, call::*, compare::*, constant::*, forloop::*, func::*, index::*, ret::*, upvalue::*,
+};
 use crate::bytecode::ops::Op;
 use crate::for_each_op;
 use crate::state::{DISPATCH_SIZE, Handler, Vm};

@@ -12,8 +12,14 @@ use crate::state::native::Entry;
 use crate::thread::frame::{self, Cont, FrameType, LINK_CORO, LINK_RUN, PCALL_DELTA, XPCALL_DELTA};
 use crate::value::Value;
 
-helper!(#[cold] pcall_slow = pcall);
-helper!(#[cold] xpcall_slow = xpcall);
+helper!(
+    #[cold]
+    pcall_slow = pcall
+);
+helper!(
+    #[cold]
+    xpcall_slow = xpcall
+);
 
 /// `pcall` when the fast path refused: no argument, no room, or the function is not one.
 fn pcall(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {

@@ -4,7 +4,9 @@ use crate::bytecode::ops::Mm;
 use crate::cell::header::{Header, gcbits, strflags};
 use crate::function::closure::Func;
 use crate::interp::dispatch::{func_ptr, next, op, tail};
-use crate::interp::index::{dup_table, get_slow, new_table, raw_get, raw_set, set_multi, set_slow, table_barrier};
+use crate::interp::index::{
+    dup_table, get_slow, new_table, raw_get, raw_set, set_multi, set_slow, table_barrier,
+};
 use crate::table::{Node, Table};
 use crate::value::{Value, tag};
 
@@ -79,54 +81,89 @@ macro_rules! get_int {
     }};
 }
 
-op!(GGET |pc, base, k, vm, a, d| {
-    let f: *const Func = func_ptr(*base.sub(2));
-    get_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
-});
-op!(TGETS |pc, base, k, vm, a, d| {
-    let o = *base.add(d >> 8);
-    if o.tag() == tag::TAB {
-        get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+op!(
+    GGET | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let f: *const Func = func_ptr(*base.sub(2));
+        get_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
     }
-    tail!(get_slow, pc, base, k, vm, a, d)
-});
-op!(TGETB |pc, base, k, vm, a, d| {
-    let o = *base.add(d >> 8);
-    if o.tag() == tag::TAB {
-        get_int!(o.payload() as *const Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
-    }
-    tail!(get_slow, pc, base, k, vm, a, d)
-});
-op!(TGETV |pc, base, k, vm, a, d| {
-    let o = *base.add(d >> 8);
-    let key = *base.add(d & 0xff);
-    if o.tag() == tag::TAB {
-        let t = o.payload() as *const Table;
-        if key.is_num() {
-            let n = key.num_unchecked();
-            let i = n.to_int_unchecked::<i32>();
-            if i as f64 == n {
-                get_int!(t, i as u32, pc, base, k, vm, a, d)
-            }
-        } else if key.tag() == tag::STR
-            && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
-        {
-            get_str!(t, key, pc, base, k, vm, a, d)
+);
+op!(
+    TGETS | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let o = *base.add(d >> 8);
+        if o.tag() == tag::TAB {
+            get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
         }
+        tail!(get_slow, pc, base, k, vm, a, d)
     }
-    tail!(get_slow, pc, base, k, vm, a, d)
-});
-op!(TGETR |pc, base, k, vm, a, d| {
-    let o = *base.add(d >> 8);
-    let key = *base.add(d & 0xff);
-    let t = o.payload() as *const Table;
-    let i = key.num_unchecked().to_int_unchecked::<i32>() as u32;
-    if i < (*t).asize {
-        *base.add(a) = *(*t).array.add(i as usize);
-        next!(pc, base, k, vm)
+);
+op!(
+    TGETB | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let o = *base.add(d >> 8);
+        if o.tag() == tag::TAB {
+            get_int!(o.payload() as *const Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
+        }
+        tail!(get_slow, pc, base, k, vm, a, d)
     }
-    tail!(raw_get, pc, base, k, vm, a, d)
-});
+);
+op!(
+    TGETV | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let o = *base.add(d >> 8);
+        let key = *base.add(d & 0xff);
+        if o.tag() == tag::TAB {
+            let t = o.payload() as *const Table;
+            if key.is_num() {
+                let n = key.num_unchecked();
+                let i = n.to_int_unchecked::<i32>();
+                if i as f64 == n {
+                    get_int!(t, i as u32, pc, base, k, vm, a, d)
+                }
+            } else if key.tag() == tag::STR
+                && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
+            {
+                get_str!(t, key, pc, base, k, vm, a, d)
+            }
+        }
+        tail!(get_slow, pc, base, k, vm, a, d)
+    }
+);
+op!(
+    TGETR | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let o = *base.add(d >> 8);
+        let key = *base.add(d & 0xff);
+        let t = o.payload() as *const Table;
+        let i = key.num_unchecked().to_int_unchecked::<i32>() as u32;
+        if i < (*t).asize {
+            *base.add(a) = *(*t).array.add(i as usize);
+            next!(pc, base, k, vm)
+        }
+        tail!(raw_get, pc, base, k, vm, a, d)
+    }
+);
 
 macro_rules! store {
     ($slot:expr, $v:expr, $t:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $d:ident) => {{
@@ -165,52 +202,72 @@ macro_rules! set_int {
     }};
 }
 
-op!(GSET |pc, base, k, vm, a, d| {
-    let f: *const Func = func_ptr(*base.sub(2));
-    set_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
-});
-op!(TSETS |pc, base, k, vm, a, d| {
-    let o = *base.add(d >> 8);
-    if o.tag() == tag::TAB {
-        set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+op!(
+    GSET | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let f: *const Func = func_ptr(*base.sub(2));
+        set_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
     }
-    tail!(set_slow, pc, base, k, vm, a, d)
-});
-op!(TSETB |pc, base, k, vm, a, d| {
-    let o = *base.add(d >> 8);
-    if o.tag() == tag::TAB {
-        set_int!(o.payload() as *mut Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
-    }
-    tail!(set_slow, pc, base, k, vm, a, d)
-});
-op!(TSETV |pc, base, k, vm, a, d| {
-    let o = *base.add(d >> 8);
-    let key = *base.add(d & 0xff);
-    if o.tag() == tag::TAB {
-        let t = o.payload() as *mut Table;
-        if key.is_num() {
-            let n = key.num_unchecked();
-            let i = n.to_int_unchecked::<i32>();
-            if i as f64 == n {
-                set_int!(t, i as u32, pc, base, k, vm, a, d)
-            }
-        } else if key.tag() == tag::STR
-            && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
-        {
-            set_str!(t, key, pc, base, k, vm, a, d)
+);
+op!(
+    TSETS | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let o = *base.add(d >> 8);
+        if o.tag() == tag::TAB {
+            set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
         }
+        tail!(set_slow, pc, base, k, vm, a, d)
     }
-    tail!(set_slow, pc, base, k, vm, a, d)
-});
-op!(TSETM |pc, base, k, vm, a, d| {
-    tail!(set_multi, pc, base, k, vm, a, d)
-});
-op!(TSETR |pc, base, k, vm, a, d| {
-    tail!(raw_set, pc, base, k, vm, a, d)
-});
-op!(TNEW |pc, base, k, vm, a, d| {
-    tail!(new_table, pc, base, k, vm, a, d)
-});
-op!(TDUP |pc, base, k, vm, a, d| {
-    tail!(dup_table, pc, base, k, vm, a, d)
-});
+);
+op!(
+    TSETB | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let o = *base.add(d >> 8);
+        if o.tag() == tag::TAB {
+            set_int!(o.payload() as *mut Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
+        }
+        tail!(set_slow, pc, base, k, vm, a, d)
+    }
+);
+op!(
+    TSETV | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let o = *base.add(d >> 8);
+        let key = *base.add(d & 0xff);
+        if o.tag() == tag::TAB {
+            let t = o.payload() as *mut Table;
+            if key.is_num() {
+                let n = key.num_unchecked();
+                let i = n.to_int_unchecked::<i32>();
+                if i as f64 == n {
+                    set_int!(t, i as u32, pc, base, k, vm, a, d)
+                }
+            } else if key.tag() == tag::STR
+                && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
+            {
+                set_str!(t, key, pc, base, k, vm, a, d)
+            }
+        }
+        tail!(set_slow, pc, base, k, vm, a, d)
+    }
+);
+op!(TSETM | pc, base, k, vm, a, d | { tail!(set_multi, pc, base, k, vm, a, d) });
+op!(TSETR | pc, base, k, vm, a, d | { tail!(raw_set, pc, base, k, vm, a, d) });
+op!(TNEW | pc, base, k, vm, a, d | { tail!(new_table, pc, base, k, vm, a, d) });
+op!(TDUP | pc, base, k, vm, a, d | { tail!(dup_table, pc, base, k, vm, a, d) });

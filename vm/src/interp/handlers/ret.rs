@@ -39,58 +39,68 @@ macro_rules! ret {
     }};
 }
 
-op!(RET |pc, base, k, vm, a, d| {
-    ret!(pc, base, k, vm, a, d - 1)
-});
-op!(RETM |pc, base, k, vm, a, d| {
-    ret!(pc, base, k, vm, a, d + (*vm).multres as usize - 1)
-});
-op!(RET0 |pc, base, k, vm, a, d| {
-    let link = (*base.sub(1)).0;
-    if !frame::is_lua(link) {
-        tail!(return_slow, pc, base, k, vm, a, 0)
-    }
-    let pc = link as *const u32;
-    let to = base.sub(2);
-    let at = pc.sub(1) as *const u8;
-    let call_a = *at.add(1) as usize;
-    let wanted = *at.add(3) as usize;
-    if wanted == 0 {
-        (*vm).multres = 1;
-    } else {
-        let mut i = 0;
-        while i + 1 < wanted {
-            *to.add(i) = Value::NIL;
-            i += 1;
+op!(RET | pc, base, k, vm, a, d | { ret!(pc, base, k, vm, a, d - 1) });
+op!(RETM | pc, base, k, vm, a, d | { ret!(pc, base, k, vm, a, d + (*vm).multres as usize - 1) });
+op!(
+    RET0 | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let link = (*base.sub(1)).0;
+        if !frame::is_lua(link) {
+            tail!(return_slow, pc, base, k, vm, a, 0)
         }
-    }
-    let base = to.sub(call_a);
-    let k = constants(base);
-    next!(pc, base, k, vm)
-});
-op!(RET1 |pc, base, k, vm, a, d| {
-    let link = (*base.sub(1)).0;
-    if !frame::is_lua(link) {
-        tail!(return_slow, pc, base, k, vm, a, 1)
-    }
-    let pc = link as *const u32;
-    let to = base.sub(2);
-    let at = pc.sub(1) as *const u8;
-    let call_a = *at.add(1) as usize;
-    let wanted = *at.add(3) as usize;
-    *to = *base.add(a);
-    if wanted == 0 {
-        (*vm).multres = 2;
-    } else {
-        let mut i = 1;
-        while i + 1 < wanted {
-            *to.add(i) = Value::NIL;
-            i += 1;
+        let pc = link as *const u32;
+        let to = base.sub(2);
+        let at = pc.sub(1) as *const u8;
+        let call_a = *at.add(1) as usize;
+        let wanted = *at.add(3) as usize;
+        if wanted == 0 {
+            (*vm).multres = 1;
+        } else {
+            let mut i = 0;
+            while i + 1 < wanted {
+                *to.add(i) = Value::NIL;
+                i += 1;
+            }
         }
+        let base = to.sub(call_a);
+        let k = constants(base);
+        next!(pc, base, k, vm)
     }
-    let base = to.sub(call_a);
-    let k = constants(base);
-    next!(pc, base, k, vm)
-});
+);
+op!(
+    RET1 | pc,
+    base,
+    k,
+    vm,
+    a,
+    d | {
+        let link = (*base.sub(1)).0;
+        if !frame::is_lua(link) {
+            tail!(return_slow, pc, base, k, vm, a, 1)
+        }
+        let pc = link as *const u32;
+        let to = base.sub(2);
+        let at = pc.sub(1) as *const u8;
+        let call_a = *at.add(1) as usize;
+        let wanted = *at.add(3) as usize;
+        *to = *base.add(a);
+        if wanted == 0 {
+            (*vm).multres = 2;
+        } else {
+            let mut i = 1;
+            while i + 1 < wanted {
+                *to.add(i) = Value::NIL;
+                i += 1;
+            }
+        }
+        let base = to.sub(call_a);
+        let k = constants(base);
+        next!(pc, base, k, vm)
+    }
+);
 
 const _: () = assert!(std::mem::size_of::<Instr>() == 4);
