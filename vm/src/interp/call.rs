@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::coroutine::{suspend, yield_values};
-use super::dispatch::{Act, CALL, HelperResult, NATIVE, NEXT, enter_func, helper, next, resume, tail};
+use super::dispatch::{Act, CALL, HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use super::meta::{begin_call, current_ins, need, reg, set_reg};
 use super::ret::do_return;
 use crate::bytecode::instr::Instr;
@@ -286,7 +286,5 @@ fn carry_out(vm: &mut Vm, o: Outcome) -> HelperResult {
     }
 }
 
-/// The plain `NATIVE` act of a frame that was left by an error: used by unwinding.
-pub(crate) const REENTER: Act = NATIVE;
 #[allow(unused_imports)]
 use {CALL as _, set_reg as _};

@@ -4,7 +4,7 @@ use super::dispatch::{HelperResult, NEXT, enter_func, helper, next, resume, tail
 use super::meta::{call_meta, current_ins, knum, kstr, reg, set_reg};
 use crate::bytecode::ops::{Mm, Op};
 use crate::cell::gc_ref::Gc;
-use crate::cell::header::{Header, gcbits};
+use crate::cell::header::Header;
 use crate::error::messages as msg;
 use crate::function::closure::Func;
 use crate::limits::META_LOOP_MAX;
@@ -244,12 +244,6 @@ fn copy_table(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let new = vm.heap.dup_table(t);
     set_reg(vm, a, Value::obj(new));
     Ok(NEXT)
-}
-
-/// Does this object have to run the barrier after a store?
-#[inline(always)]
-pub(crate) fn is_black(gc: u8) -> bool {
-    gc & gcbits::BLACK != 0
 }
 
 const _: () = assert!(std::mem::size_of::<Value>() == 8);

@@ -183,10 +183,52 @@ impl Vm {
     #[cold]
     #[inline(never)]
     fn collect_now(&mut self) -> Result<(), Raised> {
-        if self.heap.over_limit() {
+        if crate::gc::step(self).is_err() {
             return Err(self.throw_memory());
         }
+        if !self.in_finalizer {
+            self.run_finalizers();
+        }
         Ok(())
+    }
+
+    /// Calls the finalizers that are due, on a coroutine of their own. Their errors are reported to the standard
+    /// error stream; nobody could catch them.
+    pub fn run_finalizers(&mut self) {
+        if self.in_finalizer {
+            return;
+        }
+        while let Some((object, f)) = crate::gc::next_finalizer(self) {
+            self.abort_recording();
+            self.in_finalizer = true;
+            let th = match self.finalizer_thread {
+                Some(t) => t,
+                None => {
+                    let t = self.new_coroutine(Value::NIL);
+                    // SAFETY: a fresh stack has its first two slots.
+                    unsafe { *t.get_mut(&mut self.heap).stack.add(1) = raw(LINK_CORO) };
+                    self.finalizer_thread = Some(t);
+                    t
+                }
+            };
+            let saved = self.save();
+            self.switch_to(th);
+            if self.call(f, &[object]).is_err() {
+                let e = self.take_error();
+                let mut text = b"ERROR in finalizer: ".to_vec();
+                text.extend_from_slice(&self.raw_text(e));
+                text.push(b'\n');
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), &text);
+            }
+            self.restore(&saved);
+            self.in_finalizer = false;
+        }
+    }
+
+    /// A full collection, finalizers included (`collectgarbage()`).
+    pub fn collect_garbage(&mut self) {
+        crate::gc::full(self);
+        self.run_finalizers();
     }
 
     /// `not enough memory`.
