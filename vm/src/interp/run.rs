@@ -9,7 +9,7 @@ use crate::error::messages as msg;
 use crate::limits::NATIVE_RUNS_MAX;
 use crate::state::Vm;
 use crate::state::native::{Entry, Raised};
-use crate::thread::frame::{CONT_SLOTS, LINK_RUN, raw};
+use crate::thread::frame::{CONT_SLOTS, LINK_CORO, LINK_RUN, raw};
 use crate::thread::{Status, Thread};
 use crate::value::Value;
 
