@@ -13,6 +13,7 @@ pub(crate) mod func;
 pub(crate) mod handlers;
 pub(crate) mod hot;
 pub(crate) mod index;
+mod load;
 pub(crate) mod meta;
 pub(crate) mod ret;
 pub mod run;

@@ -1,0 +1,57 @@
+//! Chunks become functions: source or bytecode in, a closure over a fresh prototype out.
+
+use crate::bytecode::disasm;
+use crate::bytecode::protodef::ProtoDef;
+use crate::cell::gc_ref::Gc;
+use crate::compile;
+use crate::function::closure::Func;
+use crate::state::Vm;
+use crate::syntax::SyntaxOptions;
+use crate::table::Table;
+
+/// First byte of bytecode.
+const BYTECODE_ESCAPE: u8 = 0x1b;
+
+impl Vm {
+    /// A function made of a chunk. `mode` allows text with `t` and bytecode with `b`; `env` is the chunk's
+    /// environment (the globals when `None`). The error is the whole message.
+    ///
+    /// Errors: LuaJIT's syntax errors; `attempt to load chunk with wrong mode`; `cannot load ... bytecode`.
+    /// Runs no Lua code and collects nothing.
+    pub fn load(
+        &mut self,
+        code: &[u8],
+        name: &[u8],
+        mode: &[u8],
+        env: Option<Gc<Table>>,
+    ) -> Result<Gc<Func>, Vec<u8>> {
+        let def = self.load_def(code, name, mode)?;
+        let proto = self.heap.new_proto(&def);
+        let env = env.unwrap_or(self.globals);
+        let f = self.heap.new_lua_func(proto, env, &[]);
+        Ok(f.cast())
+    }
+
+    fn load_def(&self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Box<ProtoDef>, Vec<u8>> {
+        let is_bytecode = code.first() == Some(&BYTECODE_ESCAPE);
+        let wanted = if is_bytecode { b'b' } else { b't' };
+        if !mode.contains(&wanted) {
+            return Err(b"attempt to load chunk with wrong mode".to_vec());
+        }
+        if is_bytecode {
+            let mut message = crate::bytecode::chunkname::shorten(name);
+            message.extend_from_slice(b": cannot load incompatible bytecode");
+            return Err(message);
+        }
+        let options = SyntaxOptions { compat52: self.compat52, ..SyntaxOptions::default() };
+        compile::compile(code, name, options).map_err(|e| e.message)
+    }
+
+    /// The listing of a chunk's bytecode, as `-bl` prints it.
+    pub fn list_bytecode(&self, code: &[u8], name: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+        let def = self.load_def(code, name, b"bt")?;
+        let mut out = String::new();
+        disasm::list(&def, &mut out);
+        Ok(out.into_bytes())
+    }
+}
