@@ -96,6 +96,7 @@ const UNSAFE_FILES: &[&str] = &[
     "vm/src/state/",
     "vm/src/interp/",
     "vm/src/lib/sys.rs",
+    "vm/src/host/lua.rs",
     "vm/src/layout.rs",
     "vm/src/raw.rs",
     "jit/src/code/",

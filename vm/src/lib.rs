@@ -21,6 +21,7 @@ pub mod error;
 pub mod function;
 pub mod gc;
 pub mod heap;
+pub mod host;
 pub mod index;
 pub mod interp;
 pub mod limits;
