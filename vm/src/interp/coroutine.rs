@@ -306,10 +306,10 @@ pub(crate) fn finish(
     t.set_status(Status::Dead);
     t.base = t.stack.wrapping_add(FIRST_BASE);
     t.top = t.base;
-    // A finished coroutine has no frame left to show.
+    // A finished coroutine has no frame left to show. (The one result of a native body may lie in the first slot.)
     // SAFETY: every stack has its first two slots.
     unsafe {
-        *t.stack = Value::NIL;
+        *t.stack.add(1) = raw(0);
     }
     match t.resumer.take() {
         // SAFETY: the values lie on the finished coroutine's stack.

@@ -18,6 +18,8 @@ pub(crate) mod meta;
 pub(crate) mod ret;
 pub mod run;
 pub(crate) mod tables;
+#[cfg(test)]
+mod tests;
 pub(crate) mod unwind;
 
 use crate::state::Vm;

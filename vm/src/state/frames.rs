@@ -71,9 +71,12 @@ impl Vm {
         self.settle_frame(FrameRef { thread: f.thread, base: prev, next: base, limit: base - 2 })
     }
 
-    /// Leaves out frames without a function (the bottom of the main coroutine).
+    /// Leaves out frames without a function (the bottom of the main coroutine) or link (not started, or finished).
     fn settle_frame(&self, f: FrameRef) -> Option<FrameRef> {
-        if f.base < FIRST_BASE || self.word(f.thread, f.base - 2).as_obj::<Func>().is_none() {
+        if f.base < FIRST_BASE
+            || self.word(f.thread, f.base - 1).0 == 0
+            || self.word(f.thread, f.base - 2).as_obj::<Func>().is_none()
+        {
             return None;
         }
         Some(f)
