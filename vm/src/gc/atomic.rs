@@ -46,7 +46,7 @@ pub fn atomic<W: World>(w: &mut W) {
 fn drain<W: World>(w: &mut W) {
     loop {
         let heap = w.heap();
-        heap.lists.gray.append(&mut heap.lists.again);
+        super::take_again(heap);
         mark::propagate(heap, isize::MAX);
         super::mark_traces(w);
         let heap = w.heap();

@@ -79,7 +79,7 @@ pub fn step_on_trace(vm: &mut Vm) -> bool {
             let left = mark::propagate(heap, pace::budget(heap));
             if left > 0 {
                 let heap = &mut vm.heap;
-                heap.lists.gray.append(&mut heap.lists.again);
+                take_again(heap);
                 mark::propagate(heap, left);
             }
             mark_traces(vm);
@@ -140,6 +140,9 @@ pub fn full_world<W: World>(w: &mut W) {
     begin(w);
     atomic::atomic(w);
     finish_sweep(w.heap());
+    if !w.heap().zeal {
+        sweep::release(w.heap(), true);
+    }
 }
 
 fn finish_sweep(heap: &mut Heap) {
@@ -151,9 +154,9 @@ fn finish_sweep(heap: &mut Heap) {
 }
 
 /// Rounds of looking again at what was written to, before the atomic step takes the rest.
-const AGAIN_ROUNDS: u32 = 4;
+const AGAIN_ROUNDS: u32 = 30;
 /// So few objects written to are left to the atomic step.
-const AGAIN_FEW: usize = 64;
+const AGAIN_FEW: usize = 512;
 
 /// Moves the cycle on by one step.
 fn advance<W: World>(w: &mut W) {
@@ -170,7 +173,7 @@ fn advance<W: World>(w: &mut W) {
                 let heap = w.heap();
                 if heap.lists.again.len() > AGAIN_FEW && heap.lists.rounds < AGAIN_ROUNDS {
                     heap.lists.rounds += 1;
-                    heap.lists.gray.append(&mut heap.lists.again);
+                    take_again(heap);
                     mark::propagate(heap, left);
                 } else if mark::is_drained(heap) {
                     atomic::atomic(w);
@@ -179,6 +182,16 @@ fn advance<W: World>(w: &mut W) {
             pace::step_ended(w.heap());
         }
         Phase::SweepStrings | Phase::Sweep => sweep_step(w.heap()),
+    }
+}
+
+/// What was written to is gray again.
+fn take_again(heap: &mut Heap) {
+    let l = &mut heap.lists;
+    if l.gray.is_empty() {
+        std::mem::swap(&mut l.gray, &mut l.again);
+    } else {
+        l.gray.append(&mut l.again);
     }
 }
 

@@ -5,25 +5,32 @@ use crate::heap::Heap;
 /// Bytes allocated between two steps of a running cycle, at least.
 const STEP_MIN: usize = 32 * 1024;
 /// ... and at most: it bounds the work of one step, and with it the pause.
-const STEP_MAX: usize = 256 * 1024;
+const STEP_MAX: usize = 64 * 1024;
 
 /// Bytes the next step waits for.
 fn step_bytes(heap: &Heap) -> usize {
     (heap.acct.live / 64).clamp(STEP_MIN, STEP_MAX)
 }
 
-/// Work of one step, in bytes to look at.
+/// Most work of one step, in bytes to look at.
+const WORK_MAX: u64 = 512 * 1024;
+
+/// Work of one step, in bytes to look at. It grows with every round of looking again at what the program
+/// has written to, so that marking catches up with it.
 pub fn budget(heap: &Heap) -> isize {
-    (step_bytes(heap) as u64 * heap.acct.stepmul_percent.max(100) as u64 / 100) as isize
+    let mul = heap.acct.stepmul_percent.max(100) as u64 + 100 * heap.lists.rounds as u64;
+    let work = step_bytes(heap) as u64 * mul / 100;
+    work.min(WORK_MAX.max(step_bytes(heap) as u64 * 2)) as isize
 }
 
 /// A cycle has ended: the next one begins when the heap has grown by the pause.
 pub fn cycle_ended(heap: &mut Heap) {
     let a = &mut heap.acct;
-    a.live = a.used;
+    // What was allocated while sweeping is neither counted alive nor dead.
+    a.live = a.live_sum + a.external + heap.intern.slots.len() * 8;
     a.cycles += 1;
     let grown = (a.live as u64 * a.pause_percent as u64 / 100) as usize;
-    let wait = grown.saturating_sub(a.live).max(a.threshold_min);
+    let wait = grown.saturating_sub(a.used).max(a.live / 8).max(a.threshold_min);
     set_credit(heap, wait);
 }
 

@@ -380,6 +380,9 @@ fn torture(seed: u64, zeal: bool, rounds: u32) {
     b.heap.zeal = zeal;
     b.heap.acct.threshold_min = 0;
     let mut r = Rng(seed);
+    if r.next(2) == 0 {
+        b.heap.acct.fetch_ahead_from = 0;
+    }
     let top = b.heap.new_table(0, 0);
     b.root(top);
     // Table i of the model: contents by key; values are numbers of tables or strings.

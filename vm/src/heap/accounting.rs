@@ -27,8 +27,12 @@ pub struct Accounting {
     pub pause_percent: u32,
     /// Work per step, as percentage of what was allocated since the last one.
     pub stepmul_percent: u32,
-    /// Bytes in use when the last cycle ended.
+    /// Bytes that the last cycle found alive.
     pub live: usize,
+    /// ... as far as the running sweep has counted.
+    pub live_sum: usize,
+    /// From this live size on, marking fetches objects ahead: it pays on heaps larger than the caches.
+    pub fetch_ahead_from: usize,
     /// Full cycles so far.
     pub cycles: u64,
     /// Steps never wait for less than this much garbage.
@@ -57,6 +61,8 @@ impl Accounting {
             pause_percent: 200,
             stepmul_percent: 200,
             live: 0,
+            live_sum: 0,
+            fetch_ahead_from: 32 << 20,
             cycles: 0,
             threshold_min: THRESHOLD_MIN,
         }

@@ -263,6 +263,7 @@ impl Heap {
         self.large_swept = 0;
         self.sweep_list = 0;
         self.intern.sweep_at = 0;
+        self.acct.live_sum = 0;
     }
 
     /// A new cycle begins: the other set of bits, clear since the last sweep, takes the marks.
@@ -293,6 +294,7 @@ impl Heap {
         let freed = (block.charged - live) as usize;
         block.charged = live;
         self.acct.freed(freed);
+        self.acct.live_sum += live as usize;
         let l = &mut self.blocks[index];
         if live == 0 {
             self.chunks.give(NonNull::new(b.as_ptr()).expect("a handle is not null"));
@@ -348,6 +350,7 @@ impl Heap {
             unsafe {
                 if (*front(p)).mark == self.epoch {
                     self.large_swept += 1;
+                    self.acct.live_sum += (*front(p)).size;
                     continue;
                 }
                 if (*front(p)).index >> GROUP_SHIFT == Group::Drop as u32 {

@@ -41,6 +41,7 @@ pub const PAYLOAD_MASK: u64 = (1 << TAG_SHIFT) - 1;
 pub const NUM_LIMIT: u64 = 0xfff9_0000_0000_0000;
 
 /// The 64-bit pattern of a tag with an empty payload.
+#[inline(always)]
 pub const fn bits(tag: Tag) -> u64 {
     ((tag as i32 as i64) << TAG_SHIFT) as u64
 }
