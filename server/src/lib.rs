@@ -14,7 +14,10 @@ pub mod app;
 
 // S1: a request, no Lua.
 pub mod http1;
+
 pub mod request;
+
+pub mod flow;
 
 // S2: services that know no Lua.
 pub mod cosocket;

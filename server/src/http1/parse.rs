@@ -164,7 +164,7 @@ impl Head {
         let end = if buf[line_end - 1] == b'\r' && line_end > start { line_end - 1 } else { line_end };
         let line = &buf[start..end];
         self.line = Span::new(start, end);
-        let method_len = line.iter().position(|&b| b == b' ').ok_or(INVALID_REQUEST)?;
+        let method_len = line.iter().position(|&b| b == b' ').ok_or(INVALID_METHOD)?;
         if method_len == 0 || !line[..method_len].iter().all(|&b| is_method(b)) {
             return Err(INVALID_METHOD);
         }

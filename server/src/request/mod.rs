@@ -59,6 +59,18 @@ pub struct Stats {
 }
 
 impl Env {
+    /// The shared state of a worker that has just begun.
+    pub fn new(config: Arc<Config>, logs: Arc<Logs>) -> Env {
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Env {
+            config,
+            logs,
+            hostname: hostname.trim_end().to_ascii_lowercase(),
+            stats: Stats::default(),
+            exiting: Cell::new(false),
+        }
+    }
+
     /// The `http {}` block. Requests exist only where there is one.
     pub fn http(&self) -> &HttpConf {
         self.config.http.as_ref().expect("a connection was accepted for a server of http {}")
@@ -118,6 +130,8 @@ pub struct Request {
     pub err_status: Cell<u16>,
     /// The connection may serve another request after this one.
     pub keepalive: Cell<bool>,
+    /// What is in the connection's output is to be sent even if it is little.
+    pub flushing: Cell<bool>,
     /// The client is gone.
     pub gone: Cell<bool>,
     /// The body on the wire.

@@ -36,6 +36,8 @@ pub struct Chunk {
     pub last: bool,
     /// It is to be sent without waiting for more.
     pub flush: bool,
+    /// It carries nothing: only the head is to be sent. Body filters do not see it.
+    pub head_only: bool,
 }
 
 /// Where the response goes.
@@ -139,10 +141,15 @@ impl Response {
         if self.has_passed(ticket) {
             return Poll::Ready(!self.failed);
         }
+        self.watch(cx);
+        Poll::Pending
+    }
+
+    /// Wakes the task when a chunk has come through.
+    pub fn watch(&mut self, cx: &mut Context<'_>) {
         if !self.waiters.iter().any(|w| w.will_wake(cx.waker())) {
             self.waiters.push(cx.waker().clone());
         }
-        Poll::Pending
     }
 
     /// Whether the lane has nothing to do.

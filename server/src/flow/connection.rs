@@ -1,0 +1,453 @@
+//! A client connection from accept to close: requests one after the other.
+//!
+//! While it waits for a request it holds no buffer and no request: the busy
+//! part lives in a box that is made when bytes arrive and dropped afterwards.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::filters::drive;
+use super::{Worker, engine};
+use crate::conf::model::{Level, Listen, Server};
+use crate::conf::settings::LingeringClose;
+use crate::http1::body::Decoder;
+use crate::http1::clock;
+use crate::http1::conn::Conn;
+use crate::http1::parse::{Head, HeadError, Limits};
+use crate::phase::Phase;
+use crate::request::body::{Body, Incoming, discard};
+use crate::request::headers::Headers;
+use crate::request::response::Response;
+use crate::request::vars::Captures;
+use crate::request::{Request, uri, with_match};
+
+/// Internal redirects a request may make.
+const REDIRECTS_MAX: u8 = 10;
+
+/// What the busy part of a connection ended with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// The connection waits for its next request, at most that long.
+    Idle(u64),
+    /// It is closed.
+    Close,
+}
+
+thread_local! {
+    static HEADS: RefCell<Vec<Head>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Serves a connection to its end. `listen` is the index of the listen entry it belongs to; `draining`
+/// is asked while the connection idles and wakes it when the worker stops.
+pub async fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize, draining: Rc<tokio::sync::Notify>) {
+    let stats = &w.env.stats;
+    stats.accepted.set(stats.accepted.get() + 1);
+    stats.active.set(stats.active.get() + 1);
+    let _active = Active(w.clone());
+    let mut wait_ms = w.env.http().servers[w.env.http().listens[listen].default_server].client_header_timeout;
+    loop {
+        conn.arm(wait_ms);
+        if !wait_for_bytes(&w, &conn, &draining).await {
+            return;
+        }
+        conn.disarm();
+        match Box::pin(busy(&w, &conn, listen)).await {
+            Rest::Idle(ms) if !w.env.exiting.get() => wait_ms = ms,
+            _ => return,
+        }
+        conn.release_buffers();
+    }
+}
+
+struct Active(Rc<Worker>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let n = &self.0.env.stats.active;
+        n.set(n.get().saturating_sub(1));
+    }
+}
+
+/// False when the time is over, the client is gone or the worker stops.
+async fn wait_for_bytes(w: &Rc<Worker>, conn: &Rc<Conn>, draining: &tokio::sync::Notify) -> bool {
+    let first = conn.requests.get() == 0;
+    // A request may already be on its way: the first one is waited for even while the worker stops.
+    if w.env.exiting.get() && !first {
+        return false;
+    }
+    let ready = poll_fn(|cx| {
+        if conn.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if conn.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+    });
+    if first {
+        return ready.await;
+    }
+    tokio::select! {
+        biased;
+        r = ready => r,
+        () = draining.notified() => false,
+    }
+}
+
+async fn busy(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize) -> Rest {
+    let mut head = HEADS.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let rest = requests(w, conn, listen, &mut head).await;
+    head.reset();
+    HEADS.with_borrow_mut(|h| {
+        if h.len() < 16 {
+            h.push(head);
+        }
+    });
+    rest
+}
+
+async fn requests(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, head: &mut Head) -> Rest {
+    let mut idle_ms = 0;
+    loop {
+        head.reset();
+        let http = w.env.http();
+        let local = w.env.config.listen_of(listen, conn.local).unwrap_or(&http.listens[listen]);
+        let default = &http.servers[local.default_server];
+        let parsed = match read_head(w, conn, default, head).await {
+            Ok(true) => Ok(()),
+            Ok(false) if conn.input_len() == 0 && !conn.at_eof() && !conn.is_broken() => {
+                // Readiness without bytes, or an idle connection.
+                return Rest::Idle(if idle_ms > 0 { idle_ms } else { default.client_header_timeout });
+            }
+            Ok(false) => return Rest::Close,
+            Err(e) => Err(e),
+        };
+        clock::update();
+        let (req, status) = make_request(w, conn, local, head, parsed);
+        let stats = &w.env.stats;
+        stats.requests.set(stats.requests.get() + 1);
+        stats.writing.set(stats.writing.get() + 1);
+        drive(w, &req, engine::run(w, &req, status)).await;
+        if req.keepalive.get() && !req.incoming.borrow().is_done() && !discard(&req).await {
+            req.keepalive.set(false);
+        }
+        stats.writing.set(stats.writing.get().saturating_sub(1));
+        let keep = req.keepalive.get() && !req.gone.get() && !conn.is_broken();
+        let lingering = req.location().lingering_close;
+        let broken = req.gone.get() || conn.is_broken();
+        let unread = !req.incoming.borrow().is_done() || parsed.is_err();
+        let linger = (req.location().lingering_time, req.location().lingering_timeout);
+        idle_ms = req.location().keepalive_timeout.timeout_ms;
+        let (w2, r2) = (w.clone(), req);
+        let has_log_code = r2.location().lua.get(Phase::Log).is_some();
+        if has_log_code {
+            engine::finish_or_detach(Box::pin(async move { engine::log(&w2, &r2).await })).await;
+        } else {
+            engine::log(&w2, &r2).await;
+        }
+        if !keep {
+            if !broken && (lingering == LingeringClose::Always || (lingering == LingeringClose::On && unread))
+            {
+                linger_and_close(conn, linger.0, linger.1).await;
+            }
+            return Rest::Close;
+        }
+        if conn.input_len() == 0 {
+            return Rest::Idle(idle_ms);
+        }
+    }
+}
+
+/// Reads until a head is complete. `Ok(false)` when there is none: the connection ended or went quiet.
+async fn read_head(
+    w: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    server: &Server,
+    head: &mut Head,
+) -> Result<bool, HeadError> {
+    let (count, size) = server.large_client_header_buffers;
+    let limits = Limits {
+        line_bytes_max: size.max(server.client_header_buffer_size) as usize,
+        head_bytes_max: (count * size).max(server.client_header_buffer_size) as usize,
+        headers_max: usize::try_from(server.max_headers).unwrap_or(usize::MAX),
+        ignore_invalid: server.ignore_invalid_headers,
+        underscores: server.underscores_in_headers,
+    };
+    let reading = &w.env.stats.reading;
+    reading.set(reading.get() + 1);
+    let mut armed = false;
+    let result = poll_fn(|cx| {
+        loop {
+            if conn.input_len() > 0 {
+                match conn.with_input(|b| (head.parse(b, &limits), 0)) {
+                    Ok(false) => {}
+                    other => return Poll::Ready(other),
+                }
+                if !armed {
+                    armed = true;
+                    conn.arm(server.client_header_timeout);
+                }
+            }
+            match conn.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(false)),
+                Poll::Ready(Err(_)) => {
+                    conn.break_off();
+                    return Poll::Ready(Ok(false));
+                }
+                // Readiness without bytes: back to waiting without a buffer.
+                Poll::Pending if conn.input_len() == 0 => return Poll::Ready(Ok(false)),
+                Poll::Pending if conn.poll_deadline(cx) => return Poll::Ready(Ok(false)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    reading.set(reading.get().saturating_sub(1));
+    conn.disarm();
+    result
+}
+
+/// Waits a little for what the client still sends, so that it can read the response before a reset.
+async fn linger_and_close(conn: &Rc<Conn>, time_ms: u64, timeout_ms: u64) {
+    let _ = poll_fn(|cx| conn.poll_shutdown(cx)).await;
+    let end = clock::monotonic_ms() + time_ms;
+    conn.arm(timeout_ms.min(time_ms));
+    poll_fn(|cx| {
+        loop {
+            let n = conn.input_len();
+            conn.with_input(|_| ((), n));
+            match conn.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    let now = clock::monotonic_ms();
+                    if now >= end {
+                        return Poll::Ready(());
+                    }
+                    conn.arm(timeout_ms.min(end - now));
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if conn.poll_deadline(cx) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+}
+
+/// What the head says beyond its syntax.
+struct Meaning {
+    host: Vec<u8>,
+    decoder: Option<Decoder>,
+    keepalive: bool,
+    expects_continue: bool,
+}
+
+fn make_request(
+    w: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    listen: &Listen,
+    head: &mut Head,
+    parsed: Result<(), HeadError>,
+) -> (Rc<Request>, Option<u16>) {
+    let http = w.env.http();
+    conn.requests.set(conn.requests.get() + 1);
+    let broken = parsed.is_err();
+    if broken {
+        // What was understood of the head is not to be trusted: only the line may be shown.
+        head.headers.clear();
+        head.len = conn.input_len();
+        head.version = head.version.max(1000);
+    }
+    let raw = conn.with_input(|b| (b[..head.len].to_vec(), head.len));
+    let headers = Headers::over(raw, head.headers.clone());
+    let mut fault: Option<(u16, &'static str)> = parsed.err().map(|e| (e.status, e.text));
+    let mut meaning =
+        Meaning { host: Vec::new(), decoder: None, keepalive: head.version >= 1001, expects_continue: false };
+    if fault.is_none() {
+        fault = understand(head, &headers, &mut meaning).err();
+    }
+    let server = with_match(|data| http.server_of(listen, &meaning.host, data).clone());
+    let mut target = uri::Target { uri: b"/".to_vec(), args: Vec::new(), has_args: false };
+    if fault.is_none() {
+        match uri::normalise(headers.bytes(head.path), server.merge_slashes) {
+            Ok(t) => target = t,
+            Err(uri::BadUri) => fault = Some((400, "client sent invalid request")),
+        }
+    }
+    let level = server.level.clone();
+    let method = headers.bytes(head.method).to_vec();
+    let keepalive = meaning.keepalive
+        && fault.is_none()
+        && !w.env.exiting.get()
+        && level.keepalive_timeout.timeout_ms > 0
+        && conn.requests.get() < level.keepalive_requests
+        && clock::monotonic_ms() - conn.accepted_ms < level.keepalive_time;
+    let req = Rc::new(Request {
+        env: w.env.clone(),
+        conn: conn.clone(),
+        parent: None,
+        server: RefCell::new(server),
+        level: RefCell::new(level),
+        start_ms: clock::now_ms(),
+        method: RefCell::new(method),
+        version: head.version,
+        line: head.line,
+        target: head.target,
+        head_len: head.len,
+        headers: RefCell::new(headers),
+        host: RefCell::new(meaning.host),
+        uri: RefCell::new(target.uri),
+        args: RefCell::new(target.args),
+        uri_changed: Cell::new(false),
+        redirects_left: Cell::new(REDIRECTS_MAX),
+        internal: Cell::new(false),
+        error_page: Cell::new(false),
+        err_status: Cell::new(0),
+        keepalive: Cell::new(keepalive),
+        flushing: Cell::new(false),
+        gone: Cell::new(false),
+        incoming: RefCell::new(Incoming {
+            decoder: meaning.decoder,
+            expects_continue: meaning.expects_continue,
+            received: 0,
+        }),
+        body: RefCell::new(Body::default()),
+        response: RefCell::new(Response::default()),
+        header_bytes: Cell::new(0),
+        slots: RefCell::default(),
+        captures: RefCell::new(Captures::default()),
+        phase: Cell::new(Phase::ServerRewrite),
+        script_ctx: RefCell::new(None),
+        request_id: Cell::new(None),
+    });
+    if let Some((_, text)) = fault {
+        req.log(Level::Info, format!("{text} while reading client request headers").as_bytes());
+    }
+    (req, fault.map(|(status, _)| status))
+}
+
+type Fault = (u16, &'static str);
+
+fn understand(head: &Head, headers: &Headers, m: &mut Meaning) -> Result<(), Fault> {
+    let mut hosts = 0;
+    let mut length: Option<u64> = None;
+    let mut encoding = false;
+    let mut host: &[u8] = b"";
+    for (name, value) in headers.iter() {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                hosts += 1;
+                host = value;
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                m.expects_continue = head.version >= 1001 && value.eq_ignore_ascii_case(b"100-continue");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                let has =
+                    |t: &[u8]| value.split(|&b| b == b',').any(|v| v.trim_ascii().eq_ignore_ascii_case(t));
+                if has(b"close") {
+                    m.keepalive = false;
+                } else if has(b"keep-alive") {
+                    m.keepalive = head.version >= 1000;
+                }
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if length.is_some() {
+                    return Err((400, "client sent duplicate header line: \"Content-Length\""));
+                }
+                length = Some(decimal(value).ok_or((400, "client sent invalid \"Content-Length\" header"))?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if encoding {
+                    return Err((400, "client sent duplicate header line: \"Transfer-Encoding\""));
+                }
+                if head.version < 1001 {
+                    return Err((400, "client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
+                }
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err((501, "client sent unknown \"Transfer-Encoding\""));
+                }
+                encoding = true;
+            }
+            _ => {}
+        }
+    }
+    if hosts > 1 {
+        return Err((400, "client sent duplicate header line: \"Host\""));
+    }
+    if hosts == 0 && head.version >= 1001 {
+        return Err((400, "client sent HTTP/1.1 request without \"Host\" header"));
+    }
+    if encoding && length.is_some() {
+        return Err((
+            400,
+            "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+        ));
+    }
+    let named = head.host.map(|s| headers.bytes(s)).unwrap_or(host);
+    m.host = valid_host(named).ok_or((400, "client sent invalid host header"))?;
+    if head.host.is_some() && hosts == 1 {
+        valid_host(host).ok_or((400, "client sent invalid host header"))?;
+    }
+    m.decoder =
+        if encoding { Some(Decoder::chunked()) } else { length.filter(|n| *n > 0).map(Decoder::Length) };
+    if headers.bytes(head.method) == b"TRACE" {
+        return Err((405, "client sent TRACE method"));
+    }
+    if headers.bytes(head.method) == b"CONNECT" {
+        return Err((405, "client sent CONNECT method"));
+    }
+    Ok(())
+}
+
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+}
+
+/// A host in lower case without its port and trailing dot; `None` when it cannot be one.
+fn valid_host(host: &[u8]) -> Option<Vec<u8>> {
+    let end = if host.first() == Some(&b'[') {
+        let close = memchr::memchr(b']', host)?;
+        match host.get(close + 1) {
+            None | Some(b':') => close + 1,
+            Some(_) => return None,
+        }
+    } else {
+        memchr::memchr(b':', host).unwrap_or(host.len())
+    };
+    let name = &host[..end];
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let bad = |b: &u8| *b <= 0x20 || *b == 0x7f || matches!(b, b'/' | b'\\' | b'@' | b'?' | b'#');
+    if name.iter().any(bad) || name.windows(2).any(|w| w == b"..") || (!host.is_empty() && name.is_empty()) {
+        return None;
+    }
+    if !host[end..].iter().skip(1).all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(name.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_judged_as_by_nginx() {
+        for (from, to) in [
+            (&b"Example.COM:80"[..], Some("example.com")),
+            (b"a.", Some("a")),
+            (b"[::1]:8080", Some("[::1]")),
+            (b"", Some("")),
+            (b"a/b", None),
+            (b"a b", None),
+            (b"a..b", None),
+            (b":80", None),
+            (b"a:8x", None),
+            (b"[::1", None),
+        ] {
+            assert_eq!(valid_host(from).map(|h| String::from_utf8(h).unwrap()).as_deref(), to);
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The phases of a request, in order, with their loops: redirects, error pages, log.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use super::filters::{finish, submit};
+use super::special::{After, respond};
+use super::{Run, Verdict, Wait, Worker, files, rewrite};
+use crate::conf::model::{Content, Level, Location, LuaCode};
+use crate::phase::Phase;
+use crate::request::response::Chunk;
+use crate::request::vars::{Vars, set_named};
+use crate::request::{Request, with_match};
+
+/// Where the phases are entered.
+enum Entry {
+    /// From the server's rewrite phase.
+    Start,
+    /// In the location already set: from its rewrite phase.
+    Located,
+    /// With this status instead of any phase.
+    Status(u16),
+}
+
+/// Leads a request through all its phases until its response is out. The log phase is not among them.
+pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
+    let mut entry = first_status.map_or(Entry::Start, Entry::Status);
+    loop {
+        let verdict = match entry {
+            Entry::Start => from_start(w, req).await,
+            Entry::Located => from_rewrite(w, req).await,
+            Entry::Status(s) => Verdict::Status(s),
+        };
+        let verdict = match verdict {
+            Verdict::Status(408 | 444 | 499) => Verdict::Close,
+            Verdict::Status(s) => match respond(w, req, s) {
+                After::Sent => break,
+                After::Go(v) => v,
+            },
+            v => v,
+        };
+        entry = match verdict {
+            Verdict::Done | Verdict::Next => break,
+            Verdict::Close => {
+                req.keepalive.set(false);
+                req.gone.set(true);
+                req.conn.break_off();
+                break;
+            }
+            Verdict::Internal { uri, args } => match internal_redirect(req, uri, args) {
+                true => Entry::Start,
+                false => Entry::Status(500),
+            },
+            Verdict::Named(name) => match named(req, &name) {
+                true => Entry::Located,
+                false => Entry::Status(500),
+            },
+            Verdict::UriChanged => match count_redirect(req) {
+                true => Entry::Start,
+                false => Entry::Status(500),
+            },
+            Verdict::Status(s) => Entry::Status(s),
+        };
+    }
+    if let Some(scripts) = &w.scripts {
+        scripts.end(req);
+    }
+    if !req.response.borrow().eof && !req.gone.get() {
+        submit(w, req, Chunk { last: true, ..Chunk::default() });
+    }
+    finish(req).await;
+}
+
+/// The log phase; to be run when the response is out. It may wait without holding anybody up.
+pub async fn log(w: &Rc<Worker>, req: &Rc<Request>) {
+    if !req.is_main() && !req.location().log_subrequest {
+        return;
+    }
+    let code = req.location().lua.get(Phase::Log).cloned();
+    if let (Some(code), Some(scripts)) = (code, &w.scripts) {
+        req.phase.set(Phase::Log);
+        scripts.log(req, &code).await;
+    }
+    let logs = req.location().access_logs.clone();
+    for log in logs.iter() {
+        if let Some(condition) = &log.condition {
+            let v = req.eval(condition);
+            if v.is_empty() || v == b"0" {
+                continue;
+            }
+        }
+        let mut line = Vec::with_capacity(256);
+        crate::log::access_line(&log.format, &mut Vars(req), &mut line);
+        req.env.logs.access(log, &mut line);
+    }
+}
+
+/// Polls a future once; what is not ready is given to a task of its own.
+pub async fn finish_or_detach(f: Wait<()>) {
+    let mut f = Some(f);
+    std::future::poll_fn(move |cx| {
+        if let Some(mut now) = f.take()
+            && now.as_mut().poll(cx).is_pending()
+        {
+            tokio::task::spawn_local(now);
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+fn count_redirect(req: &Rc<Request>) -> bool {
+    let left = req.redirects_left.get();
+    if left == 0 {
+        let mut text = b"rewrite or internal redirection cycle while internally redirecting to \"".to_vec();
+        text.extend_from_slice(&req.uri.borrow());
+        text.push(b'"');
+        req.log(Level::Error, &text);
+        return false;
+    }
+    req.redirects_left.set(left - 1);
+    true
+}
+
+fn internal_redirect(req: &Rc<Request>, uri: Vec<u8>, args: Option<Vec<u8>>) -> bool {
+    *req.uri.borrow_mut() = uri;
+    *req.args.borrow_mut() = args.unwrap_or_default();
+    req.clear_for_redirect();
+    count_redirect(req)
+}
+
+fn named(req: &Rc<Request>, name: &[u8]) -> bool {
+    req.clear_for_redirect();
+    if !count_redirect(req) {
+        return false;
+    }
+    let found = req.server.borrow().named.get(name).cloned();
+    match found {
+        Some(level) => {
+            req.set_level(level);
+            true
+        }
+        None => {
+            let mut text = b"could not find named location \"".to_vec();
+            text.extend_from_slice(name);
+            text.push(b'"');
+            req.log(Level::Error, &text);
+            false
+        }
+    }
+}
+
+/// Runs a phase's code of the level in force, if it has any.
+async fn lua(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase) -> Verdict {
+    let code = req.location().lua.get(phase).cloned();
+    match code {
+        Some(code) => run_code(w, req, phase, &code).await,
+        None => Verdict::Next,
+    }
+}
+
+async fn run_code(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>) -> Verdict {
+    let Some(scripts) = &w.scripts else { return Verdict::Status(500) };
+    req.phase.set(phase);
+    match scripts.run(req, phase, code) {
+        Run::Ready(v) => v,
+        Run::Wait(f) => f.await,
+    }
+}
+
+macro_rules! unless_next {
+    ($v:expr) => {
+        match $v {
+            Verdict::Next => {}
+            other => return other,
+        }
+    };
+}
+
+async fn from_start(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+    let server = req.server.borrow().clone();
+    req.set_level(server.level.clone());
+    req.uri_changed.set(false);
+    if !server.rewrite.is_empty() {
+        req.phase.set(Phase::ServerRewrite);
+        unless_next!(rewrite::run(w, req, &server.rewrite).await);
+    }
+    unless_next!(lua(w, req, Phase::ServerRewrite).await);
+    loop {
+        req.uri_changed.set(false);
+        unless_next!(find_location(req));
+        let level = req.level.borrow().clone();
+        unless_next!(rewrite_phase(w, req, &level).await);
+        if !req.uri_changed.get() {
+            break;
+        }
+        if !count_redirect(req) {
+            return Verdict::Status(500);
+        }
+        req.set_level(server.level.clone());
+    }
+    from_access(w, req).await
+}
+
+/// From the rewrite phase of the location already set (a named one).
+async fn from_rewrite(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+    req.uri_changed.set(false);
+    let level = req.level.borrow().clone();
+    unless_next!(rewrite_phase(w, req, &level).await);
+    if req.uri_changed.get() {
+        return Verdict::UriChanged;
+    }
+    from_access(w, req).await
+}
+
+async fn rewrite_phase(w: &Rc<Worker>, req: &Rc<Request>, level: &Arc<Location>) -> Verdict {
+    if !level.rewrite.is_empty() {
+        req.phase.set(Phase::Rewrite);
+        unless_next!(rewrite::run(w, req, &level.rewrite).await);
+        if req.uri_changed.get() {
+            // The location will be left: its script is not run.
+            return Verdict::Next;
+        }
+    }
+    lua(w, req, Phase::Rewrite).await
+}
+
+async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+    if req.is_main() {
+        unless_next!(lua(w, req, Phase::Access).await);
+    }
+    unless_next!(files::try_files(req));
+    unless_next!(lua(w, req, Phase::Precontent).await);
+    let level = req.level.borrow().clone();
+    match &level.content {
+        Some(Content::Lua(code)) => match run_code(w, req, Phase::Content, code).await {
+            Verdict::Next => Verdict::Done,
+            v => v,
+        },
+        Some(Content::StubStatus) => files::stub_status(w, req),
+        Some(Content::EmptyGif) => files::empty_gif(w, req),
+        None => files::serve(w, req).await,
+    }
+}
+
+fn find_location(req: &Rc<Request>) -> Verdict {
+    let server = req.server.borrow().clone();
+    let uri = req.uri.borrow().clone();
+    let found = with_match(|data| {
+        let found = server.locations.find(&uri, data);
+        if let Some(f) = &found
+            && f.by_pattern
+            && let crate::conf::model::LocationKind::Regex(pattern) = &f.location.kind
+        {
+            req.keep_captures(&uri, data);
+            set_named(req, pattern, &uri, data);
+        }
+        found
+    });
+    let mut level = match found {
+        Some(f) => f.location,
+        None => server.level.clone(),
+    };
+    if level.internal && !req.internal.get() {
+        req.set_level(level);
+        return Verdict::Status(404);
+    }
+    if let Some(limit) = &level.limit_except {
+        let method = req.method.borrow();
+        let allowed = |m: &[u8]| limit.methods.iter().any(|x| **x == *m);
+        if !allowed(&method) && !(*method == b"HEAD" && allowed(b"GET")) {
+            level = limit.level.clone();
+        }
+    }
+    req.set_level(level);
+    let max = req.location().client_max_body_size;
+    if let (true, Some(crate::http1::body::Decoder::Length(n))) = (max > 0, &req.incoming.borrow().decoder)
+        && *n > max
+        && req.incoming.borrow().received == 0
+    {
+        let text = format!("client intended to send too large body: {n} bytes");
+        req.log(Level::Error, text.as_bytes());
+        return Verdict::Status(413);
+    }
+    Verdict::Next
+}

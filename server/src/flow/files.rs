@@ -1,0 +1,244 @@
+//! Files as content: `index`, `try_files`, static files with their validators.
+//!
+//! Files are opened and read in place: for what a page cache holds, a thread
+//! hand-over costs more than the reading. Large files are read piece by piece
+//! as the client takes them.
+
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::UNIX_EPOCH;
+
+use super::filters::{passed, submit};
+use super::special::send_response;
+use super::{Verdict, Worker};
+use crate::conf::model::{Level, TryLast};
+use crate::request::body::bytes_to_path;
+use crate::request::response::Chunk;
+use crate::request::{Request, vars};
+
+/// Bytes read and sent at a time.
+const PIECE_BYTES: usize = 128 * 1024;
+
+/// Serves the file that the URI names.
+pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+    let method = req.method.borrow().clone();
+    if !matches!(&method[..], b"GET" | b"HEAD") {
+        let known = method == b"POST";
+        let directory = req.uri.borrow().ends_with(b"/");
+        if !directory || known {
+            return Verdict::Status(405);
+        }
+    }
+    if req.uri.borrow().ends_with(b"/") {
+        return index(req);
+    }
+    let path = vars::filename(req);
+    let os_path = bytes_to_path(&path);
+    let (mut file, meta) = match open(&os_path) {
+        Ok(f) => f,
+        Err(e) => return failed(req, &path, &e),
+    };
+    if meta.is_dir() {
+        let mut to = req.uri.borrow().clone();
+        to.push(b'/');
+        let args = req.args.borrow();
+        if !args.is_empty() {
+            to.push(b'?');
+            to.extend_from_slice(&args);
+        }
+        req.response.borrow_mut().add_header(b"Location", &to);
+        return Verdict::Status(301);
+    }
+    if !meta.is_file() {
+        return Verdict::Status(404);
+    }
+    let modified = modified_s(&meta);
+    {
+        let loc = req.level.borrow().clone();
+        let mut res = req.response.borrow_mut();
+        res.status =
+            if req.err_status.get() != 0 && req.error_page.get() { req.err_status.get() } else { 200 };
+        res.content_length = Some(meta.len());
+        res.last_modified = Some(modified);
+        res.content_type = Some(content_type(&loc, &req.uri.borrow()));
+        if loc.etag {
+            res.headers.push(b"ETag", format!("\"{modified:x}-{:x}\"", meta.len()).as_bytes());
+        }
+        res.headers.push(b"Accept-Ranges", b"bytes");
+    }
+    let mut left = meta.len();
+    loop {
+        let want = left.min(PIECE_BYTES as u64) as usize;
+        let mut data = vec![0; want];
+        let mut got = 0;
+        while got < want {
+            match file.read(&mut data[got..]) {
+                Ok(0) => break,
+                Ok(n) => got += n,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        if got < want {
+            // The file became shorter while it was sent: the length already promised cannot be kept.
+            req.log(Level::Alert, b"file was truncated while it was read");
+            req.keepalive.set(false);
+            req.conn.break_off();
+            return Verdict::Done;
+        }
+        left -= got as u64;
+        let ticket = submit(w, req, Chunk { data, last: left == 0, ..Chunk::default() });
+        let header_only = req.response.borrow().header_only;
+        if left == 0 || header_only {
+            if header_only && left > 0 {
+                submit(w, req, Chunk { last: true, ..Chunk::default() });
+            }
+            return Verdict::Done;
+        }
+        if !passed(req, ticket).await {
+            return Verdict::Done;
+        }
+        req.flushing.set(true);
+        if std::future::poll_fn(|cx| req.conn.poll_drained(cx)).await.is_err() {
+            return Verdict::Done;
+        }
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
+    Ok((file, meta))
+}
+
+fn failed(req: &Rc<Request>, path: &[u8], e: &std::io::Error) -> Verdict {
+    let (status, level) = match e.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => (404, Level::Error),
+        ErrorKind::PermissionDenied => (403, Level::Error),
+        _ => (500, Level::Crit),
+    };
+    if status != 404 || req.location().log_not_found {
+        let mut text = b"open() \"".to_vec();
+        text.extend_from_slice(path);
+        text.extend_from_slice(format!("\" failed {}", crate::conf::error::os_text(e)).as_bytes());
+        req.log(level, &text);
+    }
+    Verdict::Status(status)
+}
+
+fn modified_s(meta: &Metadata) -> i64 {
+    match meta.modified() {
+        Ok(t) => t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
+        Err(_) => 0,
+    }
+}
+
+/// The MIME type for a path by its extension.
+pub fn content_type(loc: &crate::conf::model::Location, uri: &[u8]) -> Vec<u8> {
+    let name = &uri[memchr::memrchr(b'/', uri).map_or(0, |n| n + 1)..];
+    if let Some(dot) = memchr::memrchr(b'.', name) {
+        let ext = name[dot + 1..].to_ascii_lowercase();
+        if let Some(t) = loc.types.get(ext.as_slice()) {
+            return t.to_vec();
+        }
+    }
+    loc.default_type.to_vec()
+}
+
+/// The first index file that is there, by an internal redirect.
+fn index(req: &Rc<Request>) -> Verdict {
+    let level = req.level.borrow().clone();
+    let root = vars::filename(req);
+    for name in level.index.iter() {
+        let name = req.eval(name);
+        if name.starts_with(b"/") {
+            return Verdict::Internal { uri: name, args: Some(req.args.borrow().clone()) };
+        }
+        let mut path = root.clone();
+        path.extend_from_slice(&name);
+        if bytes_to_path(&path).is_file() {
+            let mut uri = req.uri.borrow().clone();
+            uri.extend_from_slice(&name);
+            return Verdict::Internal { uri, args: Some(req.args.borrow().clone()) };
+        }
+    }
+    let dir = bytes_to_path(&root);
+    if !dir.is_dir() {
+        if req.location().log_not_found {
+            let mut text = b"\"".to_vec();
+            text.extend_from_slice(&root);
+            text.extend_from_slice(b"\" is not found (2: No such file or directory)");
+            req.log(Level::Error, &text);
+        }
+        return Verdict::Status(404);
+    }
+    let mut text = b"directory index of \"".to_vec();
+    text.extend_from_slice(&root);
+    text.extend_from_slice(b"\" is forbidden");
+    req.log(Level::Error, &text);
+    Verdict::Status(403)
+}
+
+/// `try_files`: the path that is there becomes the URI, else the last argument decides.
+pub fn try_files(req: &Rc<Request>) -> Verdict {
+    let level = req.level.borrow().clone();
+    let Some(rule) = &level.try_files else { return Verdict::Next };
+    let root = req.eval(&level.root.path);
+    for f in &rule.files {
+        let name = req.eval(&f.name);
+        let mut path = root.clone();
+        let cut = if level.root.alias && name.starts_with(&level.name) { level.name.len() } else { 0 };
+        path.extend_from_slice(&name[cut..]);
+        let os = bytes_to_path(&path);
+        let there = if f.directory { os.is_dir() } else { os.is_file() };
+        if there {
+            let mut uri = name;
+            if f.directory && !uri.ends_with(b"/") {
+                uri.push(b'/');
+            }
+            *req.uri.borrow_mut() = uri;
+            return Verdict::Next;
+        }
+    }
+    match &rule.last {
+        TryLast::Code(status) => Verdict::Status(*status),
+        TryLast::Named(name) => Verdict::Named(name.to_vec()),
+        TryLast::Uri(script) => {
+            let target = req.eval(script);
+            let cut = memchr::memchr(b'?', &target);
+            let args = cut.map_or_else(|| req.args.borrow().clone(), |n| target[n + 1..].to_vec());
+            Verdict::Internal { uri: target[..cut.unwrap_or(target.len())].to_vec(), args: Some(args) }
+        }
+    }
+}
+
+/// `empty_gif`: one transparent pixel.
+pub fn empty_gif(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+    const GIF: &[u8] =
+        b"GIF89a\x01\x00\x01\x00\x80\x01\x00\x00\x00\x00\xff\xff\xff\x21\xf9\x04\x01\x00\x00\x01\x00\x2c\
+                         \x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x4c\x01\x00\x3b";
+    if !matches!(&req.method.borrow()[..], b"GET" | b"HEAD") {
+        return Verdict::Status(405);
+    }
+    send_response(w, req, 200, Some(b"image/gif"), GIF.to_vec());
+    Verdict::Done
+}
+
+/// `stub_status`.
+pub fn stub_status(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+    if !matches!(&req.method.borrow()[..], b"GET" | b"HEAD") {
+        return Verdict::Status(405);
+    }
+    let s = &req.env.stats;
+    let (active, reading, writing) = (s.active.get(), s.reading.get(), s.writing.get());
+    let text = format!(
+        "Active connections: {active} \nserver accepts handled requests\n {0} {0} {1} \nReading: {reading} Writing: {writing} Waiting: {2} \n",
+        s.accepted.get(),
+        s.requests.get(),
+        active.saturating_sub(reading + writing),
+    );
+    send_response(w, req, 200, Some(b"text/plain"), text.into_bytes());
+    Verdict::Done
+}

@@ -1,0 +1,188 @@
+//! Rewrite scripts: `set`, `if`, `rewrite`, `return`, `break`, `set_by_lua*`.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::special::send_response;
+use super::{Verdict, Worker, files};
+use crate::conf::model::{Condition, FileTest, Level, Return, Rewrite, RewriteFlag, RewriteOp};
+use crate::conf::variables::{VarId, Variables};
+use crate::request::body::bytes_to_path;
+use crate::request::escape::{Place, escape};
+use crate::request::vars::{Vars, set_id, set_named};
+use crate::request::{Request, with_match};
+
+/// Runs a script. `Verdict::Next` when the phase goes on; the URI may have been changed.
+pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, ops: &Arc<[RewriteOp]>) -> Verdict {
+    // The bodies of `if` blocks nest; each entry is a script and the next step in it.
+    let mut stack: Vec<(Arc<[RewriteOp]>, usize)> = vec![(ops.clone(), 0)];
+    while let Some((script, at)) = stack.last_mut() {
+        let script = script.clone();
+        let Some(op) = script.get(*at) else {
+            stack.pop();
+            continue;
+        };
+        *at += 1;
+        match op {
+            RewriteOp::Set { var, value } => {
+                let value = req.eval(value);
+                set_id(req, *var, value);
+            }
+            RewriteOp::SetByLua { var, code, args } => {
+                let args = args.iter().map(|a| req.eval(a)).collect();
+                let Some(scripts) = &w.scripts else { return Verdict::Status(500) };
+                match scripts.set(req, code, args).await {
+                    Ok(value) => set_id(req, *var, value),
+                    Err(()) => return Verdict::Status(500),
+                }
+            }
+            RewriteOp::If { condition, body, level } => {
+                if holds(req, condition) {
+                    req.set_level(level.clone());
+                    stack.push((body.clone(), 0));
+                }
+            }
+            RewriteOp::Break => return Verdict::Next,
+            RewriteOp::Return(r) => return do_return(w, req, r),
+            RewriteOp::Rewrite(r) => match rewrite(req, r) {
+                Step::NoMatch | Step::GoOn => {}
+                Step::Stop => return Verdict::Next,
+                Step::Redirect(status) => return Verdict::Status(status),
+            },
+        }
+    }
+    Verdict::Next
+}
+
+enum Step {
+    NoMatch,
+    GoOn,
+    Stop,
+    Redirect(u16),
+}
+
+fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
+    let subject = req.uri.borrow().clone();
+    let matched = with_match(|data| {
+        let hit = r.pattern.regex.find_at(&subject, 0, data) == Ok(true);
+        if hit {
+            req.keep_captures(&subject, data);
+            set_named(req, &r.pattern, &subject, data);
+        }
+        hit
+    });
+    if !matched {
+        return Step::NoMatch;
+    }
+    let uri = req.eval(&r.uri);
+    let mut args = r.args.as_ref().map(|a| req.eval(a)).unwrap_or_default();
+    if r.keep_args && !req.args.borrow().is_empty() {
+        if !args.is_empty() {
+            args.push(b'&');
+        }
+        args.extend_from_slice(&req.args.borrow());
+    }
+    if req.location().rewrite_log {
+        let mut text = b"rewritten data: \"".to_vec();
+        text.extend_from_slice(&uri);
+        text.extend_from_slice(b"\", args: \"");
+        text.extend_from_slice(&args);
+        text.push(b'"');
+        req.log(Level::Notice, &text);
+    }
+    if let RewriteFlag::Redirect(status) = r.flag {
+        let mut to = uri;
+        if !args.is_empty() {
+            to.push(b'?');
+            to.extend_from_slice(&args);
+        }
+        redirect_to(req, &to);
+        return Step::Redirect(status);
+    }
+    if uri.is_empty() {
+        req.log(Level::Error, b"the rewritten URI has a zero length");
+        return Step::Redirect(500);
+    }
+    *req.uri.borrow_mut() = uri;
+    *req.args.borrow_mut() = args;
+    match r.flag {
+        RewriteFlag::Break => Step::Stop,
+        RewriteFlag::Last => {
+            req.uri_changed.set(true);
+            Step::Stop
+        }
+        _ => {
+            req.uri_changed.set(true);
+            Step::GoOn
+        }
+    }
+}
+
+/// Sets `Location`; escapes what must not stand in a header.
+pub fn redirect_to(req: &Rc<Request>, to: &[u8]) {
+    let mut escaped = Vec::new();
+    escape(to, Place::Redirect, &mut escaped);
+    let mut res = req.response.borrow_mut();
+    res.headers.remove(b"location");
+    res.add_header(b"Location", &escaped);
+}
+
+fn do_return(w: &Rc<Worker>, req: &Rc<Request>, r: &Return) -> Verdict {
+    let Some(script) = &r.text else { return Verdict::Status(r.status) };
+    let text = req.eval(script);
+    if r.is_redirect() {
+        let mut res = req.response.borrow_mut();
+        res.headers.remove(b"location");
+        res.add_header(b"Location", &text);
+        return Verdict::Status(r.status);
+    }
+    if r.status == 444 {
+        return Verdict::Close;
+    }
+    let level = req.level.borrow().clone();
+    let content_type = files::content_type(&level, &req.uri.borrow());
+    let body = if r.status == 204 { Vec::new() } else { text };
+    send_response(w, req, r.status, Some(&content_type), body);
+    Verdict::Done
+}
+
+fn value_of(req: &Rc<Request>, var: VarId) -> Vec<u8> {
+    let mut out = Vec::new();
+    Vars(req).variable(var, &mut out);
+    out
+}
+
+fn holds(req: &Rc<Request>, c: &Condition) -> bool {
+    match c {
+        Condition::True(var) => {
+            let v = value_of(req, *var);
+            !v.is_empty() && v != b"0"
+        }
+        Condition::Equal { var, text, negate } => (value_of(req, *var) == req.eval(text)) != *negate,
+        Condition::Match { var, pattern, negate } => {
+            let subject = value_of(req, *var);
+            let hit = with_match(|data| {
+                let hit = pattern.regex.find_at(&subject, 0, data) == Ok(true);
+                if hit {
+                    req.keep_captures(&subject, data);
+                    set_named(req, pattern, &subject, data);
+                }
+                hit
+            });
+            hit != *negate
+        }
+        Condition::File { test, path, negate } => {
+            use std::os::unix::fs::PermissionsExt;
+            let path = bytes_to_path(&req.eval(path));
+            let meta = std::fs::metadata(path);
+            let yes = match (test, &meta) {
+                (FileTest::File, Ok(m)) => m.is_file(),
+                (FileTest::Directory, Ok(m)) => m.is_dir(),
+                (FileTest::Exists, Ok(_)) => true,
+                (FileTest::Executable, Ok(m)) => m.permissions().mode() & 0o111 != 0,
+                (_, Err(_)) => false,
+            };
+            yes != *negate
+        }
+    }
+}

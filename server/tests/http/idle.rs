@@ -1,0 +1,37 @@
+//! What idle connections cost.
+
+use std::io::{Read, Write};
+
+use super::start;
+
+fn rss_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = text.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * 4096
+}
+
+/// Both ends live in this process, so what is measured includes the client's sockets (a few bytes each).
+#[test]
+fn idle_keepalive_connection_costs_little_memory() {
+    const CONNECTIONS: u64 = 400;
+    let s = start("server { listen 8080; location / { return 200 x; } }", &[]);
+    let open = |n: u64| {
+        (0..n)
+            .map(|_| {
+                let mut c = s.connect();
+                c.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+                let mut buf = [0u8; 512];
+                let got = c.read(&mut buf).unwrap();
+                assert!(got > 0);
+                c
+            })
+            .collect::<Vec<_>>()
+    };
+    // Buffers and tables come into being with the first connections.
+    let first = open(CONNECTIONS);
+    let before = rss_bytes();
+    let more = open(CONNECTIONS);
+    let each = rss_bytes().saturating_sub(before) / CONNECTIONS;
+    assert!(each <= 2048, "{each} bytes per idle connection");
+    drop((first, more));
+}

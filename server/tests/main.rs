@@ -1,0 +1,3 @@
+//! The package's one integration binary.
+
+mod http;
