@@ -22,3 +22,8 @@ pub mod flow;
 // S2: services that know no Lua.
 pub mod cosocket;
 pub mod shared;
+
+// S5: processes and the command line.
+pub mod serve;
+
+pub mod cli;

@@ -344,7 +344,7 @@ mod tests {
     fn access_line_escapes_values_only() {
         let mut vars = VarTable::default();
         let script = Script::compile(b"\"$host\" $uri", &mut vars).expect("compiles");
-        let mut line = |escape| {
+        let line = |escape| {
             let format = LogFormat { name: String::new(), escape, script: script.clone() };
             let mut out = Vec::new();
             access_line(&format, &mut Fixed, &mut out);
