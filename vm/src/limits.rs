@@ -26,6 +26,8 @@ pub const PATTERN_CAPTURES_MAX: usize = 32;
 pub const LOCALS_MAX: usize = 200;
 /// Upvalues of one function.
 pub const UPVALUES_MAX: usize = 60;
+/// Upvalues of one function in the 5.2 flavour, which is OpenResty's: its LuaJIT allows more.
+pub const UPVALUES_MAX_COMPAT52: usize = 120;
 /// Registers of one function.
 pub const SLOTS_MAX: usize = 250;
 /// Nesting levels of syntax.

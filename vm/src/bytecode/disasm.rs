@@ -1,19 +1,22 @@
 //! Bytecode as text, in the form of `luajit -bl`. Used by the command line and by tests.
 
-use std::fmt::Write;
+use std::io::Write;
 
 use super::instr::Instr;
 use super::ops::{Mode, Op};
-use super::protodef::{KGc, ProtoDef};
+use super::protodef::{KGc, ProtoDef, TSETM_BIAS};
+use crate::value::number::to_text;
 
 /// Lists a function and, before it, the functions inside it. `source` is the chunk name as shown.
-pub fn list(def: &ProtoDef, out: &mut String) {
+pub fn list(def: &ProtoDef, out: &mut Vec<u8>) {
     for k in &def.kgc {
         if let KGc::Proto(child) = k {
             list(child, out);
         }
     }
-    let _ = writeln!(out, "-- BYTECODE -- {}-{}", location(def), def.lastline);
+    out.extend_from_slice(b"-- BYTECODE -- ");
+    out.extend_from_slice(&location(def));
+    let _ = writeln!(out, "-{}", def.lastline);
     let mut is_target = vec![false; def.code.len() + 1];
     for (pc, &word) in def.code.iter().enumerate() {
         if let Some(target) = jump_target(pc, Instr(word))
@@ -24,15 +27,16 @@ pub fn list(def: &ProtoDef, out: &mut String) {
     }
     for pc in 1..def.code.len() {
         line(def, pc, is_target[pc], out);
-        out.push('\n');
+        out.push(b'\n');
     }
-    out.push('\n');
+    out.push(b'\n');
 }
 
 /// `name:line` of a function.
-fn location(def: &ProtoDef) -> String {
-    let name = super::chunkname::shorten(&def.chunkname);
-    format!("{}:{}", String::from_utf8_lossy(&name), def.firstline)
+fn location(def: &ProtoDef) -> Vec<u8> {
+    let mut out = super::chunkname::shorten(&def.chunkname);
+    let _ = write!(out, ":{}", def.firstline);
+    out
 }
 
 fn jump_target(pc: usize, ins: Instr) -> Option<usize> {
@@ -42,7 +46,7 @@ fn jump_target(pc: usize, ins: Instr) -> Option<usize> {
 
 /// Appends one instruction: number, `=>` if something jumps to it, name, operands, and what its
 /// constant operand stands for.
-pub fn line(def: &ProtoDef, pc: usize, is_target: bool, out: &mut String) {
+pub fn line(def: &ProtoDef, pc: usize, is_target: bool, out: &mut Vec<u8>) {
     let ins = Instr(def.code[pc]);
     let mark = if is_target { "=>" } else { "  " };
     let Some(op) = Op::from_u8(ins.op_byte()) else {
@@ -60,54 +64,108 @@ pub fn line(def: &ProtoDef, pc: usize, is_target: bool, out: &mut String) {
         return;
     }
     let operand = if info.b.is_some() { ins.c() } else { ins.d() };
-    if info.b.is_some() {
-        let _ = write!(out, "{:3} ", ins.b());
+    let mut notes = Vec::new();
+    if info.a == Mode::Uv {
+        notes.extend(upvalue_name(def, ins.a()));
     }
+    notes.extend(note(def, op, info.cd, operand));
+    let notes = notes.join(&b" ; "[..]);
     let shown = if info.cd == Mode::Lits { operand as u16 as i16 as i64 } else { operand as i64 };
+    let gap = if info.b.is_some() {
+        let _ = write!(out, "{:3} ", ins.b());
+        "  "
+    } else {
+        "      "
+    };
     let _ = write!(out, "{shown:3}");
-    if let Some(comment) = comment(def, info.cd, operand) {
-        let _ = write!(out, "      ; {comment}");
+    if !notes.is_empty() {
+        let _ = write!(out, "{gap}; ");
+        out.extend_from_slice(&notes);
     }
 }
 
-fn comment(def: &ProtoDef, mode: Mode, operand: u32) -> Option<String> {
+fn upvalue_name(def: &ProtoDef, index: u32) -> Option<Vec<u8>> {
+    Some(def.upvalue_names.get(index as usize)?.to_vec())
+}
+
+/// What a constant or upvalue operand stands for.
+fn note(def: &ProtoDef, op: Op, mode: Mode, operand: u32) -> Option<Vec<u8>> {
     let at = operand as usize;
     Some(match mode {
-        Mode::Num => number(*def.knum.get(at)?),
-        Mode::Uv => String::from_utf8_lossy(def.upvalue_names.get(at)?).into_owned(),
-        Mode::Str | Mode::Func | Mode::Tab | Mode::Cdata => match def.kgc.get(at)? {
-            KGc::Str(s) => quoted(s),
-            KGc::Proto(p) => location(p),
-            KGc::TableTemplate { .. } => return None,
-            KGc::Int64(n) => format!("{n}LL"),
-            KGc::UInt64(n) => format!("{n}ULL"),
-            KGc::Complex(n) => format!("0+{}i", number(*n)),
-        },
+        Mode::Num => {
+            let n = *def.knum.get(at)?;
+            to_text(if op == Op::TSETM { n - TSETM_BIAS } else { n })
+        }
+        Mode::Uv => return upvalue_name(def, operand),
+        Mode::Str | Mode::Func => return constant(def.kgc.get(at)?),
         _ => return None,
     })
 }
 
-fn number(n: f64) -> String {
-    if n == n.trunc() && n.abs() < 1e15 { format!("{}", n as i64) } else { format!("{n}") }
+/// A constant that is not a number.
+fn constant(k: &KGc) -> Option<Vec<u8>> {
+    Some(match k {
+        KGc::Str(s) => quoted(s),
+        KGc::Proto(p) => location(p),
+        KGc::TableTemplate { .. } => b"table".to_vec(),
+        KGc::Int64(_) | KGc::UInt64(_) | KGc::Complex(_) => return None,
+    })
 }
 
 /// A string constant, control characters escaped, cut at 40 bytes.
-fn quoted(s: &[u8]) -> String {
-    let mut out = String::from("\"");
-    for &c in s.iter().take(40) {
+fn quoted(s: &[u8]) -> Vec<u8> {
+    let mut text = vec![b'"'];
+    for &c in s {
         match c {
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0..=31 | 127 => {
-                let _ = write!(out, "\\{c:03}");
-            }
-            _ => out.push(c as char),
+            b'\n' => text.extend_from_slice(b"\\n"),
+            b'\r' => text.extend_from_slice(b"\\r"),
+            b'\t' => text.extend_from_slice(b"\\t"),
+            0..=31 | 127 => text.extend_from_slice(format!("\\{c:03}").as_bytes()),
+            _ => text.push(c),
         }
     }
-    out.push('"');
     if s.len() > 40 {
-        out.push('~');
+        // Of the text, not of the string.
+        text.truncate(41);
+        text.extend_from_slice(b"\"~");
+    } else {
+        text.push(b'"');
     }
-    out
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listing_shows_constants_jumps_and_names() {
+        let def = ProtoDef {
+            code: vec![
+                Instr::ad(Op::FUNCV, 2, 0).0,
+                Instr::ad(Op::KSTR, 0, 0).0,
+                Instr::abc(Op::ADDVN, 1, 0, 0).0,
+                Instr::ad(Op::KSHORT, 1, 0xffff).0,
+                Instr::ad(Op::USETS, 0, 0).0,
+                Instr::aj(Op::JMP, 0, -4).0,
+                Instr::ad(Op::RET0, 0, 1).0,
+            ],
+            knum: vec![0.5],
+            kgc: vec![KGc::Str((*b"a\nb").into())],
+            upvalue_names: vec![(*b"up").into()],
+            chunkname: (*b"@x.lua").into(),
+            lastline: 3,
+            ..ProtoDef::default()
+        };
+        let mut out = Vec::new();
+        list(&def, &mut out);
+        let want = "-- BYTECODE -- x.lua:0-3\n\
+            0001    KSTR     0   0      ; \"a\\nb\"\n\
+            0002 => ADDVN    1   0   0  ; 0.5\n\
+            0003    KSHORT   1  -1\n\
+            0004    USETS    0   0      ; up ; \"a\\nb\"\n\
+            0005    JMP      0 => 0002\n\
+            0006    RET0     0   1\n\n";
+        assert_eq!(String::from_utf8_lossy(&out), want);
+    }
 }

@@ -138,7 +138,7 @@ macro_rules! for_each_op {
             /// `R[a] = closure of prototype K.gc[d]`
             FNEW { a: Dst, d: Func } mm: None;
             // -- Tables.
-            /// `R[a] = {}`; `d`: low 11 bits array size (0x7ff: 0x801), high 5 bits log2 of the hash size plus one.
+            /// `R[a] = {}`; `d`: low 11 bits array size (0x7ff: 0x801), high 5 bits log2 of the hash size (0: no hash part).
             TNEW { a: Dst, d: Lit } mm: None;
             /// `R[a] = copy of template table K.gc[d]`
             TDUP { a: Dst, d: Tab } mm: None;

@@ -37,11 +37,11 @@ pub(super) fn as_u8(n: f64) -> Option<u32> {
     (k as f64 == n).then_some(k as u32)
 }
 
-/// Size operand of a hash part for `n` keys: log2 rounded up, plus one.
+/// Size operand of a hash part for `n` keys: log2 of the size, at least 1; 0 for no hash part.
 pub(super) fn hash_bits(n: u32) -> u32 {
     match n {
         0 => 0,
         1 => 1,
-        n => 1 + (32 - (n - 1).leading_zeros()),
+        n => 32 - (n - 1).leading_zeros(),
     }
 }

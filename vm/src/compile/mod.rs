@@ -186,16 +186,20 @@ impl Compiler<'_> {
         let parent = std::mem::replace(&mut self.fs, FuncState::new(&func));
         self.outer.push(parent);
         self.scope_begin(scope::PLAIN);
-        self.place = func.head_end;
         let mut nparams = 0;
         if func.is_method {
             self.declare(0, self.names.this, false)?;
             nparams = 1;
         }
+        // The names, with a comma between; `...` and the closing token follow.
+        let names = func.params.len + func.is_vararg as u32;
+        self.place = func.head_end.saturating_sub((2 * names).saturating_sub(1));
         for i in func.params.range() {
             self.declare(nparams, self.ast.name_lists[i], false)?;
             nparams += 1;
+            self.place += 2;
         }
+        self.place = func.head_end;
         self.fs.numparams = nparams as u8;
         self.activate(nparams);
         self.reserve(nparams)?;
@@ -294,7 +298,7 @@ impl Compiler<'_> {
                         return Err(self.error_near("function too long for return fixup"));
                     }
                     self.fs.code[pc as usize] = Instr::aj(Op::UCLO, 0, delta as i32);
-                } else if op == Op::FNEW || op == Op::UCLO {
+                } else if op == Op::FNEW {
                     break;
                 }
             }

@@ -1,7 +1,7 @@
 //! Variables, scopes, labels and gotos.
 
 use super::*;
-use crate::limits::{LOCALS_MAX, UPVALUES_MAX};
+use crate::limits::{LOCALS_MAX, UPVALUES_MAX, UPVALUES_MAX_COMPAT52};
 
 /// A variable of the chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,11 +188,12 @@ impl Compiler<'_> {
         if let Some(at) = self.func(level).upvals.iter().position(|c| c.var == var) {
             return Ok(at as u32);
         }
-        if count >= UPVALUES_MAX {
+        let limit = if self.options.compat52 { UPVALUES_MAX_COMPAT52 } else { UPVALUES_MAX };
+        if count >= limit {
             let line = self.func(level).firstline;
             let text = match line {
-                0 => format!("main function has more than {UPVALUES_MAX} upvalues"),
-                line => format!("function at line {line} has more than {UPVALUES_MAX} upvalues"),
+                0 => format!("main function has more than {limit} upvalues"),
+                line => format!("function at line {line} has more than {limit} upvalues"),
             };
             return Err(self.error_on(self.ast.line(self.place + 1), text.as_bytes()));
         }

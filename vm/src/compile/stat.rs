@@ -141,8 +141,10 @@ impl Compiler<'_> {
         exprs: List<ExprId>,
         is_const: bool,
     ) -> Result<()> {
+        self.place = names_end - 2 * (names.len - 1);
         for (n, i) in names.range().enumerate() {
             self.declare(n as u32, self.ast.name_lists[i], is_const)?;
+            self.place += 2;
         }
         self.place = names_end;
         if exprs.len > 0 {

@@ -54,9 +54,9 @@ fn is_ident(c: u8) -> bool {
 }
 
 impl<'s> Lexer<'s> {
-    /// Starts at line 1. A byte order mark is skipped.
+    /// Starts at line 1. A byte order mark and a first line that starts with `#` are skipped.
     pub fn new(source: &'s [u8], chunkname: &'s [u8], options: SyntaxOptions) -> Lexer<'s> {
-        let pos = if source.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        let pos = source.len() - super::skip_file_prelude(source).len();
         Lexer { source, pos, line: 1, chunkname, options, strings: StrPool::default(), buf: Vec::new() }
     }
 

@@ -24,8 +24,8 @@ impl Default for SyntaxOptions {
     }
 }
 
-/// Skips a UTF-8 byte order mark and, as for a script file, a first line that starts with `#`.
-/// The newline that ends that line is kept, so that line numbers stay right.
+/// Skips a UTF-8 byte order mark and a first line that starts with `#`. The newline that ends that
+/// line is kept, so that line numbers stay right. The lexer does this to every chunk.
 pub fn skip_file_prelude(source: &[u8]) -> &[u8] {
     let body = source.strip_prefix(b"\xef\xbb\xbf").unwrap_or(source);
     if body.first() == Some(&b'#') {

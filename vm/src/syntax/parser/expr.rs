@@ -340,8 +340,10 @@ impl Parser<'_> {
     ) -> Result<FuncId> {
         let head_end = self.last();
         let outer_vararg = std::mem::replace(&mut self.vararg, is_vararg);
+        let outer_line = std::mem::replace(&mut self.func_line, line);
         let body = self.bracketed(Self::block)?;
         self.vararg = outer_vararg;
+        self.func_line = outer_line;
         let end = self.idx;
         self.expect_match(Token::End, Token::Function, line)?;
         let params = List::append(&mut self.name_lists, params);

@@ -27,6 +27,8 @@ struct Parser<'s> {
     level: usize,
     /// The function being parsed takes `...`.
     vararg: bool,
+    /// Line of its definition, 0 for the main chunk.
+    func_line: u32,
     /// Between `?` and `:` a colon is not a method call.
     in_conditional: bool,
     exprs: Vec<Expr>,
@@ -52,6 +54,7 @@ pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<
         ahead: None,
         level: 0,
         vararg: true,
+        func_line: 0,
         in_conditional: false,
         exprs: Vec::new(),
         expr_lists: Vec::new(),
@@ -198,6 +201,10 @@ impl<'s> Parser<'s> {
     // -- Errors.
 
     fn error_near(&self, text: &str) -> Box<SyntaxError> {
+        // A NUL byte has the number of "no token".
+        if self.cur.token == Token::Other(0) {
+            return self.lexer.error(text, None);
+        }
         let near = self.lexer.show(&self.cur);
         self.lexer.error(text, Some(&near))
     }

@@ -207,6 +207,9 @@ impl Parser<'_> {
         let first = out.len();
         loop {
             if self.at(Token::DoubleColon) {
+                if self.level + (out.len() - first) >= SYNTAX_LEVELS_MAX {
+                    return Err(self.too_deep());
+                }
                 let start = self.idx;
                 self.advance()?;
                 let name = self.name()?;
@@ -214,9 +217,6 @@ impl Parser<'_> {
                 let kind = StatKind::Label { name, is_last: false };
                 let end = self.last();
                 out.push(Stat { kind, start, end, next: end });
-                if self.level + (out.len() - first) > SYNTAX_LEVELS_MAX {
-                    return Err(self.too_deep());
-                }
             } else if !(self.options.compat52 && self.accept(Token::Semicolon)?) {
                 break;
             }
@@ -248,9 +248,12 @@ impl Parser<'_> {
         while self.accept(Token::Comma)? {
             let target = self.primary()?;
             if self.level + targets.len() >= SYNTAX_LEVELS_MAX {
-                return Err(self
-                    .lexer
-                    .error(&format!("chunk has more than {SYNTAX_LEVELS_MAX} variable names"), None));
+                let whose = match self.func_line {
+                    0 => "main function".to_string(),
+                    line => format!("function at line {line}"),
+                };
+                let text = format!("{whose} has more than {SYNTAX_LEVELS_MAX} variable names");
+                return Err(self.lexer.error(&text, None));
             }
             self.check_assignable(target)?;
             targets.push(target);
