@@ -6,7 +6,6 @@
 use super::emit::OPERAND_MAX;
 use super::*;
 use crate::bytecode::instr::NO_REG;
-use crate::bytecode::protodef::KVal;
 
 /// Where a value is, or how to make it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -74,7 +73,7 @@ impl Val {
         }
     }
 
-    fn is_constant(self) -> bool {
+    pub(super) fn is_constant(self) -> bool {
         matches!(self, Val::Nil | Val::False | Val::True | Val::Str(_) | Val::Num(_))
     }
 }
@@ -94,7 +93,7 @@ impl Exp {
         Exp { val, t: JumpList::NONE, f: JumpList::NONE }
     }
 
-    fn has_jumps(&self) -> bool {
+    pub(super) fn has_jumps(&self) -> bool {
         self.t != self.f
     }
 
@@ -102,7 +101,7 @@ impl Exp {
         self.val.is_constant() && !self.has_jumps()
     }
 
-    fn number(&self) -> Option<f64> {
+    pub(super) fn number(&self) -> Option<f64> {
         match self.val {
             Val::Num(n) if !self.has_jumps() => Some(n),
             _ => None,
@@ -277,7 +276,7 @@ impl Compiler<'_> {
 
     // -- Conditions.
 
-    fn invert(&mut self, list: JumpList) {
+    pub(super) fn invert(&mut self, list: JumpList) {
         let at = self.first_jump(list) as usize - 1;
         let ins = self.fs.code[at];
         self.fs.code[at] = Instr(ins.0 ^ 1);
@@ -329,7 +328,7 @@ impl Compiler<'_> {
     }
 
     /// Goes on if the value is false; its true jumps are left open.
-    fn branch_if_true(&mut self, e: &mut Exp) -> Result<()> {
+    pub(super) fn branch_if_true(&mut self, e: &mut Exp) -> Result<()> {
         self.discharge(e)?;
         let list = match e.val {
             Val::Nil | Val::False => JumpList::NONE,
@@ -449,450 +448,5 @@ impl Compiler<'_> {
             e = self.expr(self.ast.expr_lists[i])?;
         }
         Ok(e)
-    }
-
-    // -- Operators.
-
-    fn unary(&mut self, op: UnOp, e: &mut Exp) -> Result<()> {
-        let ins = match op {
-            UnOp::Not => {
-                std::mem::swap(&mut e.t, &mut e.f);
-                self.drop_values(e.f);
-                self.drop_values(e.t);
-                self.discharge(e)?;
-                match e.val {
-                    Val::Nil | Val::False => {
-                        e.val = Val::True;
-                        return Ok(());
-                    }
-                    Val::True | Val::Str(_) | Val::Num(_) | Val::Cdata(_) => {
-                        e.val = Val::False;
-                        return Ok(());
-                    }
-                    Val::Jump(list) => {
-                        self.invert(list);
-                        return Ok(());
-                    }
-                    Val::Open(pc) => {
-                        self.reserve(1)?;
-                        let reg = self.fs.free - 1;
-                        self.fs.code[pc as usize] = self.fs.code[pc as usize].with_a(reg);
-                        e.val = Val::Reg(reg);
-                    }
-                    _ => {}
-                }
-                Op::NOT
-            }
-            UnOp::Neg => {
-                if !e.has_jumps() {
-                    match e.val {
-                        Val::Cdata(literal) => {
-                            e.val = Val::Cdata(match literal {
-                                CdataLiteral::Int64(n) => CdataLiteral::Int64(n.wrapping_neg()),
-                                CdataLiteral::UInt64(n) => CdataLiteral::UInt64(n.wrapping_neg()),
-                                CdataLiteral::Complex(n) => CdataLiteral::Complex(-n),
-                            });
-                            return Ok(());
-                        }
-                        Val::Num(n) if n != 0.0 => {
-                            e.val = Val::Num(-n);
-                            return Ok(());
-                        }
-                        _ => {}
-                    }
-                }
-                self.to_any_reg(e)?;
-                Op::UNM
-            }
-            UnOp::Len => {
-                self.to_any_reg(e)?;
-                Op::LEN
-            }
-            UnOp::BitNot => {
-                if let Some(n) = e.number() {
-                    e.val = Val::Num(!crate::value::number::to_bit(n) as f64);
-                    return Ok(());
-                }
-                self.to_any_reg(e)?;
-                Op::BNOT
-            }
-        };
-        self.free_exp(e);
-        let Val::Reg(reg) = e.val else { unreachable!("the operand was put into a register") };
-        e.val = Val::Open(self.emit(Instr::ad(ins, 0, reg))?);
-        Ok(())
-    }
-
-    /// `e op= value`
-    pub(super) fn operate(&mut self, op: BinOp, e: &mut Exp, value: ExprId) -> Result<()> {
-        self.binary_left(op, e)?;
-        let mut right = self.expr(value)?;
-        self.binary(op, e, &mut right)
-    }
-
-    /// Prepares the left operand before the right one is compiled.
-    fn binary_left(&mut self, op: BinOp, e: &mut Exp) -> Result<()> {
-        match op {
-            BinOp::And => self.branch_if_false(e)?,
-            BinOp::Or => self.branch_if_true(e)?,
-            BinOp::Coalesce => {
-                let reg = self.to_next_reg(e)?;
-                self.emit(Instr::ad(Op::ISNEP, reg, 0))?;
-                // The jump over the right operand; the register is its destination too.
-                let list = self.jump()?;
-                self.free_reg(reg);
-                *e = Exp { val: Val::Void, t: list, f: JumpList::NONE };
-            }
-            BinOp::Concat => {
-                self.to_next_reg(e)?;
-            }
-            BinOp::Eq | BinOp::Ne => {
-                if !e.is_constant_value() {
-                    self.to_any_reg(e)?;
-                }
-            }
-            _ => {
-                if e.number().is_none() {
-                    self.to_any_reg(e)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Completes a binary operation; the result is in `a`.
-    fn binary(&mut self, op: BinOp, a: &mut Exp, b: &mut Exp) -> Result<()> {
-        match op {
-            BinOp::And => {
-                self.discharge(b)?;
-                b.f = self.join(a.f, b.f);
-                *a = *b;
-            }
-            BinOp::Or => {
-                self.discharge(b)?;
-                b.t = self.join(a.t, b.t);
-                *a = *b;
-            }
-            BinOp::Coalesce => {
-                self.to_next_reg(b)?;
-                self.land_here(a.t);
-                *a = *b;
-            }
-            BinOp::Concat => {
-                self.to_value(b)?;
-                let open = match b.val {
-                    Val::Open(pc) if self.fs.code[pc as usize].op() == Op::CAT => Some(pc),
-                    _ => None,
-                };
-                let Val::Reg(left) = a.val else { unreachable!("the left operand is in a register") };
-                if let Some(pc) = open {
-                    // Extend the concatenation to the left.
-                    self.free_exp(a);
-                    self.fs.code[pc as usize] = self.fs.code[pc as usize].with_b(left);
-                    a.val = Val::Open(pc);
-                } else {
-                    let right = self.to_next_reg(b)?;
-                    self.free_exp(b);
-                    self.free_exp(a);
-                    a.val = Val::Open(self.emit(Instr::abc(Op::CAT, 0, left, right))?);
-                }
-            }
-            BinOp::Eq | BinOp::Ne | BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge => {
-                self.compare(op, a, b)?
-            }
-            _ => self.arith(op, a, b)?,
-        }
-        Ok(())
-    }
-
-    pub(super) fn arith(&mut self, op: BinOp, a: &mut Exp, b: &mut Exp) -> Result<()> {
-        if let (Some(x), Some(y)) = (a.number(), b.number())
-            && let Some(n) = fold::binary(op, x, y)
-        {
-            a.val = Val::Num(n);
-            return Ok(());
-        }
-        let (ins, rb, rc);
-        if let Some(plain) = register_op(op) {
-            rc = self.to_any_reg(b)?;
-            rb = self.to_any_reg(a)?;
-            ins = plain;
-        } else {
-            let (vv, vn, nv) = arith_ops(op);
-            // The right operand first: completing an index frees registers.
-            self.to_value(b)?;
-            let right_const = match b.number() {
-                Some(n) => Some(self.num_const(n)?).filter(|&k| k <= OPERAND_MAX),
-                None => None,
-            };
-            let right = match right_const {
-                Some(k) => k,
-                None => self.to_any_reg(b)?,
-            };
-            self.to_value(a)?;
-            let left_const = match a.number() {
-                Some(n) if b.number().is_none() => Some(self.num_const(n)?).filter(|&k| k <= OPERAND_MAX),
-                _ => None,
-            };
-            if let Some(k) = left_const {
-                (ins, rb, rc) = (nv, right, k);
-            } else {
-                rb = self.to_any_reg(a)?;
-                rc = right;
-                ins = if right_const.is_some() { vn } else { vv };
-            }
-        }
-        self.free_pair(a, b);
-        a.val = Val::Open(self.emit(Instr::abc(ins, 0, rb, rc))?);
-        Ok(())
-    }
-
-    /// Gives back the registers of two operands, in whatever order they were taken.
-    fn free_pair(&mut self, a: &Exp, b: &Exp) {
-        for e in [a, b] {
-            if let Val::Reg(reg) = e.val
-                && reg >= self.fs.nactive
-            {
-                self.fs.free -= 1;
-            }
-        }
-    }
-
-    fn compare(&mut self, op: BinOp, a: &mut Exp, b: &mut Exp) -> Result<()> {
-        self.to_value(a)?;
-        let ins = if matches!(op, BinOp::Eq | BinOp::Ne) {
-            // A constant goes to the right.
-            let (left, right) = if a.val.is_constant() { (&mut *b, &mut *a) } else { (&mut *a, &mut *b) };
-            let reg = self.to_any_reg(left)?;
-            self.to_value(right)?;
-            let (eq, d) = match right.val {
-                Val::Nil | Val::False | Val::True => (Op::ISEQP, right.val.primitive()),
-                Val::Str(id) => (Op::ISEQS, self.str_const(id)?),
-                Val::Num(n) => (Op::ISEQN, self.num_const(n)?),
-                _ => (Op::ISEQV, self.to_any_reg(right)?),
-            };
-            let ins = Instr::ad(eq, reg, d);
-            if op == BinOp::Ne { Instr(ins.0 ^ 1) } else { ins }
-        } else if matches!(op, BinOp::Gt | BinOp::Ge) {
-            // a > b is b < a; the operands keep their order of evaluation.
-            self.to_value(b)?;
-            let left = self.to_any_reg(b)?;
-            let right = self.to_any_reg(a)?;
-            Instr::ad(if op == BinOp::Gt { Op::ISLT } else { Op::ISLE }, left, right)
-        } else {
-            let right = self.to_any_reg(b)?;
-            let left = self.to_any_reg(a)?;
-            Instr::ad(if op == BinOp::Lt { Op::ISLT } else { Op::ISLE }, left, right)
-        };
-        self.free_pair(a, b);
-        self.emit(ins)?;
-        a.val = Val::Jump(self.jump()?);
-        Ok(())
-    }
-
-    /// `cond ? yes : no`: both values go to the same new register.
-    fn conditional(&mut self, cond: ExprId, yes: ExprId, no: ExprId) -> Result<Exp> {
-        let otherwise = self.condition(cond)?;
-        self.place += 1;
-        let mut e = self.expr(yes)?;
-        let reg = self.to_next_reg(&mut e)?;
-        let end = self.jump()?;
-        self.land_here(otherwise);
-        self.free_reg(reg);
-        self.place += 1;
-        let mut e = self.expr(no)?;
-        self.to_next_reg(&mut e)?;
-        self.land_here(end);
-        Ok(e)
-    }
-
-    // -- Table constructors.
-
-    fn table(&mut self, fields: List<Field>, open: Tok, end: Tok) -> Result<Exp> {
-        self.place = open.saturating_sub(1);
-        let reg = self.fs.free;
-        let pc = self.emit(Instr::ad(Op::TNEW, reg, 0))?;
-        self.reserve(1)?;
-        let first_free = reg + 1;
-        self.place = open;
-        let mut template: Option<Template> = None;
-        let (mut narr, mut nhash) = (1u32, 0u32);
-        let mut needs_array = false;
-        // The last item is a call or `...` in array position.
-        let mut open_ended = false;
-        for i in fields.range() {
-            let field = self.ast.fields[i];
-            open_ended = false;
-            let mut target = Exp::new(Val::Reg(reg));
-            let mut key = match field.key {
-                FieldKey::Expr(id) => {
-                    let mut key = self.expr(id)?;
-                    self.to_value(&mut key)?;
-                    self.place += 1;
-                    if !key.val.is_constant() {
-                        self.index(&mut target, &mut key)?;
-                    }
-                    if key.val == Val::Num(0.0) {
-                        needs_array = true;
-                    } else {
-                        nhash += 1;
-                    }
-                    // The `=`.
-                    self.place += 1;
-                    key
-                }
-                FieldKey::Name(name, tok) => {
-                    self.place = tok + 1;
-                    nhash += 1;
-                    Exp::new(Val::Str(name))
-                }
-                FieldKey::Position => {
-                    let key = Exp::new(Val::Num(narr as f64));
-                    narr += 1;
-                    needs_array = true;
-                    open_ended = true;
-                    key
-                }
-            };
-            let mut value = self.expr(field.value)?;
-            let constant = value.is_constant_value();
-            let mut done = false;
-            if key.val.is_constant() && key.val != Val::Nil && (matches!(key.val, Val::Str(_)) || constant) {
-                open_ended = false;
-                if template.is_none() {
-                    let k = self.add_kgc(KGc::TableTemplate { array: Vec::new(), hash: Vec::new() })?;
-                    self.fs.code[pc as usize] = Instr::ad(Op::TDUP, reg, k);
-                    template = Some(Template { constant: k, items: Vec::new(), index: HashMap::new() });
-                }
-                if let Some(t) = &mut template {
-                    // A key whose value is made later is reserved with nil.
-                    t.set(key.val, if constant { value.val } else { Val::Nil });
-                }
-                done = constant;
-            }
-            if !done {
-                if !matches!(value.val, Val::Call { .. }) {
-                    self.to_any_reg(&mut value)?;
-                    open_ended = false;
-                }
-                if key.val.is_constant() {
-                    self.index(&mut target, &mut key)?;
-                }
-                self.store(&target, &mut value)?;
-            }
-            self.fs.free = first_free;
-            self.place = field.end;
-        }
-        self.place = end;
-        if open_ended {
-            self.open_end(first_free, narr)?;
-        }
-        let result = if pc == self.pc() - 1 {
-            self.fs.free -= 1;
-            Val::Open(pc)
-        } else {
-            Val::Reg(reg)
-        };
-        match template {
-            None => {
-                let array = match narr {
-                    _ if !needs_array => 0,
-                    n if n < 3 => 3,
-                    n => n.min(0x7ff),
-                };
-                let d = array | fold::hash_bits(nhash) << 11;
-                self.fs.code[pc as usize] = self.fs.code[pc as usize].with_d(d);
-            }
-            Some(t) => {
-                let array_size = if needs_array { narr } else { 0 };
-                let at = t.constant as usize;
-                self.fs.kgc[at] = t.finish(array_size, &self.ast.strings);
-            }
-        }
-        Ok(Exp::new(result))
-    }
-
-    /// Turns the store of the last array item, the first value of an open-ended call, into a store
-    /// of all its values.
-    fn open_end(&mut self, reg: Reg, narr: u32) -> Result<()> {
-        // Keys past 255 had to be loaded first; that load is between call and store.
-        if narr - 1 > OPERAND_MAX {
-            self.unemit();
-        }
-        let k = self.num_const(crate::bytecode::protodef::TSETM_BIAS + (narr - 1) as f64)?;
-        let last = self.fs.code.len() - 1;
-        self.fs.code[last] = Instr::ad(Op::TSETM, reg, k);
-        self.fs.code[last - 1] = self.fs.code[last - 1].with_b(0);
-        Ok(())
-    }
-}
-
-/// The constant part of a table constructor.
-struct Template {
-    constant: u32,
-    items: Vec<(Val, Val)>,
-    index: HashMap<(u8, u64), usize>,
-}
-
-impl Template {
-    fn set(&mut self, key: Val, value: Val) {
-        let id = match key {
-            Val::Num(n) => (0, n.to_bits()),
-            Val::Str(s) => (1, s.0 as u64),
-            _ => (2, key.primitive() as u64),
-        };
-        match self.index.entry(id) {
-            std::collections::hash_map::Entry::Occupied(at) => self.items[*at.get()].1 = value,
-            std::collections::hash_map::Entry::Vacant(at) => {
-                at.insert(self.items.len());
-                self.items.push((key, value));
-            }
-        }
-    }
-
-    fn finish(self, array_size: u32, strings: &StrPool) -> KGc {
-        let constant = |v: Val| match v {
-            Val::False => KVal::Bool(false),
-            Val::True => KVal::Bool(true),
-            Val::Num(n) => KVal::Num(n),
-            Val::Str(id) => KVal::Str(strings.get(id).into()),
-            _ => KVal::Nil,
-        };
-        let mut array = vec![KVal::Nil; array_size as usize];
-        let mut hash = Vec::new();
-        for (key, value) in self.items {
-            match key {
-                Val::Num(n) if n >= 0.0 && n < array_size as f64 && n.fract() == 0.0 => {
-                    array[n as usize] = constant(value);
-                }
-                _ => hash.push((constant(key), constant(value))),
-            }
-        }
-        KGc::TableTemplate { array, hash }
-    }
-}
-
-/// Operators that take registers only.
-fn register_op(op: BinOp) -> Option<Op> {
-    Some(match op {
-        BinOp::Pow => Op::POW,
-        BinOp::BitAnd => Op::BAND,
-        BinOp::BitOr => Op::BOR,
-        BinOp::BitXor => Op::BXOR,
-        BinOp::Shl => Op::BSHL,
-        BinOp::Shr => Op::BSHR,
-        BinOp::Sar => Op::BSAR,
-        _ => return None,
-    })
-}
-
-/// The register, register-constant and constant-register forms of an arithmetic operator.
-fn arith_ops(op: BinOp) -> (Op, Op, Op) {
-    match op {
-        BinOp::Add => (Op::ADDVV, Op::ADDVN, Op::ADDNV),
-        BinOp::Sub => (Op::SUBVV, Op::SUBVN, Op::SUBNV),
-        BinOp::Mul => (Op::MULVV, Op::MULVN, Op::MULNV),
-        BinOp::Div => (Op::DIVVV, Op::DIVVN, Op::DIVNV),
-        _ => (Op::MODVV, Op::MODVN, Op::MODNV),
     }
 }

@@ -9,9 +9,11 @@ mod emit;
 mod expr;
 mod fold;
 mod jump;
+mod operators;
 mod regs;
 mod scope;
 mod stat;
+mod table;
 
 use std::collections::HashMap;
 
