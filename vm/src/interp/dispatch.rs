@@ -163,6 +163,17 @@ macro_rules! enter_func {
     }};
 }
 
+/// A store in a copy or fill loop of a handler. Volatile, so that the loop stays a loop: a call of `memset` or
+/// `memmove` in its place, or vector code, would cost every execution of the handler its saved registers.
+///
+/// # Safety
+/// `p` is a slot of the current stack.
+#[inline(always)]
+pub(crate) unsafe fn put(p: *mut Value, v: Value) {
+    // SAFETY: the caller's promise.
+    unsafe { std::ptr::write_volatile(p, v) }
+}
+
 /// The function object in a value known to be one.
 #[inline(always)]
 pub(crate) fn func_ptr(v: Value) -> *const crate::function::closure::Func {

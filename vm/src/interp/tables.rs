@@ -8,12 +8,12 @@ use crate::bytecode::ops::Op;
 use crate::for_each_op;
 use crate::state::{DISPATCH_SIZE, Handler, Vm};
 
-op!(
+op! {
     /// A word that is no instruction; the verifier lets none through.
     INVALID |pc, base, k, vm, a, d| {
         tail!(super::debug::invalid, pc, base, k, vm, a, d)
     }
-);
+}
 
 macro_rules! table {
     ($( $(#[$doc:meta])* $name:ident { $($rest:tt)* } mm: $mm:ident; )*) => {{
@@ -37,7 +37,7 @@ pub(crate) static PLAIN: [Handler; DISPATCH_SIZE] = {
     t
 };
 
-op!(
+op! {
     /// Every op while a trace is recorded.
     RECORD |pc, base, k, vm, a, d| {
         let op = *(pc.sub(1) as *const u8) as usize;
@@ -47,7 +47,7 @@ op!(
         let f = *((*vm).plain as *const Handler).add(op);
         tail!(f, pc, base, k, vm, a, d)
     }
-);
+}
 
 /// Tells the recorder about the next instruction.
 #[inline(never)]
@@ -68,7 +68,7 @@ unsafe extern "C" fn record(vm: *mut Vm, d: usize) {
 /// Recording: every op tells the recorder first.
 pub(crate) static RECORDING: [Handler; DISPATCH_SIZE] = [RECORD; DISPATCH_SIZE];
 
-op!(
+op! {
     /// Every op while a debug hook is set.
     HOOKED |pc, base, k, vm, a, d| {
         (*vm).pc = pc;
@@ -81,7 +81,7 @@ op!(
         let f = *((*vm).plain as *const Handler).add(op);
         tail!(f, pc, base, k, vm, a, d)
     }
-);
+}
 
 /// Hooks: every op looks for events first.
 pub(crate) static HOOKS: [Handler; DISPATCH_SIZE] = [HOOKED; DISPATCH_SIZE];

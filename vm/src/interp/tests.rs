@@ -421,3 +421,31 @@ fn limits_hold() {
         "false\tnot enough memory\n"
     );
 }
+
+/// The handlers rest on an optimisation that no language rule promises: every dispatch must be a jump. An indirect
+/// call through the dispatch table would grow the native stack with each instruction.
+#[test]
+#[cfg(all(target_arch = "x86_64", not(any(miri, feature = "loop"))))]
+fn handlers_dispatch_by_jumps() {
+    let exe = std::env::current_exe().expect("a test runs from a file");
+    let out = std::process::Command::new("objdump").args(["-d", "--no-show-raw-insn"]).arg(exe).output();
+    let Ok(out) = out else {
+        println!("skipped: no objdump here");
+        return;
+    };
+    let text = String::from_utf8_lossy(&out.stdout);
+    let (mut name, mut jumps, mut handlers) = ("", 0, 0);
+    for line in text.lines() {
+        if line.ends_with(">:") {
+            name = line;
+            handlers += name.contains("interp8handlers") as usize;
+            continue;
+        }
+        if !name.contains("interp8handlers") {
+            continue;
+        }
+        assert!(!(line.contains("call ") && line.contains('*') && !line.contains("rip")), "{name} {line}");
+        jumps += (line.contains("jmp ") && line.contains('*')) as usize;
+    }
+    assert!(handlers > 90 && jumps > handlers, "{handlers} handlers, {jumps} jumps");
+}

@@ -26,58 +26,37 @@ pub(crate) fn modulo(a: f64, b: f64) -> f64 {
 
 macro_rules! binary {
     ($vn:ident $nv:ident $vv:ident |$x:ident, $y:ident| $e:expr) => {
-        op!(
-            $vn | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let l = *base.add(d >> 8);
-                if l.is_num() {
-                    let $x = l.num_unchecked();
-                    let $y = (*k.add(d & 0xff)).num_unchecked();
-                    *base.add(a) = Value::num_trusted($e);
-                    next!(pc, base, k, vm)
-                }
-                tail!(arith_slow, pc, base, k, vm, a, d)
+        op! { $vn |pc, base, k, vm, a, d| {
+            let l = *base.add(d >> 8);
+            if l.is_num() {
+                let $x = l.num_unchecked();
+                let $y = (*k.add(d & 0xff)).num_unchecked();
+                *base.add(a) = Value::num_trusted($e);
+                next!(pc, base, k, vm)
             }
-        );
-        op!(
-            $nv | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let r = *base.add(d >> 8);
-                if r.is_num() {
-                    let $x = (*k.add(d & 0xff)).num_unchecked();
-                    let $y = r.num_unchecked();
-                    *base.add(a) = Value::num_trusted($e);
-                    next!(pc, base, k, vm)
-                }
-                tail!(arith_slow, pc, base, k, vm, a, d)
+            tail!(arith_slow, pc, base, k, vm, a, d)
+        } }
+        op! { $nv |pc, base, k, vm, a, d| {
+            let r = *base.add(d >> 8);
+            if r.is_num() {
+                let $x = (*k.add(d & 0xff)).num_unchecked();
+                let $y = r.num_unchecked();
+                *base.add(a) = Value::num_trusted($e);
+                next!(pc, base, k, vm)
             }
-        );
-        op!(
-            $vv | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let l = *base.add(d >> 8);
-                let r = *base.add(d & 0xff);
-                if l.is_num() && r.is_num() {
-                    let $x = l.num_unchecked();
-                    let $y = r.num_unchecked();
-                    *base.add(a) = Value::num_trusted($e);
-                    next!(pc, base, k, vm)
-                }
-                tail!(arith_slow, pc, base, k, vm, a, d)
+            tail!(arith_slow, pc, base, k, vm, a, d)
+        } }
+        op! { $vv |pc, base, k, vm, a, d| {
+            let l = *base.add(d >> 8);
+            let r = *base.add(d & 0xff);
+            if l.is_num() && r.is_num() {
+                let $x = l.num_unchecked();
+                let $y = r.num_unchecked();
+                *base.add(a) = Value::num_trusted($e);
+                next!(pc, base, k, vm)
             }
-        );
+            tail!(arith_slow, pc, base, k, vm, a, d)
+        } }
     };
 }
 binary!(ADDVN ADDNV ADDVV |x, y| x + y);
@@ -86,75 +65,51 @@ binary!(MULVN MULNV MULVV |x, y| x * y);
 binary!(DIVVN DIVNV DIVVV |x, y| x / y);
 binary!(MODVN MODNV MODVV |x, y| modulo(x, y));
 
-op!(POW | pc, base, k, vm, a, d | { tail!(pow, pc, base, k, vm, a, d) });
-op!(CAT | pc, base, k, vm, a, d | { tail!(concat, pc, base, k, vm, a, d) });
-op!(
-    UNM | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let v = *base.add(d);
-        if v.is_num() {
-            *base.add(a) = Value(v.0 ^ 1 << 63);
-            next!(pc, base, k, vm)
-        }
-        tail!(unm_slow, pc, base, k, vm, a, d)
+op! { POW |pc, base, k, vm, a, d| {
+    tail!(pow, pc, base, k, vm, a, d)
+} }
+op! { CAT |pc, base, k, vm, a, d| {
+    tail!(concat, pc, base, k, vm, a, d)
+} }
+op! { UNM |pc, base, k, vm, a, d| {
+    let v = *base.add(d);
+    if v.is_num() {
+        *base.add(a) = Value(v.0 ^ 1 << 63);
+        next!(pc, base, k, vm)
     }
-);
-op!(
-    LEN | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let v = *base.add(d);
-        if v.tag() == tag::STR {
-            let s = v.payload() as *const Str;
-            *base.add(a) = Value::num_trusted((*s).len as f64);
-            next!(pc, base, k, vm)
-        }
-        tail!(len_slow, pc, base, k, vm, a, d)
+    tail!(unm_slow, pc, base, k, vm, a, d)
+} }
+op! { LEN |pc, base, k, vm, a, d| {
+    let v = *base.add(d);
+    if v.tag() == tag::STR {
+        let s = v.payload() as *const Str;
+        *base.add(a) = Value::num_trusted((*s).len as f64);
+        next!(pc, base, k, vm)
     }
-);
+    tail!(len_slow, pc, base, k, vm, a, d)
+} }
 
-op!(
-    BNOT | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let v = *base.add(d);
-        if v.is_num() {
-            *base.add(a) = Value::num_trusted(!number::to_bit(v.num_unchecked()) as f64);
-            next!(pc, base, k, vm)
-        }
-        tail!(bit_slow, pc, base, k, vm, a, d)
+op! { BNOT |pc, base, k, vm, a, d| {
+    let v = *base.add(d);
+    if v.is_num() {
+        *base.add(a) = Value::num_trusted(!number::to_bit(v.num_unchecked()) as f64);
+        next!(pc, base, k, vm)
     }
-);
+    tail!(bit_slow, pc, base, k, vm, a, d)
+} }
 macro_rules! bits {
     ($name:ident |$x:ident, $y:ident| $e:expr) => {
-        op!(
-            $name | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let l = *base.add(d >> 8);
-                let r = *base.add(d & 0xff);
-                if l.is_num() && r.is_num() {
-                    let $x = number::to_bit(l.num_unchecked());
-                    let $y = number::to_bit(r.num_unchecked());
-                    *base.add(a) = Value::num_trusted(($e) as f64);
-                    next!(pc, base, k, vm)
-                }
-                tail!(bit_slow, pc, base, k, vm, a, d)
+        op! { $name |pc, base, k, vm, a, d| {
+            let l = *base.add(d >> 8);
+            let r = *base.add(d & 0xff);
+            if l.is_num() && r.is_num() {
+                let $x = number::to_bit(l.num_unchecked());
+                let $y = number::to_bit(r.num_unchecked());
+                *base.add(a) = Value::num_trusted(($e) as f64);
+                next!(pc, base, k, vm)
             }
-        );
+            tail!(bit_slow, pc, base, k, vm, a, d)
+        } }
     };
 }
 bits!(BAND | x, y | x & y);

@@ -8,26 +8,19 @@ use crate::value::{Value, tag};
 
 macro_rules! ordered {
     ($name:ident, |$x:ident, $y:ident| $cond:expr) => {
-        op!(
-            $name | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let x = *base.add(a);
-                let y = *base.add(d);
-                if x.is_num() && y.is_num() {
-                    let $x = x.num_unchecked();
-                    let $y = y.num_unchecked();
-                    if $cond {
-                        jump!(pc, base, k, vm)
-                    }
-                    next!(pc.add(1), base, k, vm)
+        op! { $name |pc, base, k, vm, a, d| {
+            let x = *base.add(a);
+            let y = *base.add(d);
+            if x.is_num() && y.is_num() {
+                let $x = x.num_unchecked();
+                let $y = y.num_unchecked();
+                if $cond {
+                    jump!(pc, base, k, vm)
                 }
-                tail!(comp_slow, pc, base, k, vm, a, d)
+                next!(pc.add(1), base, k, vm)
             }
-        );
+            tail!(comp_slow, pc, base, k, vm, a, d)
+        } }
     };
 }
 ordered!(ISLT, |x, y| x < y);
@@ -35,26 +28,19 @@ ordered!(ISLE, |x, y| x <= y);
 
 macro_rules! not_ordered {
     ($name:ident, |$x:ident, $y:ident| $cond:expr) => {
-        op!(
-            $name | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let x = *base.add(a);
-                let y = *base.add(d);
-                if x.is_num() && y.is_num() {
-                    let $x = x.num_unchecked();
-                    let $y = y.num_unchecked();
-                    if $cond {
-                        next!(pc.add(1), base, k, vm)
-                    }
-                    jump!(pc, base, k, vm)
+        op! { $name |pc, base, k, vm, a, d| {
+            let x = *base.add(a);
+            let y = *base.add(d);
+            if x.is_num() && y.is_num() {
+                let $x = x.num_unchecked();
+                let $y = y.num_unchecked();
+                if $cond {
+                    next!(pc.add(1), base, k, vm)
                 }
-                tail!(comp_slow, pc, base, k, vm, a, d)
+                jump!(pc, base, k, vm)
             }
-        );
+            tail!(comp_slow, pc, base, k, vm, a, d)
+        } }
     };
 }
 not_ordered!(ISGE, |x, y| x < y);
@@ -68,33 +54,26 @@ fn needs_look(t: tag::Tag) -> bool {
 
 macro_rules! equal {
     ($name:ident, $yes:ident, $no:ident) => {
-        op!(
-            $name | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let x = *base.add(a);
-                let y = *base.add(d);
-                if x.is_num() && y.is_num() {
-                    if x.num_unchecked() == y.num_unchecked() {
-                        $yes!(pc, base, k, vm)
-                    }
-                    $no!(pc, base, k, vm)
-                }
-                if x.0 == y.0 {
+        op! { $name |pc, base, k, vm, a, d| {
+            let x = *base.add(a);
+            let y = *base.add(d);
+            if x.is_num() && y.is_num() {
+                if x.num_unchecked() == y.num_unchecked() {
                     $yes!(pc, base, k, vm)
-                }
-                if (x.tag() == y.tag() && needs_look(x.tag()))
-                    || x.tag() == tag::CDATA
-                    || y.tag() == tag::CDATA
-                {
-                    tail!(eq_slow, pc, base, k, vm, a, d)
                 }
                 $no!(pc, base, k, vm)
             }
-        );
+            if x.0 == y.0 {
+                $yes!(pc, base, k, vm)
+            }
+            if (x.tag() == y.tag() && needs_look(x.tag()))
+                || x.tag() == tag::CDATA
+                || y.tag() == tag::CDATA
+            {
+                tail!(eq_slow, pc, base, k, vm, a, d)
+            }
+            $no!(pc, base, k, vm)
+        } }
     };
 }
 macro_rules! skip {
@@ -107,31 +86,24 @@ equal!(ISNEV, skip, jump);
 
 macro_rules! equal_str {
     ($name:ident, $yes:ident, $no:ident) => {
-        op!(
-            $name | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let x = *base.add(a);
-                let y = *k.sub(1 + d);
-                if x.0 == y.0 {
-                    $yes!(pc, base, k, vm)
-                }
-                if x.tag() == tag::STR {
-                    let h = x.payload() as *const Header;
-                    if (*h).flags & strflags::INTERNED != 0 {
-                        $no!(pc, base, k, vm)
-                    }
-                    tail!(eqk_slow, pc, base, k, vm, a, d)
-                }
-                if x.tag() == tag::CDATA {
-                    tail!(eqk_slow, pc, base, k, vm, a, d)
-                }
-                $no!(pc, base, k, vm)
+        op! { $name |pc, base, k, vm, a, d| {
+            let x = *base.add(a);
+            let y = *k.sub(1 + d);
+            if x.0 == y.0 {
+                $yes!(pc, base, k, vm)
             }
-        );
+            if x.tag() == tag::STR {
+                let h = x.payload() as *const Header;
+                if (*h).flags & strflags::INTERNED != 0 {
+                    $no!(pc, base, k, vm)
+                }
+                tail!(eqk_slow, pc, base, k, vm, a, d)
+            }
+            if x.tag() == tag::CDATA {
+                tail!(eqk_slow, pc, base, k, vm, a, d)
+            }
+            $no!(pc, base, k, vm)
+        } }
     };
 }
 equal_str!(ISEQS, jump, skip);
@@ -139,26 +111,19 @@ equal_str!(ISNES, skip, jump);
 
 macro_rules! equal_num {
     ($name:ident, $yes:ident, $no:ident) => {
-        op!(
-            $name | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let x = *base.add(a);
-                if x.is_num() {
-                    if x.num_unchecked() == (*k.add(d)).num_unchecked() {
-                        $yes!(pc, base, k, vm)
-                    }
-                    $no!(pc, base, k, vm)
-                }
-                if x.tag() == tag::CDATA {
-                    tail!(eqk_slow, pc, base, k, vm, a, d)
+        op! { $name |pc, base, k, vm, a, d| {
+            let x = *base.add(a);
+            if x.is_num() {
+                if x.num_unchecked() == (*k.add(d)).num_unchecked() {
+                    $yes!(pc, base, k, vm)
                 }
                 $no!(pc, base, k, vm)
             }
-        );
+            if x.tag() == tag::CDATA {
+                tail!(eqk_slow, pc, base, k, vm, a, d)
+            }
+            $no!(pc, base, k, vm)
+        } }
     };
 }
 equal_num!(ISEQN, jump, skip);
@@ -166,121 +131,65 @@ equal_num!(ISNEN, skip, jump);
 
 macro_rules! equal_pri {
     ($name:ident, $yes:ident, $no:ident) => {
-        op!(
-            $name | pc,
-            base,
-            k,
-            vm,
-            a,
-            d | {
-                let t = (*base.add(a)).tag();
-                if t == !(d as u32) {
-                    $yes!(pc, base, k, vm)
-                }
-                if t == tag::CDATA {
-                    tail!(eqk_slow, pc, base, k, vm, a, d)
-                }
-                $no!(pc, base, k, vm)
+        op! { $name |pc, base, k, vm, a, d| {
+            let t = (*base.add(a)).tag();
+            if t == !(d as u32) {
+                $yes!(pc, base, k, vm)
             }
-        );
+            if t == tag::CDATA {
+                tail!(eqk_slow, pc, base, k, vm, a, d)
+            }
+            $no!(pc, base, k, vm)
+        } }
     };
 }
 equal_pri!(ISEQP, jump, skip);
 equal_pri!(ISNEP, skip, jump);
 
-op!(
-    ISTC | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let x = *base.add(d);
-        if x.truthy() {
-            *base.add(a) = x;
-            jump!(pc, base, k, vm)
-        }
-        next!(pc.add(1), base, k, vm)
-    }
-);
-op!(
-    ISFC | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let x = *base.add(d);
-        if !x.truthy() {
-            *base.add(a) = x;
-            jump!(pc, base, k, vm)
-        }
-        next!(pc.add(1), base, k, vm)
-    }
-);
-op!(
-    IST | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        if (*base.add(d)).truthy() {
-            jump!(pc, base, k, vm)
-        }
-        next!(pc.add(1), base, k, vm)
-    }
-);
-op!(
-    ISF | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        if (*base.add(d)).truthy() {
-            next!(pc.add(1), base, k, vm)
-        }
+op! { ISTC |pc, base, k, vm, a, d| {
+    let x = *base.add(d);
+    if x.truthy() {
+        *base.add(a) = x;
         jump!(pc, base, k, vm)
     }
-);
-op!(
-    ISTYPE | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        // D is the complement of the tag plus one, as LuaJIT has it.
-        if (*base.add(a)).tag().wrapping_add(d as u32) == 0 {
-            next!(pc, base, k, vm)
-        }
-        tail!(type_slow, pc, base, k, vm, a, d)
+    next!(pc.add(1), base, k, vm)
+} }
+op! { ISFC |pc, base, k, vm, a, d| {
+    let x = *base.add(d);
+    if !x.truthy() {
+        *base.add(a) = x;
+        jump!(pc, base, k, vm)
     }
-);
-op!(
-    ISNUM | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        if (*base.add(a)).is_num() {
-            next!(pc, base, k, vm)
-        }
-        tail!(type_slow, pc, base, k, vm, a, d)
+    next!(pc.add(1), base, k, vm)
+} }
+op! { IST |pc, base, k, vm, a, d| {
+    if (*base.add(d)).truthy() {
+        jump!(pc, base, k, vm)
     }
-);
-op!(
-    NOT | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        *base.add(a) = Value::bool(!(*base.add(d)).truthy());
+    next!(pc.add(1), base, k, vm)
+} }
+op! { ISF |pc, base, k, vm, a, d| {
+    if (*base.add(d)).truthy() {
+        next!(pc.add(1), base, k, vm)
+    }
+    jump!(pc, base, k, vm)
+} }
+op! { ISTYPE |pc, base, k, vm, a, d| {
+    // D is the complement of the tag plus one, as LuaJIT has it.
+    if (*base.add(a)).tag().wrapping_add(d as u32) == 0 {
         next!(pc, base, k, vm)
     }
-);
+    tail!(type_slow, pc, base, k, vm, a, d)
+} }
+op! { ISNUM |pc, base, k, vm, a, d| {
+    if (*base.add(a)).is_num() {
+        next!(pc, base, k, vm)
+    }
+    tail!(type_slow, pc, base, k, vm, a, d)
+} }
+op! { NOT |pc, base, k, vm, a, d| {
+    *base.add(a) = Value::bool(!(*base.add(d)).truthy());
+    next!(pc, base, k, vm)
+} }
 
 const _: () = assert!(Op::ISEQP as u8 + 1 == Op::ISNEP as u8);

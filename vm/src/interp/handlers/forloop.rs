@@ -29,52 +29,38 @@ macro_rules! poll {
     }};
 }
 
-op!(
-    FORI | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let r = base.add(a);
-        let (start, limit, step) = (*r, *r.add(1), *r.add(2));
-        if !(start.is_num() && limit.is_num() && step.is_num()) {
-            tail!(for_slow, pc, base, k, vm, a, d)
-        }
-        *r.add(3) = start;
-        let (x, l) = (start.num_unchecked(), limit.num_unchecked());
-        // The sign bit of the step decides, as in LuaJIT.
-        let inside = if (step.0 as i64) < 0 { l <= x } else { x <= l };
-        if inside {
-            next!(pc, base, k, vm)
-        }
-        next!(pc.add(d).sub(0x8000), base, k, vm)
+op! { FORI |pc, base, k, vm, a, d| {
+    let r = base.add(a);
+    let (start, limit, step) = (*r, *r.add(1), *r.add(2));
+    if !(start.is_num() && limit.is_num() && step.is_num()) {
+        tail!(for_slow, pc, base, k, vm, a, d)
     }
-);
-op!(
-    JFORI | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let r = base.add(a);
-        let (start, limit, step) = (*r, *r.add(1), *r.add(2));
-        if !(start.is_num() && limit.is_num() && step.is_num()) {
-            tail!(for_slow, pc, base, k, vm, a, d)
-        }
-        *r.add(3) = start;
-        let (x, l) = (start.num_unchecked(), limit.num_unchecked());
-        let inside = if (step.0 as i64) < 0 { l <= x } else { x <= l };
-        let end = pc.add(d).sub(0x8000);
-        if inside {
-            // The JFORL in front of the loop's end knows the trace.
-            let trace = *(end.sub(1) as *const u16).add(1) as usize;
-            tail!(enter_trace, end, base, k, vm, a, trace)
-        }
-        next!(end, base, k, vm)
+    *r.add(3) = start;
+    let (x, l) = (start.num_unchecked(), limit.num_unchecked());
+    // The sign bit of the step decides, as in LuaJIT.
+    let inside = if (step.0 as i64) < 0 { l <= x } else { x <= l };
+    if inside {
+        next!(pc, base, k, vm)
     }
-);
+    next!(pc.add(d).sub(0x8000), base, k, vm)
+} }
+op! { JFORI |pc, base, k, vm, a, d| {
+    let r = base.add(a);
+    let (start, limit, step) = (*r, *r.add(1), *r.add(2));
+    if !(start.is_num() && limit.is_num() && step.is_num()) {
+        tail!(for_slow, pc, base, k, vm, a, d)
+    }
+    *r.add(3) = start;
+    let (x, l) = (start.num_unchecked(), limit.num_unchecked());
+    let inside = if (step.0 as i64) < 0 { l <= x } else { x <= l };
+    let end = pc.add(d).sub(0x8000);
+    if inside {
+        // The JFORL in front of the loop's end knows the trace.
+        let trace = *(end.sub(1) as *const u16).add(1) as usize;
+        tail!(enter_trace, end, base, k, vm, a, trace)
+    }
+    next!(end, base, k, vm)
+} }
 
 /// Steps the loop; continues with `$go` when it goes on.
 macro_rules! step {
@@ -96,94 +82,53 @@ macro_rules! step {
         next!($pc, $base, $k, $vm)
     }};
 }
-op!(
-    FORL | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        count!(pc, base, k, vm, a, d);
-        step!(pc, base, k, vm, a, d, { next!(pc.add(d).sub(0x8000), base, k, vm) })
-    }
-);
-op!(
-    IFORL | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | { step!(pc, base, k, vm, a, d, { poll!(pc.add(d).sub(0x8000), base, k, vm, a, d) }) }
-);
-op!(
-    JFORL | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | { step!(pc, base, k, vm, a, d, { tail!(enter_trace, pc, base, k, vm, a, d) }) }
-);
+op! { FORL |pc, base, k, vm, a, d| {
+    count!(pc, base, k, vm, a, d);
+    step!(pc, base, k, vm, a, d, { next!(pc.add(d).sub(0x8000), base, k, vm) })
+} }
+op! { IFORL |pc, base, k, vm, a, d| {
+    step!(pc, base, k, vm, a, d, { poll!(pc.add(d).sub(0x8000), base, k, vm, a, d) })
+} }
+op! { JFORL |pc, base, k, vm, a, d| {
+    step!(pc, base, k, vm, a, d, { tail!(enter_trace, pc, base, k, vm, a, d) })
+} }
 
-op!(
-    ITERL | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        count!(pc, base, k, vm, a, d);
-        let v = *base.add(a);
-        if !v.is_nil() {
-            *base.add(a).sub(1) = v;
-            next!(pc.add(d).sub(0x8000), base, k, vm)
-        }
-        next!(pc, base, k, vm)
+op! { ITERL |pc, base, k, vm, a, d| {
+    count!(pc, base, k, vm, a, d);
+    let v = *base.add(a);
+    if !v.is_nil() {
+        *base.add(a).sub(1) = v;
+        next!(pc.add(d).sub(0x8000), base, k, vm)
     }
-);
-op!(
-    IITERL | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let v = *base.add(a);
-        if !v.is_nil() {
-            *base.add(a).sub(1) = v;
-            poll!(pc.add(d).sub(0x8000), base, k, vm, a, d)
-        }
-        next!(pc, base, k, vm)
+    next!(pc, base, k, vm)
+} }
+op! { IITERL |pc, base, k, vm, a, d| {
+    let v = *base.add(a);
+    if !v.is_nil() {
+        *base.add(a).sub(1) = v;
+        poll!(pc.add(d).sub(0x8000), base, k, vm, a, d)
     }
-);
-op!(
-    JITERL | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let v = *base.add(a);
-        if !v.is_nil() {
-            *base.add(a).sub(1) = v;
-            tail!(enter_trace, pc, base, k, vm, a, d)
-        }
-        next!(pc, base, k, vm)
+    next!(pc, base, k, vm)
+} }
+op! { JITERL |pc, base, k, vm, a, d| {
+    let v = *base.add(a);
+    if !v.is_nil() {
+        *base.add(a).sub(1) = v;
+        tail!(enter_trace, pc, base, k, vm, a, d)
     }
-);
+    next!(pc, base, k, vm)
+} }
 
-op!(
-    LOOP | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        count!(pc, base, k, vm, a, d);
-        next!(pc, base, k, vm)
-    }
-);
-op!(ILOOP | pc, base, k, vm, a, d | { poll!(pc, base, k, vm, a, d) });
-op!(JLOOP | pc, base, k, vm, a, d | { tail!(enter_trace, pc, base, k, vm, a, d) });
+op! { LOOP |pc, base, k, vm, a, d| {
+    count!(pc, base, k, vm, a, d);
+    next!(pc, base, k, vm)
+} }
+op! { ILOOP |pc, base, k, vm, a, d| {
+    poll!(pc, base, k, vm, a, d)
+} }
+op! { JLOOP |pc, base, k, vm, a, d| {
+    tail!(enter_trace, pc, base, k, vm, a, d)
+} }
 
 const _: () = assert!(HOT_SIZE.is_power_of_two());
 #[allow(unused_imports)]

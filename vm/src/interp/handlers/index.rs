@@ -18,8 +18,9 @@ use crate::value::{Value, tag};
 unsafe fn node_str(t: *const Table, key: Value) -> *mut Node {
     // SAFETY: the index is masked by the size of the hash part; chains stay inside it and end in null.
     unsafe {
-        let hash = (*(key.payload() as *const Header)).aux;
-        let mut n = (*t).node.add((hash & (*t).hmask) as usize);
+        // Volatile, so that the load is not folded into the mask's instruction: that saves a register.
+        let hash = (&raw const (*(key.payload() as *const Header)).aux).read_volatile();
+        let mut n = (*t).node.add(((*t).hmask & hash) as usize);
         loop {
             if (*n).key.0 == key.0 {
                 return n;
@@ -29,6 +30,24 @@ unsafe fn node_str(t: *const Table, key: Value) -> *mut Node {
                 return n;
             }
         }
+    }
+}
+
+/// The number cut to 32 bits, one instruction; anything that does not fit gives some integer.
+///
+/// # Safety
+/// None needed on the processors known; elsewhere a saturating conversion stands in.
+#[inline(always)]
+unsafe fn cut(n: f64) -> i32 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: SSE2 is part of the architecture.
+    unsafe {
+        use std::arch::x86_64::{_mm_cvttsd_si32, _mm_set_sd};
+        _mm_cvttsd_si32(_mm_set_sd(n))
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    {
+        n as i32
     }
 }
 
@@ -81,89 +100,62 @@ macro_rules! get_int {
     }};
 }
 
-op!(
-    GGET | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let f: *const Func = func_ptr(*base.sub(2));
-        get_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+op! { GGET |pc, base, k, vm, a, d| {
+    let f: *const Func = func_ptr(*base.sub(2));
+    get_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+} }
+op! { TGETS |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
     }
-);
-op!(
-    TGETS | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let o = *base.add(d >> 8);
-        if o.tag() == tag::TAB {
-            get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
-        }
-        tail!(get_slow, pc, base, k, vm, a, d)
+    tail!(get_slow, pc, base, k, vm, a, d)
+} }
+op! { TGETB |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        get_int!(o.payload() as *const Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
     }
-);
-op!(
-    TGETB | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let o = *base.add(d >> 8);
-        if o.tag() == tag::TAB {
-            get_int!(o.payload() as *const Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
-        }
-        tail!(get_slow, pc, base, k, vm, a, d)
-    }
-);
-op!(
-    TGETV | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let o = *base.add(d >> 8);
-        let key = *base.add(d & 0xff);
-        if o.tag() == tag::TAB {
-            let t = o.payload() as *const Table;
-            if key.is_num() {
-                let n = key.num_unchecked();
-                let i = n.to_int_unchecked::<i32>();
-                if i as f64 == n {
-                    get_int!(t, i as u32, pc, base, k, vm, a, d)
-                }
-            } else if key.tag() == tag::STR
-                && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
-            {
-                get_str!(t, key, pc, base, k, vm, a, d)
+    tail!(get_slow, pc, base, k, vm, a, d)
+} }
+op! { TGETV |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    let key = *base.add(d & 0xff);
+    if o.tag() == tag::TAB {
+        if key.is_num() {
+            let n = key.num_unchecked();
+            let i = cut(n);
+            if i as f64 == n {
+                get_int!(o.payload() as *const Table, i as u32, pc, base, k, vm, a, d)
             }
+        } else {
+            tail!(get_str_key, pc, base, k, vm, a, d)
+        }
+    }
+    tail!(get_slow, pc, base, k, vm, a, d)
+} }
+op! {
+    /// `TGETV` of a table with a key that is no number.
+    get_str_key |pc, base, k, vm, a, d| {
+        let key = *base.add(d & 0xff);
+        if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
+            let o = *base.add(d >> 8);
+            get_str!(o.payload() as *const Table, key, pc, base, k, vm, a, d)
         }
         tail!(get_slow, pc, base, k, vm, a, d)
     }
-);
-op!(
-    TGETR | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let o = *base.add(d >> 8);
-        let key = *base.add(d & 0xff);
-        let t = o.payload() as *const Table;
-        let i = key.num_unchecked().to_int_unchecked::<i32>() as u32;
-        if i < (*t).asize {
-            *base.add(a) = *(*t).array.add(i as usize);
-            next!(pc, base, k, vm)
-        }
-        tail!(raw_get, pc, base, k, vm, a, d)
+}
+op! { TGETR |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    let key = *base.add(d & 0xff);
+    let t = o.payload() as *const Table;
+    let i = cut(key.num_unchecked()) as u32;
+    if i < (*t).asize {
+        *base.add(a) = *(*t).array.add(i as usize);
+        next!(pc, base, k, vm)
     }
-);
+    tail!(raw_get, pc, base, k, vm, a, d)
+} }
 
 macro_rules! store {
     ($slot:expr, $v:expr, $t:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $d:ident) => {{
@@ -202,72 +194,60 @@ macro_rules! set_int {
     }};
 }
 
-op!(
-    GSET | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let f: *const Func = func_ptr(*base.sub(2));
-        set_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+op! { GSET |pc, base, k, vm, a, d| {
+    let f: *const Func = func_ptr(*base.sub(2));
+    set_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+} }
+op! { TSETS |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
     }
-);
-op!(
-    TSETS | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let o = *base.add(d >> 8);
-        if o.tag() == tag::TAB {
-            set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
-        }
-        tail!(set_slow, pc, base, k, vm, a, d)
+    tail!(set_slow, pc, base, k, vm, a, d)
+} }
+op! { TSETB |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    if o.tag() == tag::TAB {
+        set_int!(o.payload() as *mut Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
     }
-);
-op!(
-    TSETB | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let o = *base.add(d >> 8);
-        if o.tag() == tag::TAB {
-            set_int!(o.payload() as *mut Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
-        }
-        tail!(set_slow, pc, base, k, vm, a, d)
-    }
-);
-op!(
-    TSETV | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let o = *base.add(d >> 8);
-        let key = *base.add(d & 0xff);
-        if o.tag() == tag::TAB {
-            let t = o.payload() as *mut Table;
-            if key.is_num() {
-                let n = key.num_unchecked();
-                let i = n.to_int_unchecked::<i32>();
-                if i as f64 == n {
-                    set_int!(t, i as u32, pc, base, k, vm, a, d)
-                }
-            } else if key.tag() == tag::STR
-                && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0
-            {
-                set_str!(t, key, pc, base, k, vm, a, d)
+    tail!(set_slow, pc, base, k, vm, a, d)
+} }
+op! { TSETV |pc, base, k, vm, a, d| {
+    let o = *base.add(d >> 8);
+    let key = *base.add(d & 0xff);
+    if o.tag() == tag::TAB {
+        if key.is_num() {
+            let n = key.num_unchecked();
+            let i = cut(n);
+            if i as f64 == n {
+                set_int!(o.payload() as *mut Table, i as u32, pc, base, k, vm, a, d)
             }
+        } else {
+            tail!(set_str_key, pc, base, k, vm, a, d)
+        }
+    }
+    tail!(set_slow, pc, base, k, vm, a, d)
+} }
+op! {
+    /// `TSETV` of a table with a key that is no number.
+    set_str_key |pc, base, k, vm, a, d| {
+        let key = *base.add(d & 0xff);
+        if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
+            let o = *base.add(d >> 8);
+            set_str!(o.payload() as *mut Table, key, pc, base, k, vm, a, d)
         }
         tail!(set_slow, pc, base, k, vm, a, d)
     }
-);
-op!(TSETM | pc, base, k, vm, a, d | { tail!(set_multi, pc, base, k, vm, a, d) });
-op!(TSETR | pc, base, k, vm, a, d | { tail!(raw_set, pc, base, k, vm, a, d) });
-op!(TNEW | pc, base, k, vm, a, d | { tail!(new_table, pc, base, k, vm, a, d) });
-op!(TDUP | pc, base, k, vm, a, d | { tail!(dup_table, pc, base, k, vm, a, d) });
+}
+op! { TSETM |pc, base, k, vm, a, d| {
+    tail!(set_multi, pc, base, k, vm, a, d)
+} }
+op! { TSETR |pc, base, k, vm, a, d| {
+    tail!(raw_set, pc, base, k, vm, a, d)
+} }
+op! { TNEW |pc, base, k, vm, a, d| {
+    tail!(new_table, pc, base, k, vm, a, d)
+} }
+op! { TDUP |pc, base, k, vm, a, d| {
+    tail!(dup_table, pc, base, k, vm, a, d)
+} }

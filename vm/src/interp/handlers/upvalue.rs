@@ -26,84 +26,44 @@ macro_rules! pri {
     };
 }
 
-op!(
-    UGET | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let uv = upval(base, d);
-        *base.add(a) = *(*uv).v;
-        next!(pc, base, k, vm)
+op! { UGET |pc, base, k, vm, a, d| {
+    let uv = upval(base, d);
+    *base.add(a) = *(*uv).v;
+    next!(pc, base, k, vm)
+} }
+op! { USETV |pc, base, k, vm, a, d| {
+    let uv = upval(base, a);
+    let v = *base.add(d);
+    *(*uv).v = v;
+    if (*uv).hdr.gc & gcbits::BLACK != 0 && v.is_gc() {
+        tail!(upval_barrier, pc, base, k, vm, uv as usize, d)
     }
-);
-op!(
-    USETV | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let uv = upval(base, a);
-        let v = *base.add(d);
-        *(*uv).v = v;
-        if (*uv).hdr.gc & gcbits::BLACK != 0 && v.is_gc() {
-            tail!(upval_barrier, pc, base, k, vm, uv as usize, d)
-        }
-        next!(pc, base, k, vm)
+    next!(pc, base, k, vm)
+} }
+op! { USETS |pc, base, k, vm, a, d| {
+    let uv = upval(base, a);
+    *(*uv).v = *k.sub(1 + d);
+    if (*uv).hdr.gc & gcbits::BLACK != 0 {
+        tail!(upval_barrier, pc, base, k, vm, uv as usize, d)
     }
-);
-op!(
-    USETS | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let uv = upval(base, a);
-        *(*uv).v = *k.sub(1 + d);
-        if (*uv).hdr.gc & gcbits::BLACK != 0 {
-            tail!(upval_barrier, pc, base, k, vm, uv as usize, d)
-        }
-        next!(pc, base, k, vm)
+    next!(pc, base, k, vm)
+} }
+op! { USETN |pc, base, k, vm, a, d| {
+    let uv = upval(base, a);
+    *(*uv).v = *k.add(d);
+    next!(pc, base, k, vm)
+} }
+op! { USETP |pc, base, k, vm, a, d| {
+    let uv = upval(base, a);
+    *(*uv).v = pri!(d);
+    next!(pc, base, k, vm)
+} }
+op! { UCLO |pc, base, k, vm, a, d| {
+    if (*(*vm).cur.as_ptr()).open.is_some() {
+        tail!(close_slow, pc, base, k, vm, a, d)
     }
-);
-op!(
-    USETN | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let uv = upval(base, a);
-        *(*uv).v = *k.add(d);
-        next!(pc, base, k, vm)
-    }
-);
-op!(
-    USETP | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        let uv = upval(base, a);
-        *(*uv).v = pri!(d);
-        next!(pc, base, k, vm)
-    }
-);
-op!(
-    UCLO | pc,
-    base,
-    k,
-    vm,
-    a,
-    d | {
-        if (*(*vm).cur.as_ptr()).open.is_some() {
-            tail!(close_slow, pc, base, k, vm, a, d)
-        }
-        next!(pc.add(d).sub(0x8000), base, k, vm)
-    }
-);
-op!(FNEW | pc, base, k, vm, a, d | { tail!(new_closure, pc, base, k, vm, a, d) });
+    next!(pc.add(d).sub(0x8000), base, k, vm)
+} }
+op! { FNEW |pc, base, k, vm, a, d| {
+    tail!(new_closure, pc, base, k, vm, a, d)
+} }
