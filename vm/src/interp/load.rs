@@ -50,8 +50,8 @@ impl Vm {
     /// The listing of a chunk's bytecode, as `-bl` prints it.
     pub fn list_bytecode(&self, code: &[u8], name: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
         let def = self.load_def(code, name, b"bt")?;
-        let mut out = String::new();
+        let mut out = Vec::new();
         disasm::list(&def, &mut out);
-        Ok(out.into_bytes())
+        Ok(out)
     }
 }
