@@ -309,9 +309,10 @@ impl Heap {
                 let n = tab.node.add(i);
                 if !(*n).val.is_nil() && (dead(self, (*n).key, true) || dead(self, (*n).val, false)) {
                     (*n).val = Value::NIL;
-                    if (*n).key.is_gc() {
-                        (*n).key = dead_key((*n).key);
-                    }
+                }
+                // The key of an entry deleted since the table was looked at is not kept alive either.
+                if (*n).val.is_nil() && (*n).key.is_gc() {
+                    (*n).key = dead_key((*n).key);
                 }
             }
         }
