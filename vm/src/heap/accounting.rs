@@ -62,7 +62,7 @@ impl Accounting {
             stepmul_percent: 200,
             live: 0,
             live_sum: 0,
-            fetch_ahead_from: 32 << 20,
+            fetch_ahead_from: 1 << 20,
             cycles: 0,
             threshold_min: THRESHOLD_MIN,
         }

@@ -61,6 +61,32 @@ pub fn hash_bytes(seed: u64, b: &[u8]) -> u32 {
     (h ^ h >> 32) as u32
 }
 
+/// Equality of contents, made for short ones.
+#[inline(always)]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    let n = a.len();
+    if n != b.len() {
+        return false;
+    }
+    if n > 32 {
+        return a == b;
+    }
+    if n >= 8 {
+        let mut at = 0;
+        while at + 8 < n {
+            if read8(a, at) != read8(b, at) {
+                return false;
+            }
+            at += 8;
+        }
+        read8(a, n - 8) == read8(b, n - 8)
+    } else if n >= 4 {
+        read4(a, 0) == read4(b, 0) && read4(a, n - 4) == read4(b, n - 4)
+    } else {
+        n == 0 || a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]
+    }
+}
+
 /// Bits of the hash kept above the address in a slot.
 const TAG_SHIFT: u32 = 48;
 
@@ -246,7 +272,7 @@ impl Heap {
                 && let Some(s) = slot_str(slot)
             {
                 let o = s.get(self);
-                if o.hdr.aux == hash && o.len as usize == b.len() && o.bytes() == b {
+                if o.hdr.aux == hash && same_bytes(o.bytes(), b) {
                     if self.phase == Phase::SweepStrings {
                         self.mark_shared(s.cast());
                     }

@@ -2,7 +2,7 @@
 //!
 //! Every live key is reachable from its main node. A deleted entry keeps its key, so that `next` finds
 //! its place; once the collector has passed, a deleted reference key is a *dead key*: tag `TRACE`, which
-//! no program can make, with the old address. It never equals a key looked for and is never hashed.
+//! no program can make, with the old address. It never equals a key looked for.
 
 use super::array::{BINS, best_size, count_array, count_key};
 use super::{NODE, Node, Table, TableErr, hash_bits};
@@ -24,7 +24,7 @@ pub fn hash_bits_of(v: Value) -> u32 {
 #[inline(always)]
 fn hash_of(v: Value) -> u32 {
     match v.as_obj::<Str>() {
-        // SAFETY: a key that is hashed is alive: it is looked for, or its entry has a value.
+        // SAFETY: a key that is hashed is alive: it is looked for or inserted.
         Some(s) => unsafe { (*s.as_ptr()).hdr.aux },
         None => hash_bits_of(v),
     }
@@ -76,7 +76,7 @@ impl Table {
                 if (*n).key.0 == key.0 {
                     return &raw mut (*n).val;
                 }
-                n = (*n).next;
+                n = Node::following(n);
                 if n.is_null() {
                     return std::ptr::null_mut();
                 }
@@ -98,9 +98,49 @@ impl Table {
     }
 
     #[inline(always)]
-    fn main_node(&self, key: Value) -> *mut Node {
+    fn main_node(&self, hash: u32) -> *mut Node {
         // SAFETY: masked by the size of the part.
-        unsafe { self.node.add((hash_of(key) & self.hmask) as usize) }
+        unsafe { self.node.add((hash & self.hmask) as usize) }
+    }
+
+    /// Takes a node for a key that the table does not have, and returns the slot of its value (nil).
+    /// `None`: there is no free node.
+    #[inline(always)]
+    fn place(&mut self, key: Value, hash: u32) -> Option<*mut Value> {
+        // SAFETY: a table's parts are as `Table` describes them; nodes are only looked at through raw
+        // pointers. The shared nil node is not written: its size is that of an empty part.
+        unsafe {
+            let n = self.main_node(hash);
+            if (*n).val.is_nil() && self.hmask != 0 {
+                (*n).key = key;
+                (*n).hash = hash;
+                return Some(&raw mut (*n).val);
+            }
+            let free = take_free(self)?;
+            let other = self.main_node((*n).hash);
+            if other != n {
+                // A guest sits in our main node: it moves to the free one.
+                let mut before = other;
+                loop {
+                    let next = Node::following(before);
+                    if next == n {
+                        break;
+                    }
+                    before = next;
+                }
+                *free = *n;
+                Node::set_following(free, Node::following(n));
+                Node::set_following(before, free);
+                *n = Node { val: Value::NIL, key, next: 0, hash };
+                adopt(self, n, free);
+                return Some(&raw mut (*n).val);
+            }
+            Node::set_following(free, Node::following(n));
+            Node::set_following(n, free);
+            (*free).key = key;
+            (*free).hash = hash;
+            Some(&raw mut (*free).val)
+        }
     }
 }
 
@@ -143,37 +183,10 @@ impl Heap {
         if key.is_gc() {
             self.barrier(t);
         }
+        let hash = hash_of(key);
         loop {
-            // SAFETY: a table's parts are as `Table` describes them. Nodes are only looked at through
-            // raw pointers; keys are hashed only when their entry has a value.
-            unsafe {
-                let tab = &mut *t.as_ptr();
-                let n = tab.main_node(key);
-                if (*n).val.is_nil() && tab.hmask != 0 {
-                    (*n).key = key;
-                    return Ok(&raw mut (*n).val);
-                }
-                if let Some(free) = take_free(tab) {
-                    let other = tab.main_node((*n).key);
-                    if other != n {
-                        // A guest sits in our main node: it moves to the free one.
-                        let mut before = other;
-                        while (*before).next != n {
-                            before = (*before).next;
-                        }
-                        *free = *n;
-                        (*before).next = free;
-                        (*n).next = std::ptr::null_mut();
-                        (*n).val = Value::NIL;
-                        (*n).key = key;
-                        adopt(tab, n, free);
-                        return Ok(&raw mut (*n).val);
-                    }
-                    (*free).next = (*n).next;
-                    (*n).next = free;
-                    (*free).key = key;
-                    return Ok(&raw mut (*free).val);
-                }
+            if let Some(slot) = t.get_mut(self).place(key, hash) {
+                return Ok(slot);
             }
             self.rehash(t, key)?;
             let tab = t.get(self);
@@ -256,13 +269,17 @@ impl Heap {
             }
             for i in 0..old_nodes {
                 let n = *old_node.add(i);
-                if !n.val.is_nil() {
-                    let slot = match canonical_num(n.key) {
-                        (_, Some(k)) if n.key.is_num() => self.slot_for_int(t, k as i64)?,
-                        _ => self.insert_key(t, n.key)?,
-                    };
-                    *slot = n.val;
+                if n.val.is_nil() {
+                    continue;
                 }
+                let slot = match n.key.is_num().then(|| canonical_num(n.key).1) {
+                    Some(Some(k)) => self.slot_for_int(t, k as i64)?,
+                    _ => match t.get_mut(self).place(n.key, n.hash) {
+                        Some(slot) => slot,
+                        None => self.insert_key(t, n.key)?,
+                    },
+                };
+                *slot = n.val;
             }
             if !keep_array && let Some((p, bytes)) = array_part {
                 self.free_part(p, bytes);
@@ -356,14 +373,17 @@ unsafe fn take_free(t: &mut Table) -> Option<*mut Node> {
 /// The table's parts are valid, and `n` and `free` are nodes of it.
 unsafe fn adopt(t: &Table, n: *mut Node, free: *mut Node) {
     let mut before = free;
-    // SAFETY: chains stay inside the part and end in null; keys of entries with a value are alive.
+    // SAFETY: chains stay inside the part and end in null.
     unsafe {
-        while !(*before).next.is_null() {
-            let m = (*before).next;
-            if !(*m).val.is_nil() && t.main_node((*m).key) == n {
-                (*before).next = (*m).next;
-                (*m).next = (*n).next;
-                (*n).next = m;
+        loop {
+            let m = Node::following(before);
+            if m.is_null() {
+                return;
+            }
+            if !(*m).val.is_nil() && t.main_node((*m).hash) == n {
+                Node::set_following(before, Node::following(m));
+                Node::set_following(m, Node::following(n));
+                Node::set_following(n, m);
             } else {
                 before = m;
             }

@@ -38,8 +38,11 @@ pub struct Node {
     pub val: Value,
     /// Key; `nil` in a node never used. A dead key keeps its bits so that `next` can find it.
     pub key: Value,
-    /// Next node of the collision chain, or null.
-    pub next: *mut Node,
+    /// Next node of the collision chain: how many bytes from this one, or 0. Relative, so that a copy of
+    /// the part is right as it is.
+    pub next: i32,
+    /// Hash of the key (of a live or deleted key; a copy, so that growing does not look at the keys).
+    pub hash: u32,
 }
 
 // SAFETY: `Table` is `repr(C)` and starts with its header of kind `Tab`.
@@ -191,14 +194,7 @@ impl Heap {
             let (s, d) = (&*src.as_ptr(), &mut *new.as_ptr());
             std::ptr::copy_nonoverlapping(s.array, d.array, asize as usize);
             if nodes != 0 {
-                let delta = (d.node as usize).wrapping_sub(s.node as usize);
-                for i in 0..nodes {
-                    let mut n = *s.node.add(i);
-                    if !n.next.is_null() {
-                        n.next = (n.next as usize).wrapping_add(delta) as *mut Node;
-                    }
-                    *d.node.add(i) = n;
-                }
+                std::ptr::copy_nonoverlapping(s.node, d.node, nodes);
                 d.hdr.aux = s.hdr.aux;
                 d.hdr.extra = hbits as u8;
             }
@@ -283,8 +279,33 @@ unsafe fn init_table(p: *mut u8, array: *mut Value, asize: u32, node: *mut Node,
 }
 
 impl Node {
+    /// The next node of the chain of `n`, or null.
+    ///
+    /// # Safety
+    /// `n` is a node of a table's hash part.
+    #[inline(always)]
+    pub unsafe fn following(n: *mut Node) -> *mut Node {
+        // SAFETY: the caller's promise; an offset that is not 0 leads to a node of the same part.
+        unsafe {
+            match (*n).next {
+                0 => std::ptr::null_mut(),
+                d => n.byte_offset(d as isize),
+            }
+        }
+    }
+
+    /// Makes `to` the next node of the chain of `n`; null ends it.
+    ///
+    /// # Safety
+    /// Both are nodes of the same hash part.
+    #[inline(always)]
+    unsafe fn set_following(n: *mut Node, to: *mut Node) {
+        // SAFETY: the caller's promise; a part is smaller than 2^31 bytes.
+        unsafe { (*n).next = if to.is_null() { 0 } else { (to as isize - n as isize) as i32 } }
+    }
+
     /// A node never used.
-    pub const FREE: Node = Node { val: Value::NIL, key: Value::NIL, next: std::ptr::null_mut() };
+    pub const FREE: Node = Node { val: Value::NIL, key: Value::NIL, next: 0, hash: 0 };
 }
 
 impl Gc<Table> {
@@ -372,6 +393,7 @@ impl Gc<Table> {
 const _: () = {
     assert!(std::mem::size_of::<Table>() == 40);
     assert!(std::mem::size_of::<Node>() == 24);
+    assert!(24u64 << crate::limits::TABLE_HASH_BITS_MAX <= i32::MAX as u64);
 };
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ unsafe fn node_str(t: *const Table, key: Value) -> *mut Node {
             if (*n).key.0 == key.0 {
                 return n;
             }
-            n = (*n).next;
+            n = Node::following(n);
             if n.is_null() {
                 return n;
             }
