@@ -1,3 +1,4 @@
 //! The package's one integration binary.
 
-mod http;
+mod conf;
+mod process;

@@ -223,7 +223,7 @@ fn try_files(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
                 .and_then(|code| u16::try_from(code).ok())
                 .filter(|code| *code <= 999)
                 .ok_or_else(|| {
-                    Fail::Message(format!("invalid code \"{}\"", String::from_utf8_lossy(code)))
+                    Fail::Message(format!("invalid code \"{}\"", String::from_utf8_lossy(last)))
                 })?,
         ),
         [b'@', ..] => TryLast::Named(last.clone()),
