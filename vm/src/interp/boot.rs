@@ -58,6 +58,8 @@ impl Vm {
             entry: Entry::first(0),
             err: Value::NIL,
             tmp: Value::NIL,
+            index_name: Value::obj(mm_names[Mm::Index as usize]),
+            recording: false,
             jit_word: 0,
             traces: TraceTable::default(),
             #[cfg(any(miri, feature = "loop"))]
@@ -92,7 +94,6 @@ impl Vm {
                 event_line: 0,
             },
             plain: &PLAIN,
-            recording: false,
             jit_on: false,
             exit_now: false,
             in_finalizer: false,

@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::coroutine::{suspend, yield_values};
-use super::dispatch::{Act, CALL, HelperResult, NEXT, enter_func, helper, next, resume, tail};
+use super::dispatch::{
+    Act, CALL, HelperResult, NEXT, constants, enter_func, helper, next, put, resume, tail,
+};
 use super::meta::{begin_call, current_ins, need, reg, set_reg};
 use super::ret::do_return;
 use crate::bytecode::instr::Instr;
@@ -40,6 +42,8 @@ helper!(
 
 /// Answer of [`native_entry`]: the native returned to its caller; results in `vm.ret_from`, `vm.ret_count`.
 pub(crate) const NATIVE_DONE: Act = 4;
+/// The same with exactly one result, which is where the native's function was.
+pub(crate) const NATIVE_ONE: Act = 5;
 
 fn call_any(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     call_value(vm, a, (d & 0xff) - 1)
@@ -149,32 +153,81 @@ pub(crate) unsafe extern "C" fn native_entry(vm: *mut Vm, nargs: usize) -> Act {
     if let Ok(Ok(o)) = r
         && !vm.heap.gc_due()
     {
-        match o.kind {
-            OutcomeKind::None => {
-                vm.ret_count = 0;
+        if o.is(OutcomeKind::One) {
+            let to = vm.base().wrapping_sub(2);
+            // SAFETY: the slot of the function is free once it returns.
+            unsafe { *to = Value(o.payload()) };
+            return NATIVE_ONE;
+        }
+        if o.is(OutcomeKind::None) {
+            vm.ret_count = 0;
+            return NATIVE_DONE;
+        }
+        if o.is(OutcomeKind::Top) {
+            let n = o.payload() as usize;
+            if n <= vm.top_count() {
+                vm.ret_from = vm.top().wrapping_sub(n);
+                vm.ret_count = n;
                 return NATIVE_DONE;
             }
-            OutcomeKind::One => {
-                let to = vm.base().wrapping_sub(2);
-                // SAFETY: the slot of the function is free once it returns.
-                unsafe { *to = Value(o.payload) };
-                vm.ret_from = to;
-                vm.ret_count = 1;
-                return NATIVE_DONE;
-            }
-            OutcomeKind::Top => {
-                let n = o.payload as usize;
-                if n <= vm.top_count() {
-                    vm.ret_from = vm.top().wrapping_sub(n);
-                    vm.ret_count = n;
-                    return NATIVE_DONE;
-                }
-            }
-            _ => {}
         }
     }
+    native_slow(vm, r)
+}
+
+/// Everything but plain results.
+#[cold]
+#[inline(never)]
+fn native_slow(vm: &mut Vm, r: std::thread::Result<NativeResult>) -> Act {
     let r = finish_native(vm, r);
     super::settle(vm, r)
+}
+
+/// Goes on after a native that did not return exactly one value to a Lua caller that wants one; `a` is the act.
+#[inline(never)]
+pub(crate) unsafe extern "C" fn after_native(
+    pc: *const u32,
+    base: *mut Value,
+    k: *const Value,
+    vm: *mut Vm,
+    a: usize,
+    _d: usize,
+) -> usize {
+    // SAFETY: the native's frame is still the current one when it is done; see `FUNCC`.
+    unsafe {
+        if a > NATIVE_ONE || a < NATIVE_DONE {
+            resume!(vm, a)
+        }
+        if a == NATIVE_ONE {
+            (*vm).ret_from = base.sub(2);
+            (*vm).ret_count = 1;
+        }
+        let link = (*base.sub(1)).0;
+        if !frame::is_lua(link) {
+            tail!(super::ret::return_native, pc, base, k, vm, 0, 0)
+        }
+        let from = (*vm).ret_from;
+        let n = (*vm).ret_count;
+        let to = base.sub(2);
+        let at = (link as *const u8).sub(4);
+        let wanted = *at.add(3) as usize;
+        let mut i = 0;
+        while i < n {
+            put(to.add(i), *from.add(i));
+            i += 1;
+        }
+        if wanted == 0 {
+            (*vm).multres = n as u32 + 1;
+        } else {
+            while i + 1 < wanted {
+                put(to.add(i), Value::NIL);
+                i += 1;
+            }
+        }
+        let base = to.sub(*at.add(1) as usize);
+        let k = constants(base);
+        next!(link as *const u32, base, k, vm)
+    }
 }
 
 /// Enters the current frame's native again with `vm.entry`.
@@ -196,8 +249,8 @@ fn finish_native(vm: &mut Vm, r: std::thread::Result<NativeResult>) -> HelperRes
         Err(panic) => return Err(raise_panic(vm, &*panic)),
     };
     if vm.heap.gc_due() {
-        if o.kind == OutcomeKind::One {
-            vm.tmp = Value(o.payload);
+        if o.is(OutcomeKind::One) {
+            vm.tmp = Value(o.payload());
         }
         let r = vm.safepoint();
         vm.tmp = Value::NIL;
@@ -224,45 +277,46 @@ fn bad_outcome(vm: &mut Vm) -> Raised {
 
 fn carry_out(vm: &mut Vm, o: Outcome) -> HelperResult {
     let base = vm.base();
-    let n = o.payload as usize;
-    match o.kind {
-        OutcomeKind::None => do_return(vm, base, base, 0),
-        OutcomeKind::One => {
+    let n = o.payload() as usize;
+    let kind = |k: OutcomeKind| o.is(k);
+    match () {
+        () if kind(OutcomeKind::None) => do_return(vm, base, base, 0),
+        () if kind(OutcomeKind::One) => {
             let to = base.wrapping_sub(2);
             // SAFETY: the slot of the function is free once it returns.
-            unsafe { *to = Value(o.payload) };
+            unsafe { *to = Value(o.payload()) };
             do_return(vm, base, to, 1)
         }
-        OutcomeKind::Top => {
+        () if kind(OutcomeKind::Top) => {
             if n > vm.top_count() {
                 return Err(bad_outcome(vm));
             }
             let from = vm.top().wrapping_sub(n);
             do_return(vm, base, from, n)
         }
-        OutcomeKind::Call | OutcomeKind::Pcall => {
-            if n + CONT_SLOTS > vm.top_count() || (o.kind == OutcomeKind::Pcall && o.label == 0) {
+        () if kind(OutcomeKind::Call) || kind(OutcomeKind::Pcall) => {
+            if n + CONT_SLOTS > vm.top_count() || (o.is(OutcomeKind::Pcall) && o.label() == 0) {
                 return Err(bad_outcome(vm));
             }
             let nb = vm.top().wrapping_sub(n);
             let delta = (nb as usize - base as usize) / std::mem::size_of::<Value>();
-            let ty = if o.kind == OutcomeKind::Call { FrameType::Native } else { FrameType::Pcall };
+            let ty = if o.is(OutcomeKind::Call) { FrameType::Native } else { FrameType::Pcall };
             // SAFETY: `prepare_call` made the header below the arguments.
             unsafe {
                 *nb.sub(4) = frame::raw(0);
-                *nb.sub(3) = frame::raw(o.label as u64);
+                *nb.sub(3) = frame::raw(o.label() as u64);
                 *nb.sub(1) = frame::raw(frame::link(delta, ty));
             }
             // The frame must lie below the limit that function headers check.
             need(vm, 0)?;
             let nb = vm.top().wrapping_sub(n);
-            if o.kind == OutcomeKind::Pcall {
+            if o.is(OutcomeKind::Pcall) {
                 // An error of the call itself (not a function) is caught as well.
                 vm.set_base(nb);
             }
             begin_call(vm, nb, n)
         }
-        OutcomeKind::TailCall => {
+        () if kind(OutcomeKind::TailCall) => {
             if n + CONT_SLOTS > vm.top_count() {
                 return Err(bad_outcome(vm));
             }
@@ -275,14 +329,14 @@ fn carry_out(vm: &mut Vm, o: Outcome) -> HelperResult {
             vm.set_top_ptr(base.wrapping_add(n));
             begin_call(vm, base, n)
         }
-        OutcomeKind::Yield => {
+        () if kind(OutcomeKind::Yield) => {
             if n > vm.top_count() {
                 return Err(bad_outcome(vm));
             }
             let from = vm.top().wrapping_sub(n);
-            yield_values(vm, from, n, o.label)
+            yield_values(vm, from, n, o.label())
         }
-        OutcomeKind::Suspend => suspend(vm, o.payload, o.label),
+        _ => suspend(vm, o.payload(), o.label()),
     }
 }
 

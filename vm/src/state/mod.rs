@@ -120,6 +120,10 @@ pub struct Vm {
     pub(crate) err: Value,
     /// A value between two steps of a helper; a root.
     pub(crate) tmp: Value,
+    /// The name `__index`, as a key.
+    pub(crate) index_name: Value,
+    /// A trace is being recorded.
+    pub(crate) recording: bool,
     /// Exit number of the trace that was left, and what else the JIT wants at a fixed place.
     pub jit_word: u64,
     /// Table of traces as machine code and handlers see it.
@@ -155,8 +159,6 @@ pub struct Vm {
     pub hook: HookState,
     /// The dispatch table without hooks and recording.
     pub(crate) plain: &'static [Handler; DISPATCH_SIZE],
-    /// A trace is being recorded.
-    pub(crate) recording: bool,
     /// Hot counting is on.
     pub(crate) jit_on: bool,
     /// An error has reached the host's end of a coroutine.

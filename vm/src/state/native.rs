@@ -18,6 +18,8 @@
 //!   Err(Raised)                    raise the error value that `Vm::throw*` stored
 //! ```
 
+use std::num::NonZeroU64;
+
 use crate::index::NativeId;
 use crate::state::Vm;
 use crate::value::Value;
@@ -83,7 +85,7 @@ impl Entry {
 #[repr(u32)]
 pub enum OutcomeKind {
     /// No results.
-    None,
+    None = 1,
     /// One result, in the payload.
     One,
     /// `payload` results on top of the frame.
@@ -100,66 +102,97 @@ pub enum OutcomeKind {
     Suspend,
 }
 
-/// A native's answer; 16 bytes, returned in two registers.
+/// A native's answer; 16 bytes, returned in two registers (which is why kind and label share a word that is never
+/// zero).
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// Kind.
-    pub kind: OutcomeKind,
-    /// Label of the re-entry.
-    pub label: u32,
+    /// Kind in the low half, label of the re-entry in the high half.
+    word: NonZeroU64,
     /// Value bits, a count, or a token.
-    pub payload: u64,
+    payload: u64,
 }
 
 impl Outcome {
+    #[inline(always)]
+    const fn new(kind: OutcomeKind, label: u32, payload: u64) -> Outcome {
+        match NonZeroU64::new(kind as u64 | (label as u64) << 32) {
+            Some(word) => Outcome { word, payload },
+            None => unreachable!(),
+        }
+    }
+
+    /// The kind as a number (see [`OutcomeKind`]).
+    #[inline(always)]
+    pub const fn kind_number(self) -> u32 {
+        self.word.get() as u32
+    }
+
+    /// Is it of this kind?
+    #[inline(always)]
+    pub const fn is(self, kind: OutcomeKind) -> bool {
+        self.kind_number() == kind as u32
+    }
+
+    /// Label of the re-entry.
+    #[inline(always)]
+    pub const fn label(self) -> u32 {
+        (self.word.get() >> 32) as u32
+    }
+
+    /// Value bits, a count, or a token.
+    #[inline(always)]
+    pub const fn payload(self) -> u64 {
+        self.payload
+    }
+
     /// Returns nothing.
     #[inline(always)]
     pub const fn none() -> Outcome {
-        Outcome { kind: OutcomeKind::None, label: 0, payload: 0 }
+        Outcome::new(OutcomeKind::None, 0, 0)
     }
 
     /// Returns one value.
     #[inline(always)]
     pub const fn one(v: Value) -> Outcome {
-        Outcome { kind: OutcomeKind::One, label: 0, payload: v.0 }
+        Outcome::new(OutcomeKind::One, 0, v.0)
     }
 
     /// Returns the `n` topmost values of the frame.
     #[inline(always)]
     pub const fn top(n: usize) -> Outcome {
-        Outcome { kind: OutcomeKind::Top, label: 0, payload: n as u64 }
+        Outcome::new(OutcomeKind::Top, 0, n as u64)
     }
 
     /// Calls what [`Vm::prepare_call`] began, with the `n` values pushed since as arguments. On re-entry
     /// the results lie where `prepare_call` began, and are the topmost [`Entry::count`] values.
     #[inline(always)]
     pub const fn call(n: usize, label: u32) -> Outcome {
-        Outcome { kind: OutcomeKind::Call, label, payload: n as u64 }
+        Outcome::new(OutcomeKind::Call, label, n as u64)
     }
 
-    /// As [`Outcome::call`], but an error re-enters this function too, with [`Entry::is_error`].
+    /// As [`Outcome::call`], but an error re-enters this function too, with [`Entry::is_error`]. The label is not 0.
     #[inline(always)]
     pub const fn pcall(n: usize, label: u32) -> Outcome {
-        Outcome { kind: OutcomeKind::Pcall, label, payload: n as u64 }
+        Outcome::new(OutcomeKind::Pcall, label, n as u64)
     }
 
     /// Replaces this function by the prepared call.
     #[inline(always)]
     pub const fn tail_call(n: usize) -> Outcome {
-        Outcome { kind: OutcomeKind::TailCall, label: 0, payload: n as u64 }
+        Outcome::new(OutcomeKind::TailCall, 0, n as u64)
     }
 
     /// Yields the `n` topmost values. Label 0: what `resume` passes becomes this function's results.
     #[inline(always)]
     pub const fn yield_(n: usize, label: u32) -> Outcome {
-        Outcome { kind: OutcomeKind::Yield, label, payload: n as u64 }
+        Outcome::new(OutcomeKind::Yield, label, n as u64)
     }
 
     /// Suspends the whole chain of coroutines until the host resumes `token`. The host's values become
     /// the results (label 0) or the re-entry's values.
     #[inline(always)]
     pub const fn suspend(token: u64, label: u32) -> Outcome {
-        Outcome { kind: OutcomeKind::Suspend, label, payload: token }
+        Outcome::new(OutcomeKind::Suspend, label, token)
     }
 }
 

@@ -1,14 +1,17 @@
 //! Function headers. `a` is the frame size, `d` the number of arguments plus one.
 
+use crate::bytecode::ops::Op;
+use crate::cell::gc_ref::Gc;
 use crate::function::closure::LuaFunc;
-use crate::interp::call::{NATIVE_DONE, native_entry};
+use crate::interp::call::{NATIVE_ONE, after_native, native_entry};
 use crate::interp::coroutine::{resume_op, wrap_op, yield_op};
-use crate::interp::dispatch::{constants, enter_func, func_ptr, next, op, put, resume, tail};
+use crate::interp::dispatch::{constants, enter_func, func_ptr, next, op, put, tail};
 use crate::interp::hot::{enter_trace_call, func_slow, hot_call};
-use crate::interp::ret::return_native;
 use crate::interp::unwind::{pcall_slow, xpcall_slow};
+use crate::limits::COROUTINE_DEPTH_MAX;
 use crate::state::HOT_SIZE;
 use crate::thread::frame::{self, FrameType};
+use crate::thread::{Status, Thread};
 use crate::value::{Value, tag};
 
 /// Room for the frame, else `$slow`; missing arguments become nil; leaves `$k` set.
@@ -102,38 +105,18 @@ op! { FUNCC |pc, base, k, vm, a, d| {
         tail!(func_slow, pc, base, k, vm, a, d)
     }
     let act = native_entry(vm, d - 1);
-    if act != NATIVE_DONE {
-        resume!(vm, act)
-    }
-    // Results to a Lua caller.
-    let base = (*th).base;
-    let link = (*base.sub(1)).0;
-    if !frame::is_lua(link) {
-        tail!(return_native, pc, base, k, vm, 0, 0)
-    }
-    let from = (*vm).ret_from;
-    let n = (*vm).ret_count;
-    let pc = link as *const u32;
-    let to = base.sub(2);
-    let at = pc.sub(1) as *const u8;
-    let call_a = *at.add(1) as usize;
-    let wanted = *at.add(3) as usize;
-    let mut i = 0;
-    while i < n {
-        put(to.add(i), *from.add(i));
-        i += 1;
-    }
-    if wanted == 0 {
-        (*vm).multres = n as u32 + 1;
-    } else {
-        while i + 1 < wanted {
-            put(to.add(i), Value::NIL);
-            i += 1;
+    let base = (*(*vm).cur.as_ptr()).base;
+    if act == NATIVE_ONE {
+        let link = (*base.sub(1)).0;
+        let at = (link as *const u8).sub(4);
+        if frame::is_lua(link) && *at.add(3) == 2 {
+            // The result is in its place.
+            let base = base.sub(2).sub(*at.add(1) as usize);
+            let k = constants(base);
+            next!(link as *const u32, base, k, vm)
         }
     }
-    let base = to.sub(call_a);
-    let k = constants(base);
-    next!(pc, base, k, vm)
+    tail!(after_native, std::ptr::null(), base, std::ptr::null(), vm, act, 0)
 } }
 
 op! { FUNCPCALL |pc, base, k, vm, a, d| {
@@ -170,12 +153,97 @@ op! { FUNCXPCALL |pc, base, k, vm, a, d| {
     *nb.sub(1) = frame::raw(frame::link(frame::XPCALL_DELTA, FrameType::Xpcall));
     enter_func!(nb, vm, d - 2)
 } }
+/// Values `$n` from `$from` become the results of the native frame at `$base`, `$lead` of them stored already; its
+/// link is a Lua caller's.
+macro_rules! results {
+    ($vm:ident, $base:ident, $link:ident, $lead:expr, $from:ident, $n:expr) => {{
+        let at = ($link as *const u8).sub(4);
+        let wanted = *at.add(3) as usize;
+        let to = $base.sub(2);
+        let n = $n;
+        let mut i = 0;
+        while i < n {
+            put(to.add(i + $lead), *$from.add(i));
+            i += 1;
+        }
+        i += $lead;
+        if wanted == 0 {
+            (*$vm).multres = i as u32 + 1;
+        } else {
+            while i + 1 < wanted {
+                put(to.add(i), Value::NIL);
+                i += 1;
+            }
+        }
+        let base = to.sub(*at.add(1) as usize);
+        let k = constants(base);
+        next!($link as *const u32, base, k, $vm)
+    }};
+}
+
+/// Makes `$co` the running coroutine.
+macro_rules! switch {
+    ($vm:ident, $co:ident) => {{
+        (*$co).hdr.flags = Status::Running as u8;
+        (*$vm).cur = Gc::from_ptr(std::ptr::NonNull::new_unchecked($co));
+        let max = if *(*$vm).flags.as_ptr() == 0 { (*$co).maxstack } else { std::ptr::null_mut() };
+        *(*$vm).stack_limit.as_ptr() = max;
+    }};
+}
+
 op! { FUNCRESUME |pc, base, k, vm, a, d| {
+    let v = *base;
+    let th = (*vm).cur.as_ptr();
+    if d >= 2 && v.tag() == tag::THREAD && !(*vm).recording {
+        let co = v.payload() as *mut Thread;
+        let cb = (*co).base;
+        let link = (*cb.sub(1)).0;
+        // Suspended in a yield whose caller is Lua code (and not fresh, or the link would be zero).
+        if (*co).hdr.flags == Status::Suspended as u8
+            && (*co).hdr.aux == 0
+            && frame::is_lua(link)
+            && link != 0
+            && cb.add(d) < (*co).maxstack
+            && (*th).depth < COROUTINE_DEPTH_MAX
+        {
+            (*th).base = base;
+            (*th).top = base.add(d - 1);
+            (*th).hdr.flags = Status::Normal as u8;
+            (*co).resumer = Some((*vm).cur);
+            (*co).depth = (*th).depth + 1;
+            switch!(vm, co);
+            let from = base.add(1);
+            results!(vm, cb, link, 0, from, d - 2)
+        }
+    }
     tail!(resume_op, pc, base, k, vm, a, d)
 } }
 op! { FUNCWRAP |pc, base, k, vm, a, d| {
     tail!(wrap_op, pc, base, k, vm, a, d)
 } }
 op! { FUNCYIELD |pc, base, k, vm, a, d| {
+    let co = (*vm).cur.as_ptr();
+    if let Some(r) = (*co).resumer
+        && (*co).nruns == 0
+        && !(*vm).recording
+    {
+        let r = r.as_ptr();
+        let rb = (*r).base;
+        let link = (*rb.sub(1)).0;
+        if frame::is_lua(link) && rb.add(d) < (*r).maxstack {
+            (*co).base = base;
+            (*co).top = base;
+            (*co).hdr.aux = 0;
+            (*co).hdr.flags = Status::Suspended as u8;
+            (*co).resumer = None;
+            let f = func_ptr(*rb.sub(2));
+            switch!(vm, r);
+            if *(*f).pc as u8 == Op::FUNCWRAP as u8 {
+                results!(vm, rb, link, 0, base, d - 1)
+            }
+            *rb.sub(2) = Value::TRUE;
+            results!(vm, rb, link, 1, base, d - 1)
+        }
+    }
     tail!(yield_op, pc, base, k, vm, a, d)
 } }

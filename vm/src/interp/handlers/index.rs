@@ -67,7 +67,7 @@ unsafe fn no_meta(t: *const Table, mm: Mm) -> bool {
 }
 
 macro_rules! get_str {
-    ($t:expr, $key:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
+    ($t:expr, $key:expr, $slow:ident, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
         let t = $t;
         let n = node_str(t, $key);
         if !n.is_null() {
@@ -81,7 +81,7 @@ macro_rules! get_str {
             *$base.add($a) = Value::NIL;
             next!($pc, $base, $k, $vm)
         }
-        tail!(get_slow, $pc, $base, $k, $vm, $a, $d)
+        tail!($slow, $pc, $base, $k, $vm, $a, $d)
     }};
 }
 
@@ -102,15 +102,40 @@ macro_rules! get_int {
 
 op! { GGET |pc, base, k, vm, a, d| {
     let f: *const Func = func_ptr(*base.sub(2));
-    get_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+    get_str!((*f).env.as_ptr(), *k.sub(1 + d), get_slow, pc, base, k, vm, a, d)
 } }
 op! { TGETS |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
     if o.tag() == tag::TAB {
-        get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+        get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), get_inherited, pc, base, k, vm, a, d)
     }
     tail!(get_slow, pc, base, k, vm, a, d)
 } }
+op! {
+    /// `TGETS` of a field that the table does not have itself: follows `__index` tables.
+    get_inherited |pc, base, k, vm, a, d| {
+        let mut t = (*base.add(d >> 8)).payload() as *const Table;
+        let mut left = 8;
+        while left > 0 {
+            let Some(mt) = (*t).meta else {
+                *base.add(a) = Value::NIL;
+                next!(pc, base, k, vm)
+            };
+            let n = node_str(mt.as_ptr(), (*vm).index_name);
+            if n.is_null() || (*n).val.tag() != tag::TAB {
+                tail!(get_slow, pc, base, k, vm, a, d)
+            }
+            t = (*n).val.payload() as *const Table;
+            let n = node_str(t, *k.sub(1 + (d & 0xff)));
+            if !n.is_null() && !(*n).val.is_nil() {
+                *base.add(a) = (*n).val;
+                next!(pc, base, k, vm)
+            }
+            left -= 1;
+        }
+        tail!(get_slow, pc, base, k, vm, a, d)
+    }
+}
 op! { TGETB |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
     if o.tag() == tag::TAB {
@@ -140,7 +165,7 @@ op! {
         let key = *base.add(d & 0xff);
         if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
             let o = *base.add(d >> 8);
-            get_str!(o.payload() as *const Table, key, pc, base, k, vm, a, d)
+            get_str!(o.payload() as *const Table, key, get_slow, pc, base, k, vm, a, d)
         }
         tail!(get_slow, pc, base, k, vm, a, d)
     }
