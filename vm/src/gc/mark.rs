@@ -10,6 +10,7 @@ use crate::function::closure::{Func, LuaFunc, NativeFunc};
 use crate::function::proto::Proto;
 use crate::function::upvalue::Upval;
 use crate::heap::Heap;
+use crate::heap::arena::prefetch;
 use crate::index::TraceNo;
 use crate::table::Table;
 use crate::table::hash::dead_key;
@@ -365,16 +366,4 @@ impl<'h, W: Way> Marker<'h, W> {
         }
         40 + end.min(asize).saturating_sub(at) * 8 + end.saturating_sub(at.max(asize)) * 24
     }
-}
-
-/// Asks the processor to fetch a line.
-#[inline(always)]
-fn prefetch(p: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch has no effect a program can observe, whatever the address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch(p as *const i8, std::arch::x86_64::_MM_HINT_T0)
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = p;
 }

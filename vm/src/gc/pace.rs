@@ -34,10 +34,16 @@ pub fn cycle_ended(heap: &mut Heap) {
     set_credit(heap, wait);
 }
 
-/// A step has ended within a cycle.
+/// A step has ended within a cycle. What was allocated beyond its share (one large object) is made up
+/// for by steps at the next safepoints.
 pub fn step_ended(heap: &mut Heap) {
+    let owed = heap.acct.credit.min(0);
     let wait = step_bytes(heap);
     set_credit(heap, wait);
+    if !heap.acct.stopped {
+        heap.acct.credit += owed;
+        heap.acct.due = (heap.acct.credit <= 0) as u32;
+    }
 }
 
 /// Sets after how many bytes the next step is due. Near the limit the garbage is not allowed to grow up

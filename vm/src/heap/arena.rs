@@ -106,6 +106,18 @@ pub struct Block {
 pub const FIRST: usize = std::mem::size_of::<Block>();
 const _: () = assert!(FIRST.is_multiple_of(GRANULE) && FIRST == 1088);
 
+/// Asks the processor to fetch a line.
+#[inline(always)]
+pub fn prefetch(p: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch has no effect a program can observe, whatever the address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch(p as *const i8, std::arch::x86_64::_MM_HINT_T0)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = p;
+}
+
 /// The block an arena cell lies in.
 #[inline(always)]
 pub fn block_of(p: *const u8) -> *mut Block {

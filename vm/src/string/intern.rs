@@ -3,7 +3,7 @@
 use super::Str;
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, Kind, gcbits, strflags};
-use crate::heap::arena::Group;
+use crate::heap::arena::{Group, prefetch};
 use crate::heap::{Heap, InternSlots, Phase};
 use crate::limits::STR_INTERN_MAX;
 
@@ -313,6 +313,9 @@ impl Heap {
         let old = std::mem::take(&mut self.intern.slots);
         let mut live = 0;
         for (i, &slot) in old.iter().enumerate() {
+            if let Some(&ahead) = old.get(i + 16) {
+                prefetch(slot_addr(ahead) as *const u8);
+            }
             if slot <= InternSlots::DELETED {
                 continue;
             }
