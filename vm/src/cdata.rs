@@ -51,6 +51,14 @@ impl Heap {
         Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
 
+    /// A 64-bit integer as C data.
+    pub fn new_int64(&mut self, ctypeid: u32, bits: u64) -> Gc<Cdata> {
+        let cd = self.new_cdata(ctypeid, 8, 8);
+        // SAFETY: the payload has eight bytes, aligned to eight.
+        unsafe { (cd.get(self).data_ptr() as *mut u64).write(bits) };
+        cd
+    }
+
     /// The object has a finalizer from now on (or no longer): when it dies, the collector asks
     /// `CdataHooks::finalizer` for the function and queues it.
     pub fn set_cdata_finalizer(&mut self, cd: Gc<Cdata>, on: bool) {

@@ -230,7 +230,7 @@ pub struct TypedSig {
     /// Effect class.
     pub effect: Effect,
     /// Address of the `extern "C"` function. Takes the arguments only.
-    pub addr: usize,
+    pub addr: *const (),
 }
 
 /// One row of a library: the registration lies beside the code it registers.

@@ -1,0 +1,224 @@
+//! The bit library: 32-bit operations with signed results; 64-bit ones on integer C data.
+
+use super::new_string;
+use crate::state::Vm;
+use crate::state::native::{Effect, Entry, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig};
+use crate::value::{Value, number, tag};
+
+const fn row(name: &'static str, f: crate::state::native::NativeFn, sig: TypedSig) -> NativeRow {
+    NativeRow { name, f, sig: Some(sig), op: crate::bytecode::ops::Op::FUNCC }
+}
+
+const fn unary(f: extern "C" fn(i32) -> i32) -> TypedSig {
+    TypedSig { args: &[SigType::Int], ret: SigType::Int, effect: Effect::Pure, addr: f as *const () }
+}
+
+const fn binary(f: extern "C" fn(i32, i32) -> i32) -> TypedSig {
+    TypedSig {
+        args: &[SigType::Int, SigType::Int],
+        ret: SigType::Int,
+        effect: Effect::Pure,
+        addr: f as *const (),
+    }
+}
+
+/// Functions of this library.
+pub const FNS: &[NativeRow] = &[
+    row("bit.arshift", arshift, binary(arshift32)),
+    row("bit.band", band, binary(band32)),
+    row("bit.bnot", bnot, unary(bnot32)),
+    row("bit.bor", bor, binary(bor32)),
+    row("bit.bswap", bswap, unary(bswap32)),
+    row("bit.bxor", bxor, binary(bxor32)),
+    row("bit.lshift", lshift, binary(lshift32)),
+    row("bit.rol", rol, binary(rol32)),
+    row("bit.ror", ror, binary(ror32)),
+    row("bit.rshift", rshift, binary(rshift32)),
+    row("bit.tobit", tobit, unary(tobit32)),
+    NativeRow::new("bit.tohex", tohex),
+];
+
+/// Opens the library.
+pub fn open(vm: &mut Vm) {
+    super::new_library(vm, "bit", FNS);
+}
+
+extern "C" fn arshift32(a: i32, n: i32) -> i32 {
+    a >> (n & 31)
+}
+extern "C" fn band32(a: i32, b: i32) -> i32 {
+    a & b
+}
+extern "C" fn bnot32(a: i32) -> i32 {
+    !a
+}
+extern "C" fn bor32(a: i32, b: i32) -> i32 {
+    a | b
+}
+extern "C" fn bswap32(a: i32) -> i32 {
+    a.swap_bytes()
+}
+extern "C" fn bxor32(a: i32, b: i32) -> i32 {
+    a ^ b
+}
+extern "C" fn lshift32(a: i32, n: i32) -> i32 {
+    ((a as u32) << (n & 31)) as i32
+}
+extern "C" fn rol32(a: i32, n: i32) -> i32 {
+    a.rotate_left(n as u32 & 31)
+}
+extern "C" fn ror32(a: i32, n: i32) -> i32 {
+    a.rotate_right(n as u32 & 31)
+}
+extern "C" fn rshift32(a: i32, n: i32) -> i32 {
+    (a as u32 >> (n & 31)) as i32
+}
+extern "C" fn tobit32(a: i32) -> i32 {
+    a
+}
+
+/// An operand: bits, and whether it was 64-bit C data (and unsigned).
+#[derive(Clone, Copy)]
+enum Operand {
+    Narrow(i32),
+    Wide(u64, bool),
+}
+
+impl Operand {
+    /// Bits of the operand as 64-bit: numbers are sign-extended.
+    fn wide(self) -> u64 {
+        match self {
+            Operand::Narrow(i) => i as i64 as u64,
+            Operand::Wide(b, _) => b,
+        }
+    }
+}
+
+fn operand(vm: &mut Vm, i: usize) -> Result<Operand, Raised> {
+    let v = vm.arg(i);
+    if v.tag() == tag::CDATA
+        && let Some((bits, unsigned)) = vm.cdata.as_ref().and_then(|h| h.to_bits64(vm, v))
+    {
+        return Ok(Operand::Wide(bits, unsigned));
+    }
+    Ok(Operand::Narrow(number::to_bit(vm.check_num(i)?)))
+}
+
+/// A 64-bit result as C data.
+fn wide_result(vm: &mut Vm, bits: u64, unsigned: bool) -> NativeResult {
+    match vm.cdata.is_some() {
+        true => {
+            let id = if unsigned { crate::cdata::ctid::UINT64 } else { crate::cdata::ctid::INT64 };
+            let cd = vm.heap.new_int64(id, bits);
+            Ok(Outcome::one(Value::obj(cd)))
+        }
+        false => Err(vm.throw_plain(b"64-bit bit operations need the ffi library")),
+    }
+}
+
+fn one(vm: &mut Vm, narrow: fn(i32) -> i32, wide: fn(u64) -> u64) -> NativeResult {
+    match operand(vm, 0)? {
+        Operand::Narrow(a) => Ok(Outcome::one(Value::int(narrow(a)))),
+        Operand::Wide(a, u) => wide_result(vm, wide(a), u),
+    }
+}
+
+fn fold(vm: &mut Vm, e: Entry, narrow: fn(i32, i32) -> i32, wide: fn(u64, u64) -> u64) -> NativeResult {
+    let mut acc = operand(vm, 0)?;
+    for i in 1..e.count() {
+        let b = operand(vm, i)?;
+        acc = match (acc, b) {
+            (Operand::Narrow(a), Operand::Narrow(b)) => Operand::Narrow(narrow(a, b)),
+            (a, b) => {
+                let unsigned = matches!(a, Operand::Wide(_, true)) || matches!(b, Operand::Wide(_, true));
+                Operand::Wide(wide(a.wide(), b.wide()), unsigned)
+            }
+        };
+    }
+    match acc {
+        Operand::Narrow(a) => Ok(Outcome::one(Value::int(a))),
+        Operand::Wide(a, u) => wide_result(vm, a, u),
+    }
+}
+
+fn shift(vm: &mut Vm, narrow: fn(i32, i32) -> i32, wide: fn(u64, u32) -> u64) -> NativeResult {
+    let a = operand(vm, 0)?;
+    let n = operand(vm, 1)?.wide() as u32;
+    match a {
+        Operand::Narrow(a) => Ok(Outcome::one(Value::int(narrow(a, n as i32)))),
+        Operand::Wide(a, u) => wide_result(vm, wide(a, n & 63), u),
+    }
+}
+
+/// `bit.tobit(x)`: the low 32 bits as a signed number.
+fn tobit(vm: &mut Vm, _: Entry) -> NativeResult {
+    let a = operand(vm, 0)?.wide();
+    Ok(Outcome::one(Value::int(a as i32)))
+}
+
+/// `bit.bnot(x)`.
+fn bnot(vm: &mut Vm, _: Entry) -> NativeResult {
+    one(vm, |a| !a, |a| !a)
+}
+
+/// `bit.bswap(x)`.
+fn bswap(vm: &mut Vm, _: Entry) -> NativeResult {
+    one(vm, i32::swap_bytes, u64::swap_bytes)
+}
+
+/// `bit.band(x, ...)`.
+fn band(vm: &mut Vm, e: Entry) -> NativeResult {
+    fold(vm, e, |a, b| a & b, |a, b| a & b)
+}
+
+/// `bit.bor(x, ...)`.
+fn bor(vm: &mut Vm, e: Entry) -> NativeResult {
+    fold(vm, e, |a, b| a | b, |a, b| a | b)
+}
+
+/// `bit.bxor(x, ...)`.
+fn bxor(vm: &mut Vm, e: Entry) -> NativeResult {
+    fold(vm, e, |a, b| a ^ b, |a, b| a ^ b)
+}
+
+/// `bit.lshift(x, n)`.
+fn lshift(vm: &mut Vm, _: Entry) -> NativeResult {
+    shift(vm, |a, n| lshift32(a, n), |a, n| a << n)
+}
+
+/// `bit.rshift(x, n)`: fills with zeros.
+fn rshift(vm: &mut Vm, _: Entry) -> NativeResult {
+    shift(vm, |a, n| rshift32(a, n), |a, n| a >> n)
+}
+
+/// `bit.arshift(x, n)`: fills with the sign.
+fn arshift(vm: &mut Vm, _: Entry) -> NativeResult {
+    shift(vm, |a, n| arshift32(a, n), |a, n| (a as i64 >> n) as u64)
+}
+
+/// `bit.rol(x, n)`.
+fn rol(vm: &mut Vm, _: Entry) -> NativeResult {
+    shift(vm, |a, n| rol32(a, n), u64::rotate_left)
+}
+
+/// `bit.ror(x, n)`.
+fn ror(vm: &mut Vm, _: Entry) -> NativeResult {
+    shift(vm, |a, n| ror32(a, n), u64::rotate_right)
+}
+
+/// `bit.tohex(x, n)`: the `n` (default 8, or 16 for 64-bit data) lowest hex digits; upper case if `n` < 0.
+fn tohex(vm: &mut Vm, _: Entry) -> NativeResult {
+    let a = operand(vm, 0)?;
+    let (bits, digits) = match a {
+        Operand::Narrow(i) => (i as u32 as u64, 8),
+        Operand::Wide(b, _) => (b, 16),
+    };
+    let n = if vm.arg_opt(1).is_none() { digits } else { operand(vm, 1)?.wide() as i32 };
+    let letters = if n < 0 { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
+    let len = n.unsigned_abs().min(254) as usize;
+    let out: Vec<u8> = (0..len)
+        .rev()
+        .map(|i| if i < 16 { letters[(bits >> (4 * i) & 15) as usize] } else { b'0' })
+        .collect();
+    Ok(Outcome::one(new_string(vm, &out)?))
+}

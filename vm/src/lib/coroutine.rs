@@ -1,0 +1,86 @@
+//! The coroutine library. Resuming, wrapping and yielding are instructions of the interpreter.
+
+use super::op_row;
+use crate::bytecode::ops::Op;
+use crate::heap::gc_ref::Gc;
+use crate::state::Vm;
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
+use crate::thread::{Status, Thread};
+use crate::value::Value;
+
+/// Functions of this library.
+pub const FNS: &[NativeRow] = &[
+    NativeRow::new("coroutine.create", create),
+    NativeRow::new("coroutine.isyieldable", isyieldable),
+    op_row("coroutine.resume", Op::FUNCRESUME),
+    NativeRow::new("coroutine.running", running),
+    NativeRow::new("coroutine.status", status),
+    NativeRow::new("coroutine.wrap", wrap),
+    op_row("coroutine.yield", Op::FUNCYIELD),
+];
+
+/// The function `wrap` returns; its upvalue is the coroutine.
+const WRAP_AUX: NativeRow = op_row("coroutine.wrap_aux", Op::FUNCWRAP);
+
+/// Opens the library.
+pub fn open(vm: &mut Vm) {
+    let t = super::new_library(vm, "coroutine", FNS);
+    let aux = vm.new_native(WRAP_AUX, &[Value::NIL]);
+    super::give_upvalues(vm, t, "wrap", &[Value::obj(aux)]);
+}
+
+fn check_coroutine(vm: &mut Vm) -> Result<Gc<Thread>, Raised> {
+    match vm.arg(0).as_obj::<Thread>() {
+        Some(t) => Ok(t),
+        None => Err(vm.arg_error(0, b"coroutine expected")),
+    }
+}
+
+/// `coroutine.create(f)`.
+fn create(vm: &mut Vm, _: Entry) -> NativeResult {
+    let f = vm.check_func(0)?;
+    let t = vm.new_coroutine(f);
+    Ok(Outcome::one(Value::obj(t)))
+}
+
+/// `coroutine.wrap(f)`: a function that resumes and raises what goes wrong.
+fn wrap(vm: &mut Vm, _: Entry) -> NativeResult {
+    let f = vm.check_func(0)?;
+    let t = vm.new_coroutine(f);
+    let aux = vm.upvalue(0).as_obj::<crate::function::closure::Func>();
+    let id = aux.and_then(|f| f.as_native(&vm.heap)).map(|f| f.get(&vm.heap).id);
+    let Some(id) = id else { return Err(vm.throw_plain(b"'wrap' has lost its helper")) };
+    Ok(Outcome::one(Value::obj(vm.native_func(id, &[Value::obj(t)]))))
+}
+
+/// `coroutine.status(co)`: `suspended`, `running`, `normal` or `dead`.
+fn status(vm: &mut Vm, _: Entry) -> NativeResult {
+    let t = check_coroutine(vm)?;
+    let text: &[u8] = match t.get(&vm.heap).status() {
+        _ if t == vm.cur => b"running",
+        Status::Suspended => b"suspended",
+        Status::Running => b"running",
+        Status::Normal => b"normal",
+        Status::Dead => b"dead",
+    };
+    Ok(Outcome::one(Value::obj(vm.heap.str(text))))
+}
+
+/// `coroutine.running()`: nil in the main coroutine; in 5.2 mode the coroutine and whether it is the main one.
+fn running(vm: &mut Vm, _: Entry) -> NativeResult {
+    let t = vm.cur;
+    let is_main = t == vm.main;
+    if vm.compat52 {
+        vm.push(Value::obj(t));
+        vm.push(Value::bool(is_main));
+        return Ok(Outcome::top(2));
+    }
+    Ok(Outcome::one(if is_main { Value::NIL } else { Value::obj(t) }))
+}
+
+/// `coroutine.isyieldable()`.
+fn isyieldable(vm: &mut Vm, _: Entry) -> NativeResult {
+    let t = vm.cur;
+    let yes = t != vm.main && t.get(&vm.heap).nruns == 0;
+    Ok(Outcome::one(Value::bool(yes)))
+}
