@@ -25,6 +25,8 @@ pub mod host;
 pub mod index;
 pub mod interp;
 pub mod layout;
+#[path = "lib/mod.rs"]
+pub mod lib;
 pub mod limits;
 pub mod raw;
 pub mod state;

@@ -327,7 +327,7 @@ fn setmetatable(vm: &mut Vm, _: Entry) -> NativeResult {
 enum EnvOf {
     Thread,
     Function(Gc<Func>),
-    Other(Value),
+    Other,
 }
 
 fn env_target(vm: &mut Vm, default_level: Option<i32>) -> Result<EnvOf, Raised> {
@@ -336,7 +336,7 @@ fn env_target(vm: &mut Vm, default_level: Option<i32>) -> Result<EnvOf, Raised> 
         return Ok(EnvOf::Function(f));
     }
     if !(v.is_num() || v.is_nil() || v.is::<Str>()) {
-        return Ok(EnvOf::Other(v));
+        return Ok(EnvOf::Other);
     }
     let level = match default_level {
         Some(d) => vm.opt_int(0, d)?,
@@ -362,7 +362,7 @@ fn getfenv(vm: &mut Vm, _: Entry) -> NativeResult {
         EnvOf::Function(f) if !f.get(&vm.heap).is_native() => f.get(&vm.heap).env,
         // The environment of natives is of no consequence: the globals are shown.
         EnvOf::Function(_) => vm.cur.get(&vm.heap).env,
-        EnvOf::Other(_) => return Err(vm.type_error(0, "number")),
+        EnvOf::Other => return Err(vm.type_error(0, "number")),
     };
     Ok(Outcome::one(Value::obj(env)))
 }
@@ -382,7 +382,7 @@ fn setfenv(vm: &mut Vm, _: Entry) -> NativeResult {
             Ok(Outcome::one(Value::obj(f)))
         }
         EnvOf::Function(_) => Err(vm.throw_str(b"'setfenv' cannot change environment of given object")),
-        EnvOf::Other(_) => Err(vm.type_error(0, "number")),
+        EnvOf::Other => Err(vm.type_error(0, "number")),
     }
 }
 
@@ -431,26 +431,15 @@ fn collectgarbage(vm: &mut Vm, _: Entry) -> NativeResult {
             Value::int(0)
         }
         1 => {
-            vm.heap.acct.stopped = true;
+            crate::gc::set_stopped(vm, true);
             Value::int(0)
         }
         2 => {
-            vm.heap.acct.stopped = false;
+            crate::gc::set_stopped(vm, false);
             Value::int(0)
         }
         3 => Value::num(kilobytes(vm)),
-        4 => {
-            // A step of n KB; the answer tells whether a cycle ended.
-            let before = vm.heap.acct.cycles;
-            let steps = (n.max(0) as usize / 64).max(1);
-            for _ in 0..steps.min(4096) {
-                crate::gc::step(vm);
-                if vm.heap.acct.cycles != before {
-                    break;
-                }
-            }
-            Value::bool(vm.heap.acct.cycles != before)
-        }
+        4 => Value::bool(crate::gc::step_by(vm, n.max(0) as usize)),
         5 => {
             let old = std::mem::replace(&mut vm.heap.acct.pause_percent, n.max(0) as u32);
             Value::int(old as i32)
@@ -570,8 +559,8 @@ fn load_bytes(vm: &mut Vm, code: &[u8], name: &[u8], mode: usize, env: usize) ->
         Some(m) => m.bytes(&vm.heap).to_vec(),
         None => b"bt".to_vec(),
     };
-    let env = vm.slot(env).as_obj::<Table>();
-    match vm.load(code, name, &mode, env) {
+    let env = vm.slot(env).as_obj::<Table>().unwrap_or_else(|| vm.globals_of_running());
+    match vm.load(code, name, &mode, Some(env)) {
         Ok(f) => Ok(Outcome::one(Value::obj(f))),
         Err(text) => {
             vm.push(Value::NIL);
@@ -630,8 +619,9 @@ fn loadfile(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `dofile(path)`: runs the file and returns its results; raises its syntax errors.
 fn dofile(vm: &mut Vm, _: Entry) -> NativeResult {
     let path = vm.opt_str(0)?.map(|s| s.bytes(&vm.heap).to_vec());
+    let env = Some(vm.globals_of_running());
     let loaded = read_source(path.as_deref())
-        .and_then(|code| vm.load(&code, &chunk_name_of(path.as_deref()), b"bt", None));
+        .and_then(|code| vm.load(&code, &chunk_name_of(path.as_deref()), b"bt", env));
     match loaded {
         Ok(f) => {
             vm.prepare_call(Value::obj(f));

@@ -39,14 +39,14 @@ fn check_coroutine(vm: &mut Vm) -> Result<Gc<Thread>, Raised> {
 /// `coroutine.create(f)`.
 fn create(vm: &mut Vm, _: Entry) -> NativeResult {
     let f = vm.check_func(0)?;
-    let t = vm.new_coroutine(f);
+    let t = vm.new_coroutine(Value::obj(f));
     Ok(Outcome::one(Value::obj(t)))
 }
 
 /// `coroutine.wrap(f)`: a function that resumes and raises what goes wrong.
 fn wrap(vm: &mut Vm, _: Entry) -> NativeResult {
     let f = vm.check_func(0)?;
-    let t = vm.new_coroutine(f);
+    let t = vm.new_coroutine(Value::obj(f));
     let aux = vm.upvalue(0).as_obj::<crate::function::closure::Func>();
     let id = aux.and_then(|f| f.as_native(&vm.heap)).map(|f| f.get(&vm.heap).id);
     let Some(id) = id else { return Err(vm.throw_plain(b"'wrap' has lost its helper")) };

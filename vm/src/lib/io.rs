@@ -228,7 +228,9 @@ impl Stream {
         while let Some(c) = self.peek()? {
             let after = text.last().copied();
             let ok = match c {
-                b'+' | b'-' => after.is_none() || exponent && matches!(after, Some(b'e' | b'E' | b'p' | b'P')),
+                b'+' | b'-' => {
+                    after.is_none() || exponent && matches!(after, Some(b'e' | b'E' | b'p' | b'P'))
+                }
                 b'0'..=b'9' => true,
                 b'x' | b'X' => !hex && matches!(&text[..], b"0" | b"-0" | b"+0"),
                 b'.' => !point && !exponent,
@@ -523,8 +525,11 @@ fn file_gc(vm: &mut Vm, _: Entry) -> NativeResult {
 fn file_tostring(vm: &mut Vm, _: Entry) -> NativeResult {
     let v = vm.arg(0);
     let Some(s) = stream_of(vm, v) else { return Err(vm.type_error(0, "FILE*")) };
-    let text =
-        if s.borrow().source.is_some() { format!("file ({:#x})", v.payload()) } else { "file (closed)".into() };
+    let text = if s.borrow().source.is_some() {
+        format!("file ({:#x})", v.payload())
+    } else {
+        "file (closed)".into()
+    };
     Ok(Outcome::one(Value::obj(vm.heap.str(text.as_bytes()))))
 }
 
@@ -658,7 +663,12 @@ fn read_one(vm: &mut Vm, s: &Shared, f: Format) -> Result<io::Result<bool>, Rais
 }
 
 /// Reads by the formats in `formats` (numbered from argument `from` for errors).
-fn read_formats(vm: &mut Vm, s: &Shared, from: usize, formats: &[Value]) -> Result<io::Result<usize>, Raised> {
+fn read_formats(
+    vm: &mut Vm,
+    s: &Shared,
+    from: usize,
+    formats: &[Value],
+) -> Result<io::Result<usize>, Raised> {
     if formats.is_empty() {
         return Ok(read_one(vm, s, Format::Line(false))?.map(|_| 1));
     }

@@ -28,13 +28,25 @@ pub const VERSION: &str = "LuaJIT 2.1.0";
 pub const VERSION_NUM: i32 = 20199;
 
 /// Names of the optimizations that `jit.opt.start` switches.
-const FLAGS: &[&str] =
-    &["fold", "cse", "dce", "fwd", "dse", "narrow", "loop", "abc", "sink", "fuse", "fma"];
+const FLAGS: &[&str] = &["fold", "cse", "dce", "fwd", "dse", "narrow", "loop", "abc", "sink", "fuse", "fma"];
 
 /// Parameters that `jit.opt.start` sets.
 const PARAMS: &[&str] = &[
-    "maxtrace", "maxrecord", "maxirconst", "maxside", "maxsnap", "minstitch", "hotloop", "hotexit", "tryside",
-    "instunroll", "loopunroll", "callunroll", "recunroll", "sizemcode", "maxmcode",
+    "maxtrace",
+    "maxrecord",
+    "maxirconst",
+    "maxside",
+    "maxsnap",
+    "minstitch",
+    "hotloop",
+    "hotexit",
+    "tryside",
+    "instunroll",
+    "loopunroll",
+    "callunroll",
+    "recunroll",
+    "sizemcode",
+    "maxmcode",
 ];
 
 /// Opens the library.

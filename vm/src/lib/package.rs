@@ -98,8 +98,7 @@ fn require(vm: &mut Vm, e: Entry) -> NativeResult {
         0 => {
             let v = loaded.getv(&vm.heap, name_value);
             if v == SENTINEL {
-                let text =
-                    [b"loop or previous error loading module '", name.bytes(&vm.heap), b"'"].concat();
+                let text = [b"loop or previous error loading module '", name.bytes(&vm.heap), b"'"].concat();
                 return Err(vm.throw_str(&text));
             }
             if v.truthy() {
@@ -210,8 +209,7 @@ fn search_field(vm: &mut Vm, name: &[u8], field: &str) -> Result<Result<Vec<u8>,
 }
 
 fn load_failure(vm: &mut Vm, name: &[u8], file: &[u8], why: &[u8]) -> Raised {
-    let text =
-        [b"error loading module '", name, b"' from file '", file, b"':\n\t", why].concat();
+    let text = [b"error loading module '", name, b"' from file '", file, b"':\n\t", why].concat();
     vm.throw_str(&text)
 }
 
@@ -222,7 +220,8 @@ fn loader_lua(vm: &mut Vm, _: Entry) -> NativeResult {
         Err(tried) => return Ok(Outcome::one(Value::obj(vm.heap.str(&tried)))),
     };
     let chunk = [b"@", &file[..]].concat();
-    let loaded = super::base::read_source(Some(&file)).and_then(|code| vm.load(&code, &chunk, b"bt", None));
+    let env = Some(vm.globals_of_running());
+    let loaded = super::base::read_source(Some(&file)).and_then(|code| vm.load(&code, &chunk, b"bt", env));
     match loaded {
         Ok(f) => Ok(Outcome::one(Value::obj(f))),
         Err(why) => Err(load_failure(vm, &name, &file, &why)),

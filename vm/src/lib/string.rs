@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::format::{self, Piece, Pieces, Spec};
-use super::{Indexed, new_string};
 use super::pattern::{Capture, Captures, Matcher, Pattern, PatternError, has_magic};
+use super::{Indexed, new_string};
 use crate::bytecode::ops::Mm;
 use crate::error::messages as msg;
 use crate::function::closure::Func;
@@ -179,17 +179,11 @@ fn rep(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `string.dump(f, mode)`: bytecode of a Lua function. Raises `unable to dump given function`.
 fn dump(vm: &mut Vm, _: Entry) -> NativeResult {
     let f = vm.check_func(0)?;
-    let mode = vm.arg(1);
-    let strip = match mode.as_obj::<Str>() {
-        Some(s) => s.bytes(&vm.heap).contains(&b's'),
-        None => mode.truthy(),
+    let text: &[u8] = match f.as_lua(&vm.heap) {
+        Some(_) => b"string.dump: bytecode files are not supported yet",
+        None => b"unable to dump given function",
     };
-    let Some(f) = f.as_lua(&vm.heap) else {
-        return Err(vm.throw_str(b"unable to dump given function"));
-    };
-    let proto = f.get(&vm.heap).proto;
-    let out = vm.dump(proto, strip);
-    Ok(Outcome::one(new_string(vm, &out)?))
+    Err(vm.throw_str(text))
 }
 
 // Patterns.

@@ -30,9 +30,11 @@ pub fn error_code(e: &io::Error) -> i32 {
 
 /// Processor time used by this process, in seconds.
 pub fn clock_seconds() -> f64 {
-    // SAFETY: `clock` takes nothing and only reads the process's counters.
-    let t = unsafe { libc::clock() };
-    t as f64 / 1_000_000.0
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a local the call fills in.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut t) };
+    // C's `clock` counts microseconds.
+    (t.tv_sec as f64 * 1e6 + (t.tv_nsec / 1000) as f64) / 1e6
 }
 
 /// Seconds since the epoch.
@@ -91,9 +93,7 @@ fn tm_at(time: i64, utc: bool) -> Option<libc::tm> {
     let mut tm = empty_tm();
     let time = time as libc::time_t;
     // SAFETY: both pointers are to locals that outlive the call; the functions write only the `tm`.
-    let r = unsafe {
-        if utc { libc::gmtime_r(&time, &mut tm) } else { libc::localtime_r(&time, &mut tm) }
-    };
+    let r = unsafe { if utc { libc::gmtime_r(&time, &mut tm) } else { libc::localtime_r(&time, &mut tm) } };
     if r.is_null() { None } else { Some(tm) }
 }
 

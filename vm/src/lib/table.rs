@@ -528,10 +528,8 @@ fn sort(vm: &mut Vm, e: Entry) -> NativeResult {
             less_metamethod(vm, a, b)?
         };
         vm.set_slot(SORT_PIVOT, pivot);
-        if let Some(slot) = vm
-            .slot(SORT_STATE)
-            .as_obj::<Userdata>()
-            .and_then(|c| c.downcast_mut::<SortCell>(&mut vm.heap))
+        if let Some(slot) =
+            vm.slot(SORT_STATE).as_obj::<Userdata>().and_then(|c| c.downcast_mut::<SortCell>(&mut vm.heap))
         {
             *slot = Some(st);
         }
@@ -556,7 +554,13 @@ fn less_metamethod(vm: &mut Vm, a: Value, b: Value) -> Result<Value, Raised> {
     let f = vm.metamethod(a, Mm::Lt);
     let g = vm.metamethod(b, Mm::Lt);
     // 5.1 asks for one handler on both sides; 5.2 takes the first there is.
-    let usable = if vm.compat52 { if f.is_nil() { g } else { f } } else if f == g { f } else { Value::NIL };
+    let usable = if vm.compat52 {
+        if f.is_nil() { g } else { f }
+    } else if f == g {
+        f
+    } else {
+        Value::NIL
+    };
     if usable.is_nil() { Err(vm.compare_error(a, b)) } else { Ok(usable) }
 }
 
