@@ -69,6 +69,20 @@ pub(crate) fn sync_top(vm: &mut Vm) {
     }
 }
 
+/// Copies a few values to a place that does not lie inside them, or below them. A loop: a call of `memmove` costs more.
+///
+/// # Safety
+/// `from` and `to` are slots of Lua stacks with `n` values; where they overlap, `to` lies below `from`.
+#[inline(always)]
+pub(crate) unsafe fn move_values(from: *const Value, to: *mut Value, n: usize) {
+    let mut i = 0;
+    while i < n {
+        // SAFETY: the caller's promise.
+        unsafe { super::dispatch::put(to.add(i), *from.add(i)) };
+        i += 1;
+    }
+}
+
 /// Room for `n` slots above `top`, with the position in errors that of the current frame.
 #[inline(always)]
 pub(crate) fn need(vm: &mut Vm, n: usize) -> Result<(), Raised> {
@@ -95,42 +109,47 @@ pub(crate) fn push_cont(vm: &mut Vm, cont: u64, f: Value, args: &[Value]) -> Hel
         *nb.sub(3) = frame::raw(vm.pc as u64);
         *nb.sub(2) = f;
         *nb.sub(1) = frame::raw(frame::link(delta, FrameType::Cont));
-        for (i, a) in args.iter().enumerate() {
-            *nb.add(i) = *a;
-        }
+        move_values(args.as_ptr(), nb, args.len());
     }
     begin_call(vm, nb, args.len())
 }
 
 /// Makes the frame at `nb`, with its function and link in place, the current one; resolves `__call`.
+#[inline(always)]
 pub(crate) fn begin_call(vm: &mut Vm, nb: *mut Value, nargs: usize) -> HelperResult {
     // SAFETY: `nb[-2]` is the called value.
     let f = unsafe { *nb.sub(2) };
     if !f.is::<Func>() {
-        let mm = vm.metamethod(f, Mm::Call);
-        if !mm.is::<Func>() {
-            let text = msg::fill(msg::BAD_OPERAND, &[msg::OP_CALL.as_bytes(), f.type_name().as_bytes()]);
-            return Err(vm.throw_here(&text));
-        }
-        // The called value becomes the first argument.
-        let index = {
-            let t = vm.cur.get(&vm.heap);
-            (nb as usize - t.stack as usize) / std::mem::size_of::<Value>()
-        };
-        vm.set_top_ptr(nb.wrapping_add(nargs));
-        vm.ensure_slots(1)?;
-        let nb = vm.cur.get(&vm.heap).stack.wrapping_add(index);
-        // SAFETY: there is room for one more argument.
-        unsafe {
-            std::ptr::copy(nb, nb.add(1), nargs);
-            *nb = f;
-            *nb.sub(2) = mm;
-        }
-        vm.set_base(nb);
-        vm.call_nargs = nargs + 1;
-        return Ok(CALL);
+        return begin_call_meta(vm, nb, nargs, f);
     }
     vm.set_base(nb);
     vm.call_nargs = nargs;
+    Ok(CALL)
+}
+
+#[cold]
+#[inline(never)]
+fn begin_call_meta(vm: &mut Vm, nb: *mut Value, nargs: usize, f: Value) -> HelperResult {
+    let mm = vm.metamethod(f, Mm::Call);
+    if !mm.is::<Func>() {
+        let text = msg::fill(msg::BAD_OPERAND, &[msg::OP_CALL.as_bytes(), f.type_name().as_bytes()]);
+        return Err(vm.throw_here(&text));
+    }
+    // The called value becomes the first argument.
+    let index = {
+        let t = vm.cur.get(&vm.heap);
+        (nb as usize - t.stack as usize) / std::mem::size_of::<Value>()
+    };
+    vm.set_top_ptr(nb.wrapping_add(nargs));
+    vm.ensure_slots(1)?;
+    let nb = vm.cur.get(&vm.heap).stack.wrapping_add(index);
+    // SAFETY: there is room for one more argument.
+    unsafe {
+        std::ptr::copy(nb, nb.add(1), nargs);
+        *nb = f;
+        *nb.sub(2) = mm;
+    }
+    vm.set_base(nb);
+    vm.call_nargs = nargs + 1;
     Ok(CALL)
 }

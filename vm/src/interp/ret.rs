@@ -4,7 +4,7 @@ use super::arith::cat_range;
 use super::compare::branch;
 use super::coroutine::finish;
 use super::dispatch::{EXIT_DONE, HelperResult, NATIVE, NEXT, PLAIN, enter_func, helper, next, resume, tail};
-use super::meta::{current_ins, set_reg};
+use super::meta::{current_ins, move_values, set_reg};
 use super::unwind::handled;
 use crate::bytecode::instr::Instr;
 use crate::state::Vm;
@@ -40,7 +40,7 @@ pub(crate) fn do_return(vm: &mut Vm, base: *mut Value, from: *const Value, n: us
                 let pc = link as *const u32;
                 let ins = Instr(*pc.sub(1));
                 let wanted = ins.b() as usize;
-                std::ptr::copy(from, to, n);
+                move_values(from, to, n);
                 if wanted == 0 {
                     vm.multres = n as u32 + 1;
                 } else {
@@ -107,7 +107,7 @@ unsafe fn reenter(
     unsafe {
         let label = (*base.sub(3)).0 as u32;
         let to = base.sub(4);
-        std::ptr::copy(from, to, n);
+        move_values(from, to, n);
         vm.set_base(prev);
         vm.set_top_ptr(to.add(n));
         vm.native_nargs = (to as usize - prev as usize) / std::mem::size_of::<Value>();
