@@ -4,19 +4,20 @@ use super::{World, finalize, mark, weak};
 use crate::cell::gc_ref::Gc;
 use crate::function::upvalue::Upval;
 use crate::heap::{Heap, Phase};
-use crate::thread::Thread;
-use crate::value::Value;
+use crate::thread::{SEEN, Thread};
 
 /// Ends marking: afterwards exactly the marked objects are alive, and the sweep begins.
 pub fn atomic<W: World>(w: &mut W) {
     super::mark_roots(w);
     drain(w);
-    // Coroutines run without barriers. Looking at one can reach others, which append themselves.
+    // Coroutines run without barriers: those that ran are looked at again. Looking at one can reach others, which append themselves.
     let mut i = 0;
     while i < w.heap().lists.threads.len() {
         let t = w.heap().lists.threads[i];
-        mark::thread(w.heap(), t.cast());
-        drain(w);
+        if !seen(w.heap(), t.cast()) {
+            mark::thread(w.heap(), t.cast());
+            drain(w);
+        }
         i += 1;
     }
     finalize::separate(w.heap(), false);
@@ -35,7 +36,9 @@ pub fn atomic<W: World>(w: &mut W) {
     let mut threads = std::mem::take(&mut heap.lists.threads);
     for t in threads.drain(..) {
         prune_upvals(heap, t.cast());
-        clear_above_top(heap, t.cast());
+        if !seen(heap, t.cast()) {
+            mark::clear_above_top(heap, t.cast());
+        }
     }
     heap.lists.threads = threads;
     heap.phase = Phase::SweepStrings;
@@ -56,6 +59,11 @@ fn drain<W: World>(w: &mut W) {
     }
 }
 
+/// Was the stack looked at since the thread ran last?
+fn seen(heap: &Heap, t: Gc<Thread>) -> bool {
+    t.get(heap).hdr.flags & SEEN != 0
+}
+
 /// Takes dead upvalues out of the list of open ones.
 fn prune_upvals(heap: &mut Heap, t: Gc<Thread>) {
     let mut at = t.get(heap).open;
@@ -71,17 +79,5 @@ fn prune_upvals(heap: &mut Heap, t: Gc<Thread>) {
             }
         }
         at = next;
-    }
-}
-
-/// Slots above `top` may hold references to objects about to be freed.
-fn clear_above_top(heap: &mut Heap, t: Gc<Thread>) {
-    let o = t.get_mut(heap);
-    let end = o.stack.wrapping_add(o.size as usize);
-    let mut p = o.top;
-    while p < end {
-        // SAFETY: `top` lies inside the stack, which has `size` slots.
-        unsafe { *p = Value::NIL };
-        p = p.wrapping_add(1);
     }
 }

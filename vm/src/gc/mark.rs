@@ -14,7 +14,7 @@ use crate::heap::arena::prefetch;
 use crate::index::TraceNo;
 use crate::table::Table;
 use crate::table::hash::dead_key;
-use crate::thread::Thread;
+use crate::thread::{SEEN, Status, Thread};
 use crate::userdata::Userdata;
 use crate::value::{Value, tag};
 
@@ -102,6 +102,18 @@ pub fn propagate(heap: &mut Heap, budget: isize) -> isize {
 pub fn thread(heap: &mut Heap, t: Gc<Thread>) {
     let mut m = Marker::<Direct>::new(heap);
     m.thread(t);
+}
+
+/// Slots above `top` may hold references to objects about to be freed.
+pub fn clear_above_top(heap: &mut Heap, t: Gc<Thread>) {
+    let o = t.get_mut(heap);
+    let end = o.stack.wrapping_add(o.size as usize);
+    let mut p = o.top;
+    while p < end {
+        // SAFETY: `top` lies inside the stack, which has `size` slots.
+        unsafe { *p = Value::NIL };
+        p = p.wrapping_add(1);
+    }
 }
 
 /// Is there nothing gray?
@@ -218,7 +230,11 @@ impl<'h, W: Way> Marker<'h, W> {
             k if k == Kind::Tab as u8 => self.table(h.cast()),
             k if k == Kind::Func as u8 => self.function(h.cast()),
             k if k == Kind::Upval as u8 => {
-                let tv = h.cast::<Upval>().get(self.heap).tv;
+                // An open one may have been written to after its thread was looked at.
+                let u = h.cast::<Upval>();
+                let v = u.read(self.heap);
+                self.value(v);
+                let tv = u.get(self.heap).tv;
                 self.value(tv);
                 32
             }
@@ -235,9 +251,21 @@ impl<'h, W: Way> Marker<'h, W> {
             }
             k if k == Kind::Proto as u8 => self.proto(h.cast()),
             k if k == Kind::Thread as u8 => {
-                // A stack is written without barriers: it is looked at again when marking ends.
+                // A stack is written without barriers. That of a thread which does not run stays as it is
+                // until it does; any other is looked at again when marking ends.
                 h.get_mut(self.heap).gc &= !gcbits::BLACK;
                 self.heap.lists.threads.push(h);
+                let t: Gc<Thread> = h.cast();
+                let runs = match t.get(self.heap).status() {
+                    Status::Suspended | Status::Dead => false,
+                    Status::Normal => true,
+                    // Others that look as if they ran wait for the host.
+                    Status::Running => self.heap.lists.running == Some(h),
+                };
+                if !runs {
+                    clear_above_top(self.heap, t);
+                    t.get_mut(self.heap).hdr.flags |= SEEN;
+                }
                 self.thread(h.cast())
             }
             _ => {

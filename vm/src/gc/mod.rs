@@ -22,12 +22,15 @@ use crate::heap::accounting::OutOfMemory;
 use crate::heap::{Heap, Phase};
 use crate::index::TraceNo;
 use crate::state::Vm;
+use crate::thread::Thread;
 use crate::value::Value;
 
 /// What the collector needs to know of the machine around the heap.
 pub trait World {
     /// The heap.
     fn heap(&mut self) -> &mut Heap;
+    /// The running coroutine.
+    fn running(&mut self) -> Option<Gc<Thread>>;
     /// Appends all values the machine holds outside the heap.
     fn roots(&mut self, out: &mut Vec<Value>);
     /// Appends what a trace refers to.
@@ -66,6 +69,7 @@ pub fn queue_all_finalizers(vm: &mut Vm) {
 /// Work that machine code may ask for: marking and sweeping slices. Returns whether something is due
 /// that must not happen on a trace (beginning or ending to mark): then it leaves, and calls [`step`].
 pub fn step_on_trace(vm: &mut Vm) -> bool {
+    note_running(vm);
     let heap = &mut vm.heap;
     if heap.zeal || heap.over_limit() {
         return true;
@@ -98,6 +102,7 @@ pub fn set_stopped(vm: &mut Vm, stopped: bool) {
 /// `collectgarbage("step", n)`: works for about `kbytes` of allocation (at least one step); returns whether a
 /// cycle ended.
 pub fn step_by(vm: &mut Vm, kbytes: usize) -> bool {
+    note_running(vm);
     let cycles = vm.heap.acct.cycles;
     let mut left = (kbytes * 1024) as isize;
     loop {
@@ -114,6 +119,7 @@ pub fn step_by(vm: &mut Vm, kbytes: usize) -> bool {
 
 /// As [`step`], for any world.
 pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
+    note_running(w);
     if w.heap().zeal {
         full_world(w);
     } else if w.heap().over_limit() {
@@ -132,6 +138,7 @@ pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
 
 /// As [`full`], for any world.
 pub fn full_world<W: World>(w: &mut W) {
+    note_running(w);
     // What a running cycle has marked may be dead by now: it is brought to its end first.
     if w.heap().phase == Phase::Mark {
         atomic::atomic(w);
@@ -203,6 +210,11 @@ fn sweep_step(heap: &mut Heap) {
     }
 }
 
+fn note_running<W: World>(w: &mut W) {
+    let t = w.running().map(Gc::cast);
+    w.heap().lists.running = t;
+}
+
 fn ensure_names(heap: &mut Heap) {
     if heap.gc_names.is_none() {
         heap.gc_names = Some([heap.str_intern(b"__mode").cast(), heap.str_intern(b"__gc").cast()]);
@@ -256,6 +268,10 @@ fn mark_traces<W: World>(w: &mut W) {
 impl World for Vm {
     fn heap(&mut self) -> &mut Heap {
         &mut self.heap
+    }
+
+    fn running(&mut self) -> Option<Gc<Thread>> {
+        Some(self.cur)
     }
 
     fn roots(&mut self, out: &mut Vec<Value>) {

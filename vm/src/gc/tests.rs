@@ -22,6 +22,9 @@ impl World for Bench {
     fn heap(&mut self) -> &mut Heap {
         &mut self.heap
     }
+    fn running(&mut self) -> Option<Gc<Thread>> {
+        None
+    }
     fn roots(&mut self, out: &mut Vec<Value>) {
         out.extend_from_slice(&self.roots);
     }
@@ -266,6 +269,34 @@ fn open_upvalues_keep_their_stack_and_dead_ones_leave_its_list() {
     b.heap.close_upval(live);
     b.full();
     assert_eq!(live.read(&b.heap).as_obj::<Str>().unwrap().bytes(&b.heap), b"on the stack");
+}
+
+#[test]
+fn idle_stacks_are_looked_at_once_unless_they_are_written_to() {
+    let mut b = Bench::new();
+    let env = b.table();
+    let t: Gc<Thread> = b.heap.new_thread(env, 48);
+    b.root(t);
+    let p = t.get(&b.heap).stack;
+    t.get_mut(&mut b.heap).top = p.wrapping_add(2);
+    begin(&mut b);
+    mark::propagate(&mut b.heap, isize::MAX);
+    let (open, ran) = (b.heap.new_upval_open(t, p), b.table());
+    b.root(open);
+    // The thread has run and holds a new table; a closure elsewhere writes another one through an upvalue.
+    // SAFETY: the stack has more than one slot.
+    unsafe { *p.add(1) = Value::obj(ran) };
+    t.get_mut(&mut b.heap).set_status(crate::thread::Status::Suspended);
+    b.heap.set_mark(open.cast());
+    b.heap.lists.gray.push(open.cast());
+    mark::propagate(&mut b.heap, isize::MAX);
+    let s = b.table();
+    open.write(&mut b.heap, Value::obj(s));
+    atomic::atomic(&mut b);
+    assert!(b.heap.is_marked(ran.cast()) && b.heap.is_marked(s.cast()));
+    finish_sweep(&mut b.heap);
+    b.full();
+    assert_eq!(t.get(&b.heap).hdr.flags & crate::thread::SEEN, crate::thread::SEEN);
 }
 
 #[test]

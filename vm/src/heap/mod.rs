@@ -86,6 +86,8 @@ pub struct Lists {
     pub sliced: Vec<(Gc<Header>, usize)>,
     /// Weak tables met in this cycle.
     pub weak: Vec<Gc<Header>>,
+    /// The running coroutine, as of this step.
+    pub running: Option<Gc<Header>>,
     /// Live coroutines met in this cycle.
     pub threads: Vec<Gc<Header>>,
     /// Userdata that ever had a metatable, oldest first.
@@ -188,6 +190,7 @@ impl Heap {
                 again: Vec::new(),
                 sliced: Vec::new(),
                 weak: Vec::new(),
+                running: None,
                 threads: Vec::new(),
                 udata: Vec::new(),
                 cdata: Vec::new(),

@@ -26,6 +26,11 @@ pub enum Status {
     Dead = 3,
 }
 
+/// Bit of a thread's `hdr.flags` beside the status: the collector has looked at the stack, and the thread
+/// has not run since (every change of the status clears it). Who writes to the stack of a suspended thread
+/// otherwise must call [`Thread::written`].
+pub const SEEN: u8 = 0x80;
+
 /// A coroutine. While it runs, `base` and `top` are valid only where the interpreter has stored them:
 /// at every call out of the handlers.
 #[repr(C)]
@@ -149,12 +154,18 @@ impl Thread {
     /// The status.
     #[inline(always)]
     pub fn status(&self) -> Status {
-        match self.hdr.flags {
+        match self.hdr.flags & !SEEN {
             0 => Status::Suspended,
             1 => Status::Running,
             2 => Status::Normal,
             _ => Status::Dead,
         }
+    }
+
+    /// The stack of this thread was written to though it does not run.
+    #[inline(always)]
+    pub fn written(&mut self) {
+        self.hdr.flags &= !SEEN;
     }
 
     /// Sets the status.
