@@ -35,6 +35,10 @@ struct Entry {
     /// Size in bytes or `UNKNOWN`; not used for records and enums, which can be completed later.
     size: u32,
     align_log2: u8,
+    /// Reference to this type, once there is one.
+    reference: Option<CTypeId>,
+    /// Unqualified pointer to this type, once there is one.
+    pointer: Option<CTypeId>,
 }
 
 /// All types, tags and ordinary names of one VM.
@@ -97,7 +101,13 @@ impl CTypeTable {
     fn push(&mut self, ty: CType) -> CTypeId {
         let layout = self.compute(&ty);
         let id = CTypeId::from_raw(self.types.len() as u32);
-        self.types.push(Entry { ty, size: layout.size.unwrap_or(UNKNOWN), align_log2: layout.align_log2 });
+        self.types.push(Entry {
+            ty,
+            size: layout.size.unwrap_or(UNKNOWN),
+            align_log2: layout.align_log2,
+            reference: None,
+            pointer: None,
+        });
         id
     }
 
@@ -222,15 +232,35 @@ impl CTypeTable {
 
     /// Pointer to `to`.
     pub fn ptr_to(&mut self, to: CTypeId) -> CTypeId {
-        self.intern(CType::plain(Kind::Ptr { to, bytes: 8 }))
+        if let Some(id) = self.types[to.index()].pointer {
+            return id;
+        }
+        let id = self.intern(CType::plain(Kind::Ptr { to, bytes: 8 }));
+        self.types[to.index()].pointer = Some(id);
+        id
     }
 
     /// Reference to `to`; a reference to a reference is that reference.
     pub fn ref_to(&mut self, to: CTypeId) -> CTypeId {
+        if let Some(id) = self.types[to.index()].reference {
+            return id;
+        }
         if let Kind::Ref { .. } = self.kind(to) {
             return to;
         }
-        self.intern(CType::plain(Kind::Ref { to }))
+        let id = self.intern(CType::plain(Kind::Ref { to }));
+        self.types[to.index()].reference = Some(id);
+        id
+    }
+
+    /// The reference to `to`, if it was made before.
+    pub fn known_ref(&self, to: CTypeId) -> Option<CTypeId> {
+        self.types[to.index()].reference
+    }
+
+    /// The pointer to `to`, if it was made before.
+    pub fn known_ptr(&self, to: CTypeId) -> Option<CTypeId> {
+        self.types[to.index()].pointer
     }
 
     /// Array of `elem`. The element's size must be known, and the whole must stay below 2 GB.

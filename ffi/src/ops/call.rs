@@ -1,0 +1,111 @@
+//! Calling C functions with Lua values.
+
+use std::rc::Rc;
+
+use moonlit_vm::cdata::Cdata;
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::state::Vm;
+use moonlit_vm::state::native::Raised;
+use moonlit_vm::string::Str;
+use moonlit_vm::value::Value;
+
+use crate::call::{CallBuffer, PassBy, Prepared, promote};
+use crate::cdata::{access, as_cdata, new_bytes, place};
+use crate::convert::{self, ConvertError, Flags};
+use crate::ctype::{CTypeId, Kind};
+use crate::state::Ffi;
+
+/// The function an object can be called as: its type and address. Pointers to functions count.
+pub fn callee(vm: &Vm, ffi: &Ffi, cd: Gc<Cdata>) -> Option<(CTypeId, usize)> {
+    let types = ffi.types.borrow();
+    let p = place(vm, &types, cd);
+    match types.kind(p.ty) {
+        Kind::Func(_) => Some((p.ty, access::load_pointer(p.addr, 8))),
+        Kind::Ptr { to, bytes } if matches!(types.kind(to), Kind::Func(_)) => {
+            Some((to, access::load_pointer(p.addr, bytes)))
+        }
+        _ => None,
+    }
+}
+
+/// Type that an argument after `...` is passed as.
+fn vararg_type(vm: &Vm, ffi: &Ffi, v: Value) -> CTypeId {
+    if v.is_num() {
+        return CTypeId::DOUBLE;
+    }
+    if let Some(cd) = as_cdata(v) {
+        let (ty, kind) = {
+            let types = ffi.types.borrow();
+            let p = place(vm, &types, cd);
+            (p.ty, types.kind(p.ty))
+        };
+        return match kind {
+            Kind::Array { elem, .. } => ffi.types.borrow_mut().ptr_to(elem),
+            Kind::Record(_) | Kind::Func(_) => ffi.types.borrow_mut().ptr_to(ty),
+            _ => promote(&ffi.types.borrow(), ty),
+        };
+    }
+    if v.as_obj::<Str>().is_some() {
+        return CTypeId::P_CCHAR;
+    }
+    if v.is_bool() { CTypeId::INT32 } else { CTypeId::P_VOID }
+}
+
+fn prepare(vm: &mut Vm, ffi: &Ffi, id: CTypeId, first: usize) -> Result<Rc<Prepared>, Raised> {
+    let given = vm.nargs() - first;
+    let (declared, variadic) = {
+        let types = ffi.types.borrow();
+        types.signature(id).map_or((0, false), |f| (f.params.len(), f.variadic))
+    };
+    if given < declared || (given > declared && !variadic) {
+        return Err(vm.throw_str(b"wrong number of arguments for function call"));
+    }
+    let prepared = if variadic {
+        let extra: Vec<CTypeId> = (declared..given).map(|i| vararg_type(vm, ffi, vm.arg(first + i))).collect();
+        ffi.prepared_variadic(&ffi.types.borrow(), id, &extra)
+    } else {
+        ffi.prepared(&ffi.types.borrow(), id)
+    };
+    prepared.map_err(|_| vm.throw_str(b"NYI: cannot call this C function (yet)"))
+}
+
+/// Calls the C function of type `id` at `address` with the native's arguments from `first` on. `nil` for `void`.
+///
+/// Raises for a wrong number of arguments and for arguments that cannot be converted; and the error of a callback that ran
+/// meanwhile.
+pub fn call(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, first: usize) -> Result<Value, Raised> {
+    let prepared = prepare(vm, ffi, id, first)?;
+    let mut args = CallBuffer::new(prepared.buffer_bytes as usize);
+    let base = args.as_mut_ptr();
+    {
+        let types = ffi.types.borrow();
+        for (i, slot) in prepared.args.iter().enumerate() {
+            let v = vm.arg(first + i);
+            let dst = base as usize + slot.offset as usize;
+            if let Err(e) = convert::to_c(vm, ffi, &types, slot.ty, dst, v, Flags::default()) {
+                drop(types);
+                return Err(match e {
+                    ConvertError::Cannot(text) => vm.arg_error(i, &text),
+                    ConvertError::Other(text) => vm.throw_str(&text),
+                });
+            }
+        }
+    }
+    if address == 0 {
+        return Err(vm.throw_str(b"attempt to call a NULL function pointer"));
+    }
+    let mut result = CallBuffer::new((prepared.ret_bytes as usize).max(16));
+    crate::callback::with_vm(vm, ffi, |errno| prepared.run(address, base, result.as_mut_ptr(), errno));
+    if let Some(error) = ffi.callback_error.take() {
+        return Err(vm.throw(error));
+    }
+    let from = result.as_mut_ptr() as usize;
+    Ok(match prepared.ret {
+        PassBy::Nothing => Value::NIL,
+        PassBy::Int { .. } | PassBy::F32 | PassBy::F64 => convert::from_c(vm, ffi, prepared.ret_ty, from),
+        PassBy::Other => {
+            let types = ffi.types.borrow();
+            new_bytes(vm, &types, prepared.ret_ty, from, prepared.ret_bytes)
+        }
+    })
+}

@@ -1,0 +1,175 @@
+//! `cd[key]` and `cd[key] = value`.
+
+use moonlit_vm::cdata::Cdata;
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::state::Vm;
+use moonlit_vm::string::Str;
+use moonlit_vm::value::Value;
+
+use crate::cdata::access::{self, Scalar};
+use crate::cdata::{as_cdata, place, raw_place, type_object};
+use crate::convert::{self, ConvertError, Flags};
+use crate::ctype::{BitRange, CTypeId, CTypeTable, Constant, Kind, Member};
+use crate::state::Ffi;
+
+/// What a key leads to.
+#[derive(Clone, Copy, Debug)]
+pub enum Found {
+    /// A C object.
+    Place {
+        /// Its type.
+        ty: CTypeId,
+        /// Where it lies.
+        addr: usize,
+        /// Set for a bit field.
+        bits: Option<BitRange>,
+        /// Whether it must not be written.
+        read_only: bool,
+    },
+    /// A constant.
+    Const(Constant),
+    /// Nothing: ask the metatype of this type, and name it if there is none.
+    Missing(CTypeId),
+    /// An element of a type without a size.
+    UnknownSize,
+}
+
+/// An integer key: a number, or an integer or enum object.
+#[inline]
+fn integer_key(vm: &Vm, types: &CTypeTable, key: Value) -> Option<i64> {
+    if let Some(n) = key.as_num() {
+        return Some(convert::num_to_i64(n));
+    }
+    let p = place(vm, types, as_cdata(key)?);
+    let kind = match types.enumeration(p.ty) {
+        Some(e) => types.kind(e.base),
+        None => types.kind(p.ty),
+    };
+    match (kind, access::load_scalar(kind, p.addr)?) {
+        (Kind::Int { .. }, Scalar::Int(v)) => Some(v),
+        (Kind::Int { .. }, Scalar::Uint(v)) => Some(v as i64),
+        _ => None,
+    }
+}
+
+/// Finds what `key` means in an object.
+#[inline]
+pub fn find(vm: &Vm, ffi: &Ffi, types: &CTypeTable, cd: Gc<Cdata>, key: Value) -> Found {
+    let at = place(vm, types, cd);
+    if let Some(s) = key.as_obj::<Str>() {
+        return find_name(vm, ffi, types, cd, at.ty, at.addr, s);
+    }
+    let Some(i) = integer_key(vm, types, key) else { return Found::Missing(at.ty) };
+    let (elem, base) = match types.kind(at.ty) {
+        Kind::Ptr { to, bytes } => (to, access::load_pointer(at.addr, bytes)),
+        Kind::Array { elem, .. } => (elem, at.addr),
+        Kind::Complex { bytes } if (0..2).contains(&i) => {
+            let ty = if bytes == 8 { CTypeId::FLOAT } else { CTypeId::DOUBLE };
+            let addr = at.addr + usize::from(bytes / 2) * i as usize;
+            return Found::Place { ty, addr, bits: None, read_only: true };
+        }
+        Kind::Vector { elem, bytes } => {
+            let size = types.size(elem).unwrap_or(bytes).max(1);
+            if i < 0 || i >= i64::from(bytes / size) {
+                return Found::Missing(at.ty);
+            }
+            return Found::Place { ty: elem, addr: at.addr + (size as usize) * i as usize, bits: None, read_only: true };
+        }
+        _ => return Found::Missing(at.ty),
+    };
+    let Some(size) = types.size(elem) else { return Found::UnknownSize };
+    let addr = base.wrapping_add((i as usize).wrapping_mul(size as usize));
+    Found::Place { ty: elem, addr, bits: None, read_only: types.quals(elem).is_const() }
+}
+
+fn find_name(
+    vm: &Vm,
+    ffi: &Ffi,
+    types: &CTypeTable,
+    cd: Gc<Cdata>,
+    ty: CTypeId,
+    addr: usize,
+    name: Gc<Str>,
+) -> Found {
+    let bytes = name.bytes(&vm.heap);
+    let (mut ty, mut addr) = (ty, addr);
+    if let Kind::Ptr { to, bytes } = types.kind(ty) {
+        // `->` is written as a dot. Only for pointers to records.
+        if let Kind::Record(_) = types.kind(to) {
+            addr = access::load_pointer(addr, bytes);
+            ty = to;
+        }
+    }
+    match types.kind(ty) {
+        Kind::Record(_) => match ffi.member(types, ty, name.addr(), bytes) {
+            Some(Member::Field { ty: field, offset, bits }) => {
+                let read_only = types.get(ty).quals.is_const() || types.quals(field).is_const();
+                Found::Place { ty: field, addr: addr.wrapping_add(offset as usize), bits, read_only }
+            }
+            Some(Member::Const(c)) => Found::Const(c),
+            None => Found::Missing(ty),
+        },
+        Kind::Complex { bytes: size } => {
+            let part = match bytes {
+                b"re" => 0,
+                b"im" => usize::from(size / 2),
+                _ => return Found::Missing(ty),
+            };
+            let part_ty = if size == 8 { CTypeId::FLOAT } else { CTypeId::DOUBLE };
+            Found::Place { ty: part_ty, addr: addr + part, bits: None, read_only: true }
+        }
+        Kind::Enum(_) if ty == CTypeId::CTYPEID => {
+            // Constants scoped in a type.
+            let named = type_object(vm, cd).unwrap_or(ty);
+            let constant = match (types.member(named, bytes), types.enumeration(named)) {
+                (Some(Member::Const(c)), _) => Some(c),
+                (_, Some(e)) => e.consts.get(bytes).map(|&value| Constant { ty: e.base, value }),
+                _ => None,
+            };
+            constant.map_or(Found::Missing(named), Found::Const)
+        }
+        _ => Found::Missing(ty),
+    }
+}
+
+/// The value of a constant.
+pub fn constant_value(c: Constant) -> Value {
+    Value::num(c.value as f64)
+}
+
+/// Reads what was found; `None` for what was not.
+#[inline]
+pub fn load(vm: &mut Vm, ffi: &Ffi, found: Found) -> Option<Value> {
+    match found {
+        Found::Place { ty, addr, bits: None, .. } => Some(convert::from_c(vm, ffi, ty, addr)),
+        Found::Place { ty, addr, bits: Some(bits), .. } => Some(convert::bits_from_c(vm, ffi, ty, addr, bits)),
+        Found::Const(c) => Some(constant_value(c)),
+        Found::Missing(_) | Found::UnknownSize => None,
+    }
+}
+
+/// Writes to a found place. The place must not be read-only.
+#[inline]
+pub fn store(
+    vm: &Vm,
+    ffi: &Ffi,
+    types: &CTypeTable,
+    (ty, addr, bits): (CTypeId, usize, Option<BitRange>),
+    v: Value,
+) -> Result<(), ConvertError> {
+    match bits {
+        None => match types.kind(ty) {
+            // Writing through a reference member writes what it refers to.
+            Kind::Ref { to } => {
+                convert::to_c(vm, ffi, types, to, access::load_pointer(addr, 8), v, Flags::default())
+            }
+            _ => convert::to_c(vm, ffi, types, ty, addr, v, Flags::default()),
+        },
+        Some(bits) => convert::bits_to_c(vm, ffi, types, ty, addr, bits, v),
+    }
+}
+
+/// Type of an object without following a reference.
+pub fn own_type(vm: &Vm, cd: Gc<Cdata>) -> CTypeId {
+    raw_place(vm, cd).ty
+}

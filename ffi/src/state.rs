@@ -1,0 +1,158 @@
+//! What the ffi of one VM remembers: the type table, metatypes, finalizers, prepared calls.
+//!
+//! Reached from a native function through the VM's hook object. Shared by `Rc`, because a C call may come back into Lua while
+//! an outer one is under way; every borrow of a cell ends before such a call.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::state::Vm;
+use moonlit_vm::table::Table;
+use moonlit_vm::value::Value;
+
+use crate::call::{NotCallable, Prepared, VarargCache};
+use crate::clib::Library;
+use crate::ctype::{CTypeId, CTypeTable, Member, Name};
+
+/// Makes a C function pointer out of a Lua function; installed by `callback`.
+pub type MakeCallback = fn(&Vm, &Ffi, CTypeId, Value) -> Result<usize, CallbackError>;
+
+/// Why no callback was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallbackError {
+    /// All slots are taken.
+    TooMany,
+    /// The signature is one that callbacks do not support.
+    NotSupported,
+}
+
+/// Entries of the member cache, a power of two.
+const MEMBER_CACHE_ENTRIES: usize = 256;
+/// Type strings remembered.
+const PARSED_MAX: usize = 4096;
+
+struct MemberEntry {
+    record: CTypeId,
+    /// Address of the string object used as key; the name decides, since addresses are used again.
+    key: u64,
+    name: Name,
+    member: Member,
+}
+
+/// The ffi's state.
+pub struct Ffi {
+    /// All types and declared names.
+    pub types: RefCell<CTypeTable>,
+    /// Metatables by unqualified type.
+    pub metatypes: RefCell<HashMap<CTypeId, Gc<Table>>>,
+    /// Finalizers by address of the C data object.
+    pub finalizers: RefCell<HashMap<u64, Value>>,
+    /// `errno` as the program sees it between C calls.
+    pub errno: Cell<i32>,
+    /// The error of a callback, kept until the C call that led to it returns.
+    pub callback_error: Cell<Option<Value>>,
+    /// Functions of live callbacks by slot; roots.
+    pub callback_functions: RefCell<Vec<Value>>,
+    /// Set by the callback module.
+    pub make_callback: Cell<Option<MakeCallback>>,
+    /// The VM while a C call is under way, else null. Only `callback` looks through it.
+    pub calling_vm: Cell<*mut Vm>,
+    /// The default namespace.
+    pub default_library: Rc<Library>,
+    members: RefCell<Vec<Option<MemberEntry>>>,
+    parsed: RefCell<HashMap<Box<[u8]>, CTypeId>>,
+    prepared: RefCell<Vec<Option<Rc<Prepared>>>>,
+    varargs: RefCell<VarargCache>,
+}
+
+impl Ffi {
+    /// A fresh state whose default namespace is `library`.
+    pub fn new(library: Library) -> Ffi {
+        Ffi {
+            types: RefCell::new(CTypeTable::default()),
+            metatypes: RefCell::new(HashMap::new()),
+            finalizers: RefCell::new(HashMap::new()),
+            errno: Cell::new(0),
+            callback_error: Cell::new(None),
+            callback_functions: RefCell::new(Vec::new()),
+            make_callback: Cell::new(None),
+            calling_vm: Cell::new(std::ptr::null_mut()),
+            default_library: Rc::new(library),
+            members: RefCell::new((0..MEMBER_CACHE_ENTRIES).map(|_| None).collect()),
+            parsed: RefCell::new(HashMap::new()),
+            prepared: RefCell::new(Vec::new()),
+            varargs: RefCell::new(VarargCache::default()),
+        }
+    }
+
+    /// What `name` means in a record; `key` is the address of the string object it came from.
+    #[inline]
+    pub fn member(&self, types: &CTypeTable, record: CTypeId, key: u64, name: &[u8]) -> Option<Member> {
+        let slot = ((key >> 4) as usize ^ (record.raw() as usize).wrapping_mul(31)) & (MEMBER_CACHE_ENTRIES - 1);
+        if let Some(e) = &self.members.borrow()[slot] {
+            if e.key == key && e.record == record && *e.name == *name {
+                return Some(e.member);
+            }
+        }
+        let member = types.member(record, name)?;
+        self.members.borrow_mut()[slot] = Some(MemberEntry { record, key, name: name.into(), member });
+        Some(member)
+    }
+
+    /// The type a string without parameters was parsed to before.
+    pub fn parsed(&self, source: &[u8]) -> Option<CTypeId> {
+        self.parsed.borrow().get(source).copied()
+    }
+
+    /// Remembers a parsed type string. One with a body declares something new each time and is not remembered.
+    pub fn remember_parsed(&self, source: &[u8], id: CTypeId) {
+        if source.contains(&b'{') {
+            return;
+        }
+        let mut parsed = self.parsed.borrow_mut();
+        if parsed.len() >= PARSED_MAX {
+            parsed.clear();
+        }
+        parsed.insert(source.into(), id);
+    }
+
+    /// The prepared call of a function type without extra arguments.
+    pub fn prepared(&self, types: &CTypeTable, id: CTypeId) -> Result<Rc<Prepared>, NotCallable> {
+        let index = id.raw() as usize;
+        if let Some(Some(p)) = self.prepared.borrow().get(index) {
+            return Ok(p.clone());
+        }
+        let func = types.signature(id).ok_or(NotCallable)?;
+        let p = Rc::new(Prepared::new(types, func, &[])?);
+        let mut all = self.prepared.borrow_mut();
+        if all.len() <= index {
+            all.resize(index + 1, None);
+        }
+        all[index] = Some(p.clone());
+        Ok(p)
+    }
+
+    /// The prepared call of a variadic function type with extra arguments of these types.
+    pub fn prepared_variadic(
+        &self,
+        types: &CTypeTable,
+        id: CTypeId,
+        extra: &[CTypeId],
+    ) -> Result<Rc<Prepared>, NotCallable> {
+        let func = types.signature(id).ok_or(NotCallable)?;
+        self.varargs.borrow_mut().get(types, id, func, extra)
+    }
+
+    /// The metatable of a type, found through references and without regard to qualifiers.
+    pub fn metatype(&self, types: &CTypeTable, id: CTypeId) -> Option<Gc<Table>> {
+        let metatypes = self.metatypes.borrow();
+        if metatypes.is_empty() {
+            return None;
+        }
+        let id = types.deref(id);
+        let id = types.record(id).map_or(id, |r| r.id);
+        metatypes.get(&id).copied()
+    }
+}
