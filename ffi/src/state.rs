@@ -14,7 +14,7 @@ use moonlit_vm::value::Value;
 
 use crate::call::{NotCallable, Prepared, VarargCache};
 use crate::clib::Library;
-use crate::ctype::{CTypeId, CTypeTable, Member, Name};
+use crate::ctype::{CTypeId, CTypeTable, Kind, Member, Name};
 
 /// Makes a C function pointer out of a Lua function; installed by `callback`.
 pub type MakeCallback = fn(&Vm, &Ffi, CTypeId, Value) -> Result<usize, CallbackError>;
@@ -61,6 +61,8 @@ pub struct Ffi {
     pub calling_vm: Cell<*mut Vm>,
     /// The default namespace.
     pub default_library: Rc<Library>,
+    /// Callback slots; their contents are `callback`'s.
+    pub callback_slots: RefCell<Vec<Box<dyn std::any::Any>>>,
     members: RefCell<Vec<Option<MemberEntry>>>,
     parsed: RefCell<HashMap<Box<[u8]>, CTypeId>>,
     prepared: RefCell<Vec<Option<Rc<Prepared>>>>,
@@ -68,6 +70,9 @@ pub struct Ffi {
 }
 
 impl Ffi {
+    /// Key of the metatable that all function pointers share.
+    pub const FUNCTION_POINTERS: CTypeId = CTypeId::NONE;
+
     /// A fresh state whose default namespace is `library`.
     pub fn new(library: Library) -> Ffi {
         Ffi {
@@ -80,6 +85,7 @@ impl Ffi {
             make_callback: Cell::new(None),
             calling_vm: Cell::new(std::ptr::null_mut()),
             default_library: Rc::new(library),
+            callback_slots: RefCell::new(Vec::new()),
             members: RefCell::new((0..MEMBER_CACHE_ENTRIES).map(|_| None).collect()),
             parsed: RefCell::new(HashMap::new()),
             prepared: RefCell::new(Vec::new()),
@@ -152,7 +158,10 @@ impl Ffi {
             return None;
         }
         let id = types.deref(id);
-        let id = types.record(id).map_or(id, |r| r.id);
+        let id = match types.kind(id) {
+            Kind::Ptr { to, .. } if matches!(types.kind(to), Kind::Func(_)) => Ffi::FUNCTION_POINTERS,
+            _ => types.record(id).map_or(id, |r| r.id),
+        };
         metatypes.get(&id).copied()
     }
 }

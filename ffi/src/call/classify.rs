@@ -341,6 +341,11 @@ impl Prepared {
         })
     }
 
+    /// The call interface for a closure of this signature; valid as long as `self`.
+    pub fn cif_for_closure(&self) -> *mut ffi_cif {
+        self.cif_ptr()
+    }
+
     pub(super) fn cif_ptr(&self) -> *mut ffi_cif {
         ptr::from_ref(&*self.cif).cast_mut()
     }

@@ -26,6 +26,11 @@ impl CallBuffer {
         CallBuffer { inline: [0; INLINE_BYTES], large }
     }
 
+    /// Its size.
+    pub fn bytes(&self) -> usize {
+        if self.large.is_empty() { INLINE_BYTES } else { self.large.len() * 16 }
+    }
+
     /// Its first byte.
     #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
@@ -52,25 +57,26 @@ impl Prepared {
     /// Calls the C function at `address`.
     ///
     /// `args` holds the arguments at the offsets of `self.args`, each converted to its type; integers smaller than 8 bytes need
-    /// not be extended. The result is stored at `ret`, extended to 8 bytes if it is an integer. `errno` is set before and read
-    /// after the call.
+    /// not be extended. The result is stored at the start of `ret`, extended to 8 bytes if it is an integer. `errno` is set
+    /// before and read after the call. Panics if a buffer is too small.
     ///
-    /// # Safety
-    /// - `address` is a C function of this signature.
-    /// - `args` points to `self.buffer_bytes` readable bytes, `ret` to `self.ret_bytes.max(8)` writable ones, both aligned to 16.
-    /// - Whatever the function does with its arguments is allowed to it.
-    pub unsafe fn invoke(&self, address: usize, args: *mut u8, ret: *mut u8, errno: &mut i32) {
+    /// That the function has this signature is what the program declared; nothing can check it.
+    pub fn invoke(&self, address: usize, args: &mut CallBuffer, ret: &mut CallBuffer, errno: &mut i32) {
+        assert!(args.bytes() >= self.buffer_bytes as usize && ret.bytes() >= self.ret_bytes.max(8) as usize);
+        let (args, ret) = (args.as_mut_ptr(), ret.as_mut_ptr());
         if self.in_registers {
-            // SAFETY: passed on from the caller.
+            // SAFETY: the buffers are large enough and aligned to 16; the signature is the program's declaration, which is the
+            // ffi's contract with it.
             unsafe { self.invoke_in_registers(address, args, ret, errno) }
         } else {
-            // SAFETY: passed on from the caller.
+            // SAFETY: as above.
             unsafe { self.invoke_by_libffi(address, args, ret, errno) }
         }
     }
 
     /// # Safety
-    /// As for `invoke`; also all arguments fit into registers.
+    /// - `address` is a C function of this signature, and all arguments fit into registers.
+    /// - `args` points to `self.buffer_bytes` readable bytes, `ret` to `self.ret_bytes.max(8)` writable ones, aligned to 16.
     unsafe fn invoke_in_registers(&self, address: usize, args: *mut u8, ret: *mut u8, errno: &mut i32) {
         let mut g = [0u64; INT_REGS];
         let mut x = [0f64; FLOAT_REGS];
@@ -137,7 +143,8 @@ impl Prepared {
     }
 
     /// # Safety
-    /// As for `invoke`.
+    /// - `address` is a C function of this signature.
+    /// - `args` points to `self.buffer_bytes` readable bytes, `ret` to `self.ret_bytes.max(8)` writable ones, aligned to 16.
     unsafe fn invoke_by_libffi(&self, address: usize, args: *mut u8, ret: *mut u8, errno: &mut i32) {
         let n = self.args.len();
         let mut inline = [std::ptr::null_mut::<c_void>(); INLINE_ARGS];
@@ -181,5 +188,82 @@ fn extend(word: u64, bytes: u8, signed: bool) -> u64 {
         (4, true) => word as i32 as i64 as u64,
         (4, false) => u64::from(word as u32),
         _ => word,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clib::Library;
+    use crate::cparse::declare;
+    use crate::ctype::{CTypeId, CTypeTable, Symbol};
+
+    /// Calls `name` of libc or libm with words as arguments; returns the first words of the result.
+    fn call(declaration: &str, name: &str, extra: &[CTypeId], words: &[u64]) -> [u64; 2] {
+        let mut table = CTypeTable::default();
+        declare(&mut table, declaration.as_bytes(), &[]).expect("valid");
+        let Some(&Symbol::Extern { ty, .. }) = table.symbol(name.as_bytes()) else { panic!("not declared") };
+        let func = table.signature(ty).expect("a function").clone();
+        let prepared = Prepared::new(&table, &func, extra).expect("callable");
+        let mut args = CallBuffer::new(prepared.buffer_bytes as usize);
+        let base = args.as_mut_ptr() as usize;
+        for (slot, word) in prepared.args.iter().zip(words) {
+            // SAFETY: the slot has 8 bytes at its offset.
+            unsafe { ((base + slot.offset as usize) as *mut u64).write(*word) };
+        }
+        let mut ret = CallBuffer::new(prepared.ret_bytes as usize);
+        let address = Library::default_namespace().symbol(name.as_bytes()).expect("in libc");
+        prepared.invoke(address, &mut args, &mut ret, &mut 0);
+        let at = ret.as_mut_ptr().cast::<u64>();
+        // SAFETY: a buffer has at least 256 bytes.
+        unsafe { [*at, *at.add(1)] }
+    }
+
+    #[test]
+    fn scalars_travel_in_registers() {
+        assert_eq!(call("int abs(int);", "abs", &[], &[-5i32 as u32 as u64])[0], 5);
+        assert_eq!(call("double fabs(double);", "fabs", &[], &[(-2.5f64).to_bits()])[0], 2.5f64.to_bits());
+        let r = call("float fabsf(float);", "fabsf", &[], &[u64::from((-2.5f32).to_bits())])[0];
+        assert_eq!(r as u32, 2.5f32.to_bits());
+        assert_eq!(call("int toupper(int);", "toupper", &[], &[0xdead_beef_0000_0061])[0], 0x41);
+        let r = call("double ldexp(double, int);", "ldexp", &[], &[1.5f64.to_bits(), 4]);
+        assert_eq!(r[0], 24f64.to_bits());
+    }
+
+    #[test]
+    fn negative_results_are_extended() {
+        let text = c"-12";
+        assert_eq!(call("int atoi(const char *);", "atoi", &[], &[text.as_ptr() as u64])[0] as i64, -12);
+    }
+
+    #[test]
+    fn structs_come_back_by_value() {
+        let declaration = "typedef struct { int quot, rem; } div_t; typedef struct { long quot, rem; } ldiv_t;
+                           div_t div(int, int); ldiv_t ldiv(long, long);";
+        assert_eq!(call(declaration, "div", &[], &[17, 5])[0], 2 << 32 | 3);
+        assert_eq!(call(declaration, "ldiv", &[], &[17, 5]), [3, 2]);
+    }
+
+    #[test]
+    fn varargs_take_integers_floats_and_more_than_registers_hold() {
+        let declaration = "int snprintf(char *, size_t, const char *, ...);";
+        let mut out = [0u8; 128];
+        let mut words = vec![out.as_mut_ptr() as u64, 128, c"%d %.1f %s %d %d %d %d %.2f".as_ptr() as u64];
+        words.extend([7, 2.5f64.to_bits(), c"x".as_ptr() as u64, 1, 2, 3, 4, 0.25f64.to_bits()]);
+        let i = CTypeId::INT32;
+        let extra = [i, CTypeId::DOUBLE, CTypeId::P_CCHAR, i, i, i, i, CTypeId::DOUBLE];
+        let n = call(declaration, "snprintf", &extra, &words)[0] as usize;
+        assert_eq!(&out[..n], b"7 2.5 x 1 2 3 4 0.25");
+        let n = call(declaration, "snprintf", &extra[..2], &words[..5])[0] as usize;
+        assert!(out.starts_with(b"7 2.5 ") && n > 5);
+    }
+
+    #[test]
+    fn long_double_cannot_be_called() {
+        let mut table = CTypeTable::default();
+        declare(&mut table, b"long double fabsl(long double);", &[]).expect("valid");
+        let Some(&Symbol::Extern { ty, .. }) = table.symbol(b"fabsl") else { panic!("not declared") };
+        let func = table.signature(ty).expect("a function").clone();
+        assert!(Prepared::new(&table, &func, &[]).is_err());
     }
 }

@@ -14,5 +14,3 @@ mod vararg;
 pub use classify::{ArgSlot, NotCallable, PassBy, Prepared};
 pub use invoke::CallBuffer;
 pub use vararg::{VarargCache, promote};
-
-pub(crate) use classify::FfiType;

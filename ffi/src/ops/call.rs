@@ -95,7 +95,12 @@ pub fn call(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, first: usize) -
         return Err(vm.throw_str(b"attempt to call a NULL function pointer"));
     }
     let mut result = CallBuffer::new((prepared.ret_bytes as usize).max(16));
-    crate::callback::with_vm(vm, ffi, |errno| prepared.run(address, base, result.as_mut_ptr(), errno));
+    // A callback finds the VM here; this function does not touch it until the call is over.
+    let outer = ffi.calling_vm.replace(vm);
+    let mut errno = ffi.errno.get();
+    prepared.invoke(address, &mut args, &mut result, &mut errno);
+    ffi.errno.set(errno);
+    ffi.calling_vm.set(outer);
     if let Some(error) = ffi.callback_error.take() {
         return Err(vm.throw(error));
     }

@@ -111,4 +111,6 @@ pub trait CdataHooks {
     fn mark_roots(&mut self, mark: &mut dyn FnMut(Value));
     /// Bytes of the type of a bare cdata literal, for `string.buffer` and dumps.
     fn type_name(&self, vm: &Vm, cd: Value) -> Vec<u8>;
+    /// The implementor, to reach its own state from its native functions.
+    fn as_any(&self) -> &dyn std::any::Any;
 }

@@ -1,0 +1,179 @@
+//! Making objects for Lua: type arguments, sizes, initialisers. Shared by `ffi.new` and by calling a type.
+
+use moonlit_vm::bytecode::ops::Mm;
+use moonlit_vm::cdata::Cdata;
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::state::Vm;
+use moonlit_vm::state::native::Raised;
+use moonlit_vm::string::Str;
+use moonlit_vm::value::Value;
+
+use crate::cdata::{access, as_cdata, new_object, raw_place, type_object};
+use crate::convert::{self, ConvertError, Flags};
+use crate::cparse::{self, Param};
+use crate::ctype::CTypeId;
+use crate::state::Ffi;
+
+/// Objects larger than this ask the heap first.
+const LARGE_BYTES: u32 = 64 * 1024;
+
+/// The arguments from `first` on as values of `$`.
+pub fn params(vm: &mut Vm, first: usize) -> Result<Vec<Param>, Raised> {
+    let mut out = Vec::new();
+    for i in first..vm.nargs() {
+        let v = vm.arg(i);
+        out.push(if let Some(cd) = as_cdata(v) {
+            Param::Type(type_object(vm, cd).unwrap_or(raw_place(vm, cd).ty))
+        } else if let Some(s) = v.as_obj::<Str>() {
+            Param::Name(s.bytes(&vm.heap).into())
+        } else if let Some(n) = v.as_num() {
+            Param::Number(convert::num_to_i64(n) as i32)
+        } else {
+            return Err(vm.type_error(i, "type parameter"));
+        });
+    }
+    Ok(out)
+}
+
+/// Argument `i` as a type: a type object, any C data, or a declaration in which `$` takes the arguments from
+/// `params_from` on.
+pub fn check_type(vm: &mut Vm, ffi: &Ffi, i: usize, params_from: Option<usize>) -> Result<CTypeId, Raised> {
+    let v = vm.arg(i);
+    let extra = params_from.filter(|&p| p < vm.nargs());
+    if let Some(s) = v.as_obj::<Str>() {
+        let source = s.bytes(&vm.heap);
+        if extra.is_none() {
+            if let Some(id) = ffi.parsed(source) {
+                return Ok(id);
+            }
+        }
+        let source = source.to_vec();
+        let params = match extra {
+            Some(first) => params(vm, first)?,
+            None => Vec::new(),
+        };
+        let parsed = cparse::parse_type(&mut ffi.types.borrow_mut(), &source, &params);
+        return match parsed {
+            Ok(id) => {
+                if params.is_empty() {
+                    ffi.remember_parsed(&source, id);
+                }
+                Ok(id)
+            }
+            Err(e) => Err(vm.throw_str(&e.to_bytes())),
+        };
+    }
+    let Some(cd) = as_cdata(v) else { return Err(vm.type_error(i, "C type")) };
+    if let Some(first) = extra {
+        return Err(vm.arg_error(first, b"wrong number of type parameters"));
+    }
+    Ok(type_object(vm, cd).unwrap_or(raw_place(vm, cd).ty))
+}
+
+/// Argument `i` converted to a C type of at most 8 bytes; its bits.
+pub fn check_scalar(vm: &mut Vm, ffi: &Ffi, i: usize, ty: CTypeId) -> Result<u64, Raised> {
+    let Some(v) = vm.arg_opt(i) else { return Err(vm.arg_error(i, b"value expected")) };
+    let mut word = [0u8; 8];
+    let addr = word.as_mut_ptr() as usize;
+    let converted = convert::to_c(vm, ffi, &ffi.types.borrow(), ty, addr, v, Flags::default());
+    match converted {
+        Ok(()) => Ok(u64::from_ne_bytes(word)),
+        Err(e) => Err(vm.arg_error(i, e.message())),
+    }
+}
+
+/// Argument `i` as a 32-bit integer.
+pub fn check_int(vm: &mut Vm, ffi: &Ffi, i: usize) -> Result<i32, Raised> {
+    Ok(check_scalar(vm, ffi, i, CTypeId::INT32)? as i32)
+}
+
+/// Installs or removes (`nil`) the finalizer of an object.
+pub fn set_finalizer(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, f: Value) {
+    let on = !f.is_nil();
+    if on {
+        ffi.finalizers.borrow_mut().insert(cd.addr(), f);
+    } else {
+        ffi.finalizers.borrow_mut().remove(&cd.addr());
+    }
+    vm.heap.set_cdata_finalizer(cd, on);
+}
+
+/// A new object of type `ty`, initialised from the native's arguments after the first (and after the length, for a `[?]` type).
+pub fn construct(vm: &mut Vm, ffi: &Ffi, ty: CTypeId) -> Result<Value, Raised> {
+    let (size, variable) = {
+        let types = ffi.types.borrow();
+        let ty = types.deref(ty);
+        (types.size(ty), types.is_variable(ty))
+    };
+    let mut first = 1;
+    let size = if variable {
+        let n = check_int(vm, ffi, 1)?;
+        first = 2;
+        let types = ffi.types.borrow();
+        u32::try_from(n).ok().and_then(|n| types.variable_size(types.deref(ty), n).ok())
+    } else {
+        size
+    };
+    let Some(size) = size else {
+        return Err(vm.arg_error(0, b"size of C type is unknown or too large"));
+    };
+    if size > LARGE_BYTES && vm.heap.may_alloc(size as usize).is_err() {
+        return Err(vm.throw_plain(b"not enough memory"));
+    }
+    let types = ffi.types.borrow();
+    let ty = types.deref(ty);
+    let cd = new_object(vm, &types, ty, size);
+    let addr = raw_place(vm, cd).addr;
+    let given = vm.nargs().saturating_sub(first);
+    let done = match given {
+        0 => Ok(()),
+        1 => convert::init(vm, ffi, &types, ty, size, addr, &[vm.arg(first)]),
+        2 => convert::init(vm, ffi, &types, ty, size, addr, &[vm.arg(first), vm.arg(first + 1)]),
+        _ => {
+            let values: Vec<Value> = (first..vm.nargs()).map(|i| vm.arg(i)).collect();
+            convert::init(vm, ffi, &types, ty, size, addr, &values)
+        }
+    };
+    let is_record = types.record(ty).is_some();
+    let metatype = if is_record { ffi.metatype(&types, ty) } else { None };
+    drop(types);
+    if let Err(ConvertError::Cannot(text) | ConvertError::Other(text)) = done {
+        return Err(vm.throw_str(&text));
+    }
+    if let Some(t) = metatype {
+        let f = vm.meta_field(t, Mm::Gc);
+        if !f.is_nil() {
+            set_finalizer(vm, ffi, cd, f);
+        }
+    }
+    Ok(Value::obj(cd))
+}
+
+/// Size in bytes of an object whose type has no fixed size.
+pub fn own_size(vm: &Vm, cd: Gc<Cdata>) -> u32 {
+    cd.get(&vm.heap).len
+}
+
+/// Writes a pointer or integer into a fresh object of a scalar type: `ffi.cast`.
+pub fn cast(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, v: Value) -> Result<Value, Raised> {
+    let types = ffi.types.borrow();
+    let size = types.size(ty).unwrap_or(8);
+    let cd = new_object(vm, &types, ty, size);
+    let addr = raw_place(vm, cd).addr;
+    let flags = Flags { cast: true, ..Flags::default() };
+    let done = convert::to_c(vm, ffi, &types, ty, addr, v, flags);
+    drop(types);
+    match done {
+        Ok(()) => Ok(Value::obj(cd)),
+        Err(e) => Err(vm.throw_str(e.message())),
+    }
+}
+
+/// The address that a pointer-like argument stands for.
+pub fn check_pointer(vm: &mut Vm, ffi: &Ffi, i: usize, ty: CTypeId) -> Result<usize, Raised> {
+    if vm.arg_opt(i).is_none() {
+        return Err(vm.arg_error(i, b"value expected"));
+    }
+    let bits = check_scalar(vm, ffi, i, ty)?;
+    Ok(access::load_pointer(bits.to_ne_bytes().as_ptr() as usize, 8))
+}
