@@ -118,7 +118,12 @@ pub fn replace(ffi: &Ffi, address: usize, function: Value) -> bool {
 ///
 /// # Safety
 /// Called by libffi with the slot given at preparation and with arguments as its cif describes them.
-unsafe extern "C" fn enter(_cif: *mut ffi_cif, result: *mut c_void, args: *mut *mut c_void, data: *mut c_void) {
+unsafe extern "C" fn enter(
+    _cif: *mut ffi_cif,
+    result: *mut c_void,
+    args: *mut *mut c_void,
+    data: *mut c_void,
+) {
     // SAFETY: the box behind `data` lives as long as the closure.
     let slot = unsafe { &*data.cast::<Slot>() };
     let place = result as usize;
@@ -180,7 +185,9 @@ fn run(vm: &mut Vm, ffi: &Ffi, slot: &Slot, args: &[usize], place: usize) -> Res
     }
     match slot.prepared.ret {
         // libffi takes small integers as whole registers.
-        PassBy::Int { bytes, signed: true } => access::store_int(place, 8, access::load_int(addr, bytes) as u64),
+        PassBy::Int { bytes, signed: true } => {
+            access::store_int(place, 8, access::load_int(addr, bytes) as u64)
+        }
         PassBy::Int { bytes, signed: false } => access::store_int(place, 8, access::load_uint(addr, bytes)),
         PassBy::F32 => access::copy(place, addr, 4),
         _ => access::copy(place, addr, 8),

@@ -165,8 +165,13 @@ mod tests {
 
     #[test]
     fn library_names_get_prefix_and_suffix_only_where_missing() {
-        for (name, file) in [("z", "libz.so"), ("libz", "libz.so"), ("z.so.1", "libz.so.1"), ("./z", "./z"), ("/a/b.so", "/a/b.so")]
-        {
+        for (name, file) in [
+            ("z", "libz.so"),
+            ("libz", "libz.so"),
+            ("z.so.1", "libz.so.1"),
+            ("./z", "./z"),
+            ("/a/b.so", "/a/b.so"),
+        ] {
             assert_eq!(file_name(name.as_bytes()), file.as_bytes(), "{name}");
         }
     }

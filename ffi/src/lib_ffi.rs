@@ -64,7 +64,12 @@ fn ffi_cast(vm: &mut Vm, _: Entry) -> NativeResult {
     let v = vm.check_any(1)?;
     let scalar = matches!(
         ffi.types.borrow().kind(ty),
-        Kind::Bool | Kind::Int { .. } | Kind::Float { .. } | Kind::Ptr { .. } | Kind::Ref { .. } | Kind::Enum(_)
+        Kind::Bool
+            | Kind::Int { .. }
+            | Kind::Float { .. }
+            | Kind::Ptr { .. }
+            | Kind::Ref { .. }
+            | Kind::Enum(_)
     );
     if !scalar {
         return Err(vm.arg_error(0, b"invalid C type"));
@@ -290,7 +295,9 @@ fn type_info_word(types: &CTypeTable, id: CTypeId) -> u32 {
             (if unsigned { UNSIGNED } else { 0 }) | (if bytes == 8 { LONG } else { 0 })
         }
         Kind::Float { .. } => 0x0400_0000,
-        Kind::Record(_) => 1 << 28 | if types.record(id).is_some_and(|r| r.is_union) { 0x0080_0000 } else { 0 },
+        Kind::Record(_) => {
+            1 << 28 | if types.record(id).is_some_and(|r| r.is_union) { 0x0080_0000 } else { 0 }
+        }
         Kind::Ptr { to, .. } => 2 << 28 | to.raw() & 0xffff,
         Kind::Ref { to } => 2 << 28 | 0x0080_0000 | to.raw() & 0xffff,
         Kind::Array { elem, .. } => 3 << 28 | elem.raw() & 0xffff,
@@ -350,7 +357,11 @@ fn resolve(vm: &mut Vm, ffi: &Ffi, library: &Library, key: Value) -> Result<Reso
         Err(text) => return Err(vm.throw_str(&text)),
     };
     let is_function = matches!(ffi.types.borrow().kind(ty), Kind::Func(_));
-    Ok(if is_function { Resolved::Fixed(new_pointer(vm, ty, address)) } else { Resolved::Variable(ty, address) })
+    Ok(if is_function {
+        Resolved::Fixed(new_pointer(vm, ty, address))
+    } else {
+        Resolved::Variable(ty, address)
+    })
 }
 
 fn library_of(vm: &Vm, v: Value) -> Option<Rc<Library>> {

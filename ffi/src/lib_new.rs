@@ -65,7 +65,7 @@ pub fn check_type(vm: &mut Vm, ffi: &Ffi, i: usize, params_from: Option<usize>) 
     }
     let Some(cd) = as_cdata(v) else { return Err(vm.type_error(i, "C type")) };
     if let Some(first) = extra {
-        return Err(vm.arg_error(first, b"wrong number of type parameters"));
+        return Err(vm.arg_error(first - 1, b"wrong number of type parameters"));
     }
     Ok(type_object(vm, cd).unwrap_or(raw_place(vm, cd).ty))
 }
@@ -102,7 +102,6 @@ pub fn set_finalizer(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, f: Value) {
 pub fn construct(vm: &mut Vm, ffi: &Ffi, ty: CTypeId) -> Result<Value, Raised> {
     let (size, variable) = {
         let types = ffi.types.borrow();
-        let ty = types.deref(ty);
         (types.size(ty), types.is_variable(ty))
     };
     let mut first = 1;
@@ -110,7 +109,7 @@ pub fn construct(vm: &mut Vm, ffi: &Ffi, ty: CTypeId) -> Result<Value, Raised> {
         let n = check_int(vm, ffi, 1)?;
         first = 2;
         let types = ffi.types.borrow();
-        u32::try_from(n).ok().and_then(|n| types.variable_size(types.deref(ty), n).ok())
+        u32::try_from(n).ok().and_then(|n| types.variable_size(ty, n).ok())
     } else {
         size
     };
@@ -121,7 +120,6 @@ pub fn construct(vm: &mut Vm, ffi: &Ffi, ty: CTypeId) -> Result<Value, Raised> {
         return Err(vm.throw_plain(b"not enough memory"));
     }
     let types = ffi.types.borrow();
-    let ty = types.deref(ty);
     let cd = new_object(vm, &types, ty, size);
     let addr = raw_place(vm, cd).addr;
     let given = vm.nargs().saturating_sub(first);

@@ -118,11 +118,16 @@ fn text(vm: &Vm, types: &CTypeTable, cd: Gc<Cdata>) -> Vec<u8> {
     let p = place(vm, types, cd);
     let address = match types.kind(p.ty) {
         Kind::Complex { bytes } => return complex_text(p.addr, bytes),
-        Kind::Int { bytes: 8, unsigned: true } => return format!("{}ULL", access::load_uint(p.addr, 8)).into_bytes(),
-        Kind::Int { bytes: 8, unsigned: false } => return format!("{}LL", access::load_int(p.addr, 8)).into_bytes(),
+        Kind::Int { bytes: 8, unsigned: true } => {
+            return format!("{}ULL", access::load_uint(p.addr, 8)).into_bytes();
+        }
+        Kind::Int { bytes: 8, unsigned: false } => {
+            return format!("{}LL", access::load_int(p.addr, 8)).into_bytes();
+        }
         Kind::Enum(_) => {
             let signed = types.enumeration(p.ty).is_some_and(|e| e.base == CTypeId::INT32);
-            let value = if signed { access::load_int(p.addr, 4) } else { access::load_uint(p.addr, 4) as i64 };
+            let value =
+                if signed { access::load_int(p.addr, 4) } else { access::load_uint(p.addr, 4) as i64 };
             return format!("cdata<{}>: {value}", type_name(types, own)).into_bytes();
         }
         Kind::Func(_) => access::load_pointer(p.addr, 8),
@@ -292,6 +297,16 @@ fn meta_newindex(vm: &mut Vm, _: Entry) -> NativeResult {
     Err(missing(vm, &ffi, ty, key))
 }
 
+/// What an object points to, or where it lies.
+fn address(vm: &Vm, ffi: &Ffi, cd: Gc<Cdata>) -> usize {
+    let types = ffi.types.borrow();
+    let p = place(vm, &types, cd);
+    match types.kind(p.ty) {
+        Kind::Ptr { bytes, .. } => access::load_pointer(p.addr, bytes),
+        _ => p.addr,
+    }
+}
+
 fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
     let ffi = ffi_of(vm)?;
     let a = vm.arg(0);
@@ -314,10 +329,9 @@ fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
     match message {
         Some(message) => Err(vm.throw_str(&message)),
         None => {
-            // The same object, be it by two references.
-            let types = ffi.types.borrow();
+            // The same object, be it by two references or by a pointer.
             let same = match (as_cdata(a), as_cdata(b)) {
-                (Some(x), Some(y)) => place(vm, &types, x).addr == place(vm, &types, y).addr,
+                (Some(x), Some(y)) => address(vm, &ffi, x) == address(vm, &ffi, y),
                 _ => false,
             };
             Ok(Outcome::one(Value::bool(same)))

@@ -96,7 +96,8 @@ impl Ffi {
     /// What `name` means in a record; `key` is the address of the string object it came from.
     #[inline]
     pub fn member(&self, types: &CTypeTable, record: CTypeId, key: u64, name: &[u8]) -> Option<Member> {
-        let slot = ((key >> 4) as usize ^ (record.raw() as usize).wrapping_mul(31)) & (MEMBER_CACHE_ENTRIES - 1);
+        let slot =
+            ((key >> 4) as usize ^ (record.raw() as usize).wrapping_mul(31)) & (MEMBER_CACHE_ENTRIES - 1);
         if let Some(e) = &self.members.borrow()[slot] {
             if e.key == key && e.record == record && *e.name == *name {
                 return Some(e.member);

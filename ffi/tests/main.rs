@@ -4,3 +4,5 @@
 mod cparse;
 #[path = "suite/layout.rs"]
 mod layout;
+#[path = "suite/lua.rs"]
+mod lua;

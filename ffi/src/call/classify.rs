@@ -144,7 +144,9 @@ fn scalars(
                 }
                 match field.bits {
                     Some(bits) => {
-                        for byte in u32::from(bits.pos) / 8..=(u32::from(bits.pos) + u32::from(bits.width) - 1) / 8 {
+                        for byte in
+                            u32::from(bits.pos) / 8..=(u32::from(bits.pos) + u32::from(bits.width) - 1) / 8
+                        {
                             out.push((base + field.offset + byte, PassBy::Int { bytes: 1, signed: false }));
                         }
                     }
@@ -181,7 +183,11 @@ fn aggregate_elements(table: &CTypeTable, id: CTypeId, size: u32) -> Result<Vec<
     if size > 64 {
         // Travels in memory: only its size matters.
         let word = FfiType::of_scalar(1, true);
-        return if size as usize <= ELEMENTS_MAX * 16 { Ok(vec![word; size as usize]) } else { Err(NotCallable) };
+        return if size as usize <= ELEMENTS_MAX * 16 {
+            Ok(vec![word; size as usize])
+        } else {
+            Err(NotCallable)
+        };
     }
     let mut parts = Vec::new();
     scalars(table, id, 0, &mut parts, 0)?;

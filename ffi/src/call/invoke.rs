@@ -109,7 +109,8 @@ impl Prepared {
             let word = match (self.ret, self.variadic) {
                 (PassBy::F64, true) => {
                     let f: VariadicF64 = transmute(p);
-                    f(g[0], g[1], g[2], g[3], g[4], g[5], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]).to_bits()
+                    f(g[0], g[1], g[2], g[3], g[4], g[5], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7])
+                        .to_bits()
                 }
                 (PassBy::F32, true) | (_, true) => {
                     let f: VariadicFn = transmute(p);
@@ -117,11 +118,13 @@ impl Prepared {
                 }
                 (PassBy::F64, false) => {
                     let f: float_fn!(f64) = transmute(p);
-                    f(g[0], g[1], g[2], g[3], g[4], g[5], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]).to_bits()
+                    f(g[0], g[1], g[2], g[3], g[4], g[5], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7])
+                        .to_bits()
                 }
                 (PassBy::F32, false) => {
                     let f: float_fn!(f32) = transmute(p);
-                    let r = f(g[0], g[1], g[2], g[3], g[4], g[5], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
+                    let r =
+                        f(g[0], g[1], g[2], g[3], g[4], g[5], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]);
                     u64::from(r.to_bits())
                 }
                 (_, false) if !self.any_float => {
@@ -212,7 +215,9 @@ mod tests {
             unsafe { ((base + slot.offset as usize) as *mut u64).write(*word) };
         }
         let mut ret = CallBuffer::new(prepared.ret_bytes as usize);
-        let address = Library::default_namespace().symbol(name.as_bytes()).expect("in libc");
+        // Dropping it would unload a library that it opened itself.
+        let library = Library::default_namespace();
+        let address = library.symbol(name.as_bytes()).expect("in libc or libm");
         prepared.invoke(address, &mut args, &mut ret, &mut 0);
         let at = ret.as_mut_ptr().cast::<u64>();
         // SAFETY: a buffer has at least 256 bytes.
@@ -238,7 +243,8 @@ mod tests {
 
     #[test]
     fn structs_come_back_by_value() {
-        let declaration = "typedef struct { int quot, rem; } div_t; typedef struct { long quot, rem; } ldiv_t;
+        let declaration =
+            "typedef struct { int quot, rem; } div_t; typedef struct { long quot, rem; } ldiv_t;
                            div_t div(int, int); ldiv_t ldiv(long, long);";
         assert_eq!(call(declaration, "div", &[], &[17, 5])[0], 2 << 32 | 3);
         assert_eq!(call(declaration, "ldiv", &[], &[17, 5]), [3, 2]);

@@ -64,7 +64,8 @@ pub fn compatible_pointees(types: &CTypeTable, to: CTypeId, from: CTypeId, ignor
                 }
                 (to, from, same) = (ta, tb, true);
             }
-            (Kind::Int { bytes: x, .. }, Kind::Int { bytes: y, .. }) | (Kind::Float { bytes: x }, Kind::Float { bytes: y }) => {
+            (Kind::Int { bytes: x, .. }, Kind::Int { bytes: y, .. })
+            | (Kind::Float { bytes: x }, Kind::Float { bytes: y }) => {
                 return x == y;
             }
             (Kind::Record(x), Kind::Record(y)) => return x == y,
@@ -103,7 +104,9 @@ fn store_scalar(kind: Kind, addr: usize, value: Scalar) -> bool {
     match (kind, value) {
         (Kind::Int { bytes, .. }, Scalar::Int(v)) => access::store_int(addr, bytes, v as u64),
         (Kind::Int { bytes, .. }, Scalar::Uint(v)) => access::store_int(addr, bytes, v),
-        (Kind::Int { bytes: 8, unsigned: true }, Scalar::Float(v)) => access::store_int(addr, 8, num_to_u64(v)),
+        (Kind::Int { bytes: 8, unsigned: true }, Scalar::Float(v)) => {
+            access::store_int(addr, 8, num_to_u64(v))
+        }
         (Kind::Int { bytes, .. }, Scalar::Float(v)) => access::store_int(addr, bytes, num_to_i64(v) as u64),
         (Kind::Float { bytes: bytes @ (4 | 8) }, v) => access::store_float(addr, bytes, to_float(v)),
         (Kind::Bool, Scalar::Int(v)) => access::store_int(addr, 1, u64::from(v != 0)),
@@ -135,14 +138,18 @@ pub fn c_to_c(
     src: usize,
     flags: Flags,
 ) -> Result<(), ConvertError> {
-    let d = plain_kind(types, to);
+    let d = match plain_kind(types, to) {
+        // Making a reference is making a pointer.
+        Kind::Ref { to } => Kind::Ptr { to, bytes: 8 },
+        kind => kind,
+    };
     let s = plain_kind(types, from);
     if let Some(value) = access::load_scalar(s, src) {
         if store_scalar(d, dst, value) {
             return Ok(());
         }
         match (d, value) {
-            (Kind::Ptr { bytes, .. }, _) if flags.cast => {
+            (Kind::Ptr { bytes, .. }, _) if flags.cast && s != Kind::Bool => {
                 let address = match value {
                     Scalar::Int(v) => v as u64,
                     Scalar::Uint(v) => v,
@@ -174,7 +181,11 @@ pub fn c_to_c(
         (_, Kind::Complex { bytes }) => {
             let re = access::load_float(src, bytes / 2);
             let im = access::load_float(src + usize::from(bytes / 2), bytes / 2);
-            let value = if d == Kind::Bool { Scalar::Uint(u64::from(re != 0.0 || im != 0.0)) } else { Scalar::Float(re) };
+            let value = if d == Kind::Bool {
+                Scalar::Uint(u64::from(re != 0.0 || im != 0.0))
+            } else {
+                Scalar::Float(re)
+            };
             if store_scalar(d, dst, value) { Ok(()) } else { Err(refused(types, to, from, flags)) }
         }
         (Kind::Int { bytes, .. }, Kind::Ptr { bytes: size, .. }) if flags.cast => {
@@ -200,19 +211,6 @@ pub fn c_to_c(
             access::store_pointer(dst, bytes, src);
             Ok(())
         }
-        (Kind::Ref { .. }, Kind::Ref { .. }) if to == from => {
-            access::store_pointer(dst, 8, access::load_pointer(src, 8));
-            Ok(())
-        }
-        (Kind::Ref { to: target }, _) => {
-            let source = if let Kind::Ptr { to, .. } = s { to } else { from };
-            if !flags.cast && !compatible_pointees(types, target, source, false) {
-                return Err(refused(types, to, from, flags));
-            }
-            let address = if let Kind::Ptr { bytes, .. } = s { access::load_pointer(src, bytes) } else { src };
-            access::store_pointer(dst, 8, address);
-            Ok(())
-        }
         (Kind::Array { elem: target, len }, Kind::Array { elem: source, .. }) => {
             let size = types.size(to);
             let fits = len != ArrayLen::Variable && size.is_some() && size == types.size(from);
@@ -233,4 +231,3 @@ pub fn c_to_c(
         _ => Err(refused(types, to, from, flags)),
     }
 }
-

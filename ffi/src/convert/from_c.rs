@@ -15,8 +15,12 @@ use crate::state::Ffi;
 pub fn from_c(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, addr: usize) -> Value {
     let kind = ffi.types.borrow().kind(ty);
     match kind {
-        Kind::Int { bytes: bytes @ (1 | 2 | 4), unsigned: false } => Value::int(access::load_int(addr, bytes) as i32),
-        Kind::Int { bytes: bytes @ (1 | 2 | 4), unsigned: true } => Value::num(access::load_uint(addr, bytes) as f64),
+        Kind::Int { bytes: bytes @ (1 | 2 | 4), unsigned: false } => {
+            Value::int(access::load_int(addr, bytes) as i32)
+        }
+        Kind::Int { bytes: bytes @ (1 | 2 | 4), unsigned: true } => {
+            Value::num(access::load_uint(addr, bytes) as f64)
+        }
         Kind::Float { bytes: bytes @ (4 | 8) } => Value::num(access::load_float(addr, bytes)),
         Kind::Bool => Value::bool(access::load_uint(addr, 1) != 0),
         Kind::Int { .. } => new_scalar(vm, ty, 8, access::load_uint(addr, 8)),
@@ -32,7 +36,11 @@ pub fn from_c(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, addr: usize) -> Value {
         }
         Kind::Func(_) => new_pointer(vm, ty, addr),
         Kind::Void => Value::NIL,
-        Kind::Float { .. } | Kind::Complex { .. } | Kind::Vector { .. } | Kind::Ptr { .. } | Kind::Enum(_) => {
+        Kind::Float { .. }
+        | Kind::Complex { .. }
+        | Kind::Vector { .. }
+        | Kind::Ptr { .. }
+        | Kind::Enum(_) => {
             let types = ffi.types.borrow();
             let size = types.size(ty).unwrap_or(0);
             new_bytes(vm, &types, ty, addr, size)

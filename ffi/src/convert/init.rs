@@ -6,9 +6,9 @@ use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
 
+use super::ConvertError;
 use super::c_to_c::Flags;
 use super::to_c::{bits_to_c, to_c};
-use super::ConvertError;
 use crate::cdata::{access, as_cdata, place};
 use crate::ctype::{CTypeId, CTypeTable, Field, Kind};
 use crate::state::Ffi;
@@ -111,7 +111,11 @@ pub(super) fn array_from_table(
     t: Gc<Table>,
     flags: Flags,
 ) -> Result<(), ConvertError> {
-    let Kind::Array { elem, .. } = types.kind(ty) else { return Err(ConvertError::too_many(types, ty)) };
+    let elem = match types.kind(ty) {
+        Kind::Array { elem, .. } | Kind::Vector { elem, .. } => elem,
+        Kind::Complex { bytes: 8 } => CTypeId::FLOAT,
+        _ => CTypeId::DOUBLE,
+    };
     let elem_size = types.size(elem).unwrap_or(0) as usize;
     let size = types.size(ty).map(|n| n as usize);
     let mut offset = 0;

@@ -45,7 +45,14 @@ pub fn to_c(
             _ => {}
         }
         let src = n.to_ne_bytes();
-        return c_to_c(types, to, dst, CTypeId::DOUBLE, src.as_ptr() as usize, Flags { from_lua: true, ..flags });
+        return c_to_c(
+            types,
+            to,
+            dst,
+            CTypeId::DOUBLE,
+            src.as_ptr() as usize,
+            Flags { from_lua: true, ..flags },
+        );
     }
     to_c_other(vm, ffi, types, to, dst, v, flags)
 }
@@ -99,7 +106,9 @@ fn to_c_other(
     }
     if let Some(t) = v.as_obj::<Table>() {
         return match types.kind(to) {
-            Kind::Array { .. } => init::array_from_table(vm, ffi, types, to, dst, t, flags),
+            Kind::Array { .. } | Kind::Vector { .. } | Kind::Complex { .. } => {
+                init::array_from_table(vm, ffi, types, to, dst, t, flags)
+            }
             Kind::Record(_) => init::record_from_table(vm, ffi, types, to, dst, t, flags),
             _ => Err(refused()),
         };

@@ -527,7 +527,7 @@ impl Parser<'_, '_> {
             }
             return Ok((id, body));
         }
-        if !body && self.mode() == Mode::SingleType {
+        if self.mode() == Mode::SingleType {
             let name = String::from_utf8_lossy(&name).into_owned();
             return Err(self.error(&format!("undeclared or implicit tag '{name}'")));
         }

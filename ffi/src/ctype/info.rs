@@ -211,6 +211,8 @@ pub struct Record {
     pub complete: bool,
     /// Whether it ends in a `[?]` array.
     pub variable: bool,
+    /// Whether a member, however deep, is `const`: then the whole cannot be assigned.
+    pub has_const: bool,
     /// Size in bytes (without the variable part); meaningful when complete.
     pub size: u32,
     /// log2 of the alignment.

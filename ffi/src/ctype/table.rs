@@ -333,6 +333,11 @@ impl CTypeTable {
         }
     }
 
+    /// Whether objects of this type cannot be assigned: `const`, or a record with a `const` member.
+    pub fn is_read_only(&self, id: CTypeId) -> bool {
+        self.quals(id).is_const() || self.record(id).is_some_and(|r| r.has_const)
+    }
+
     // Records.
 
     /// A new incomplete struct or union.
@@ -345,6 +350,7 @@ impl CTypeTable {
             id,
             complete: false,
             variable: false,
+            has_const: false,
             size: 0,
             align_log2: 0,
             fields: Vec::new(),
@@ -410,7 +416,9 @@ impl CTypeTable {
                 }
             }
         }
+        let has_const = body.fields.iter().any(|f| self.is_read_only(f.ty));
         let record = &mut self.records[index as usize];
+        record.has_const = has_const;
         record.fields = body.fields;
         record.members = members;
         record.size = body.size;

@@ -42,8 +42,9 @@ fn operand(vm: &Vm, types: &CTypeTable, v: Value, other: Value) -> Operand {
     if let Some(cd) = as_cdata(v) {
         let p = place(vm, types, cd);
         let ty = match types.enumeration(p.ty) {
-            Some(e) if p.ty != CTypeId::CTYPEID => e.base,
-            _ => p.ty,
+            // Type objects too: equal types compare equal.
+            Some(e) => e.base,
+            None => p.ty,
         };
         return match types.kind(ty) {
             Kind::Ptr { to, bytes } => Operand::Pointer(access::load_pointer(p.addr, bytes), to),
@@ -170,7 +171,12 @@ fn moved(vm: &mut Vm, ffi: &Ffi, p: usize, to: CTypeId, n: u64, size: u32) -> Ou
     Outcome::Value(new_pointer(vm, ty, address))
 }
 
-fn two_pointers(types: &CTypeTable, mm: Mm, (p, to): (usize, CTypeId), (q, other): (usize, CTypeId)) -> Option<Value> {
+fn two_pointers(
+    types: &CTypeTable,
+    mm: Mm,
+    (p, to): (usize, CTypeId),
+    (q, other): (usize, CTypeId),
+) -> Option<Value> {
     if mm == Mm::Eq {
         return Some(Value::bool(p == q));
     }

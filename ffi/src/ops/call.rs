@@ -61,7 +61,8 @@ fn prepare(vm: &mut Vm, ffi: &Ffi, id: CTypeId, first: usize) -> Result<Rc<Prepa
         return Err(vm.throw_str(b"wrong number of arguments for function call"));
     }
     let prepared = if variadic {
-        let extra: Vec<CTypeId> = (declared..given).map(|i| vararg_type(vm, ffi, vm.arg(first + i))).collect();
+        let extra: Vec<CTypeId> =
+            (declared..given).map(|i| vararg_type(vm, ffi, vm.arg(first + i))).collect();
         ffi.prepared_variadic(&ffi.types.borrow(), id, &extra)
     } else {
         ffi.prepared(&ffi.types.borrow(), id)

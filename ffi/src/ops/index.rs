@@ -73,13 +73,18 @@ pub fn find(vm: &Vm, ffi: &Ffi, types: &CTypeTable, cd: Gc<Cdata>, key: Value) -
             if i < 0 || i >= i64::from(bytes / size) {
                 return Found::Missing(at.ty);
             }
-            return Found::Place { ty: elem, addr: at.addr + (size as usize) * i as usize, bits: None, read_only: true };
+            return Found::Place {
+                ty: elem,
+                addr: at.addr + (size as usize) * i as usize,
+                bits: None,
+                read_only: true,
+            };
         }
         _ => return Found::Missing(at.ty),
     };
     let Some(size) = types.size(elem) else { return Found::UnknownSize };
     let addr = base.wrapping_add((i as usize).wrapping_mul(size as usize));
-    Found::Place { ty: elem, addr, bits: None, read_only: types.quals(elem).is_const() }
+    Found::Place { ty: elem, addr, bits: None, read_only: types.is_read_only(elem) }
 }
 
 fn find_name(
@@ -103,7 +108,7 @@ fn find_name(
     match types.kind(ty) {
         Kind::Record(_) => match ffi.member(types, ty, name.addr(), bytes) {
             Some(Member::Field { ty: field, offset, bits }) => {
-                let read_only = types.get(ty).quals.is_const() || types.quals(field).is_const();
+                let read_only = types.get(ty).quals.is_const() || types.is_read_only(field);
                 Found::Place { ty: field, addr: addr.wrapping_add(offset as usize), bits, read_only }
             }
             Some(Member::Const(c)) => Found::Const(c),
@@ -119,14 +124,16 @@ fn find_name(
             Found::Place { ty: part_ty, addr: addr + part, bits: None, read_only: true }
         }
         Kind::Enum(_) if ty == CTypeId::CTYPEID => {
-            // Constants scoped in a type.
+            // Constants scoped in a struct or union, by its type or by that of a pointer to it.
             let named = type_object(vm, cd).unwrap_or(ty);
-            let constant = match (types.member(named, bytes), types.enumeration(named)) {
-                (Some(Member::Const(c)), _) => Some(c),
-                (_, Some(e)) => e.consts.get(bytes).map(|&value| Constant { ty: e.base, value }),
-                _ => None,
+            let scope = match types.kind(named) {
+                Kind::Ptr { to, .. } | Kind::Ref { to } => to,
+                _ => named,
             };
-            constant.map_or(Found::Missing(named), Found::Const)
+            match types.member(scope, bytes) {
+                Some(Member::Const(c)) => Found::Const(c),
+                _ => Found::Missing(named),
+            }
         }
         _ => Found::Missing(ty),
     }
@@ -142,7 +149,9 @@ pub fn constant_value(c: Constant) -> Value {
 pub fn load(vm: &mut Vm, ffi: &Ffi, found: Found) -> Option<Value> {
     match found {
         Found::Place { ty, addr, bits: None, .. } => Some(convert::from_c(vm, ffi, ty, addr)),
-        Found::Place { ty, addr, bits: Some(bits), .. } => Some(convert::bits_from_c(vm, ffi, ty, addr, bits)),
+        Found::Place { ty, addr, bits: Some(bits), .. } => {
+            Some(convert::bits_from_c(vm, ffi, ty, addr, bits))
+        }
         Found::Const(c) => Some(constant_value(c)),
         Found::Missing(_) | Found::UnknownSize => None,
     }

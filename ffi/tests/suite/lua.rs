@@ -1,0 +1,325 @@
+//! The ffi as Lua programs see it. Each line of `differential.txt` is a program; its results or its error must be what LuaJIT
+//! gives for it.
+
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::state::Vm;
+use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome};
+use moonlit_vm::table::Table;
+use moonlit_vm::value::Value;
+use std::fmt::Write as _;
+use std::process::Command;
+
+const CASES: &str = include_str!("differential.txt");
+
+fn tonumber(vm: &mut Vm, _: Entry) -> NativeResult {
+    let v = vm.arg(0);
+    if v.type_name() == "cdata" {
+        let n = vm.cdata.as_ref().and_then(|h| h.to_number(vm, v));
+        return Ok(Outcome::one(n.map_or(Value::NIL, Value::num)));
+    }
+    let n = vm.to_number(v);
+    Ok(Outcome::one(n.map_or(Value::NIL, Value::num)))
+}
+
+fn tostring(vm: &mut Vm, _: Entry) -> NativeResult {
+    let v = vm.arg(0);
+    let s = vm.tostring_raw(v);
+    Ok(Outcome::one(Value::obj(s)))
+}
+
+fn type_(vm: &mut Vm, _: Entry) -> NativeResult {
+    let s = vm.heap.str(vm.arg(0).type_name().as_bytes());
+    Ok(Outcome::one(Value::obj(s)))
+}
+
+fn pcall(vm: &mut Vm, e: Entry) -> NativeResult {
+    if e.label() == 0 {
+        let f = vm.arg(0);
+        let args: Vec<Value> = (1..vm.nargs()).map(|i| vm.arg(i)).collect();
+        vm.prepare_call(f);
+        for a in &args {
+            vm.push(*a);
+        }
+        return Ok(Outcome::pcall(args.len(), 1));
+    }
+    let n = e.count();
+    let values: Vec<Value> = (0..n).map(|i| vm.top_value(n, i)).collect();
+    vm.push(Value::bool(!e.is_error()));
+    for v in values {
+        vm.push(v);
+    }
+    Ok(Outcome::top(n + 1))
+}
+
+fn collectgarbage(vm: &mut Vm, _: Entry) -> NativeResult {
+    moonlit_vm::gc::full(vm);
+    vm.run_finalizers();
+    Ok(Outcome::none())
+}
+
+pub struct Machine {
+    pub vm: Box<Vm>,
+    ffi: Gc<Table>,
+}
+
+impl Machine {
+    pub fn new() -> Machine {
+        let mut vm = Vm::new();
+        let globals = vm.globals;
+        vm.register(
+            globals,
+            &[
+                NativeRow::new("tonumber", tonumber),
+                NativeRow::new("tostring", tostring),
+                NativeRow::new("type", type_),
+                NativeRow::new("pcall", pcall),
+                NativeRow::new("collectgarbage", collectgarbage),
+            ],
+        );
+        let ffi = moonlit_ffi::install(&mut vm, Vec::new());
+        globals.set_bytes(&mut vm.heap, b"ffi", Value::obj(ffi)).expect("a valid key");
+        Machine { vm, ffi }
+    }
+
+    /// Results as `tostring` shows them, tab between; or `error: ` and the message.
+    pub fn run(&mut self, source: &str) -> String {
+        let f = match self.vm.load(source.as_bytes(), b"=t", b"t", None) {
+            Ok(f) => f,
+            Err(e) => return format!("error: {}", String::from_utf8_lossy(&e)),
+        };
+        match self.vm.call(Value::obj(f), &[Value::obj(self.ffi)]) {
+            Ok(values) => {
+                let texts: Vec<String> = values
+                    .iter()
+                    .map(|v| String::from_utf8_lossy(&self.vm.raw_text(*v)).into_owned())
+                    .collect();
+                texts.join("\t")
+            }
+            Err(_) => {
+                let e = self.vm.take_error();
+                format!("error: {}", String::from_utf8_lossy(&self.vm.raw_text(e)))
+            }
+        }
+    }
+}
+
+/// Programs and the declarations they share.
+fn cases() -> (String, Vec<&'static str>) {
+    let mut prelude = String::new();
+    let mut programs = Vec::new();
+    for line in CASES.lines() {
+        if let Some(declaration) = line.strip_prefix("cdef ") {
+            writeln!(prelude, "{declaration}").expect("writing to a string");
+        } else if !line.is_empty() && !line.starts_with("--") {
+            programs.push(line);
+        }
+    }
+    (prelude, programs)
+}
+
+/// Addresses and numbers of nameless types differ between runs.
+fn normal(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("0x") {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 2..];
+        let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+        // Small addresses were given by the program itself.
+        if rest[..digits].trim_start_matches('0').len() > 10 && !rest.starts_with("ffffffffff") {
+            out.push_str("ADDRESS");
+        } else {
+            out.push_str("0x");
+            out.push_str(&rest[..digits]);
+        }
+        rest = &rest[digits..];
+    }
+    out.push_str(rest);
+    // Nameless types are called by their number.
+    for keyword in ["struct ", "union ", "enum "] {
+        let mut from = 0;
+        while let Some(at) = out[from..].find(keyword) {
+            from += at + keyword.len();
+            let digits = out[from..].bytes().take_while(u8::is_ascii_digit).count();
+            out.replace_range(from..from + digits, if digits > 0 { "#" } else { "" });
+        }
+    }
+    out
+}
+
+fn lua_quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for b in text.bytes() {
+        write!(out, "\\{b:03}").expect("writing to a string");
+    }
+    out.push('"');
+    out
+}
+
+#[test]
+fn programs_give_what_luajit_gives() {
+    let (prelude, programs) = cases();
+    let mut script = format!(
+        "local ffi = require 'ffi' _G.ffi = ffi ffi.cdef({})\nlocal out = {{}}\n",
+        lua_quote(&prelude)
+    );
+    script.push_str(
+        "local function show(ok, ...) local t = {} for i = 1, select('#', ...) do t[i] = tostring((select(i, ...))) end
+         local s = table.concat(t, '\\t') io.write(ok and s or 'error: ' .. s, '\\1') end\n",
+    );
+    for p in &programs {
+        writeln!(script, "show(pcall(assert(loadstring({}, '=t')), ffi))", lua_quote(p))
+            .expect("writing to a string");
+    }
+    let dir = std::env::temp_dir().join(format!("moonlit-ffi-{}.lua", std::process::id()));
+    std::fs::write(&dir, script).expect("a temporary file");
+    let out = Command::new("luajit").arg("-joff").arg(&dir).output();
+    let _ = std::fs::remove_file(&dir);
+    let Ok(out) = out else {
+        eprintln!("skipped: luajit is not installed");
+        return;
+    };
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout);
+    let expected: Vec<&str> = text.split('\x01').collect();
+    let mut machine = Machine::new();
+    let declared = machine.run(&format!("ffi.cdef({})", lua_quote(&prelude)));
+    assert_eq!(declared, "");
+    let mut differences = String::new();
+    for (program, expected) in programs.iter().zip(expected) {
+        let got = machine.run(program);
+        let got = got.replace(&std::env::current_exe().expect("known").display().to_string(), "luajit");
+        if normal(&got) != normal(expected) {
+            writeln!(differences, "{program}\n  ours:   {got}\n  LuaJIT: {expected}")
+                .expect("writing to a string");
+        }
+    }
+    assert!(differences.is_empty(), "\n{differences}");
+}
+
+#[test]
+fn printf_writes_and_struct_arrays_are_walked() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef [[ int snprintf(char *buf, size_t n, const char *fmt, ...); typedef struct { int id; double w; } item; ]]
+        local items, sum = ffi.new('item[?]', 1000), 0
+        for i = 0, 999 do items[i].id = i; items[i].w = i / 2 end
+        for i = 0, 999 do local e = items[i]; sum = sum + e.id + e.w end
+        local buf = ffi.new('char[64]')
+        local n = ffi.C.snprintf(buf, 64, 'hello %s %d\\n', 'world', ffi.new('int', 42))
+        return sum, ffi.string(buf, n)";
+    assert_eq!(m.run(program), "749250\thello world 42\n");
+}
+
+#[test]
+fn metatypes_give_operators_methods_and_constructors() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'typedef struct { double x, y; } vec;'
+        local vec
+        vec = ffi.metatype('vec', {
+          __new = function(ct, x, y) return ffi.new(ct, x, y or x) end,
+          __add = function(a, b) return vec(a.x + b.x, a.y + b.y) end,
+          __eq = function(a, b) return a.x == b.x and a.y == b.y end,
+          __len = function() return 2 end,
+          __call = function(self, k) return self.x * k end,
+          __concat = function(a, b) return 'cat' end,
+          __lt = function(a, b) return a.x < b.x end, __le = function(a, b) return a.x <= b.x end,
+          __unm = function(a) return vec(-a.x, -a.y) end,
+          __index = { norm = function(v) return v.x * v.x + v.y * v.y end, kind = 'vector' },
+        })
+        local v = vec(1, 2) + vec(3)
+        local p = ffi.new('vec[1]', {{7, 8}})
+        return v.x, v.y, v:norm(), v.kind, #v, v(10), v .. 'x', v == vec(4, 5), v < vec(9, 9), (-v).x, p[0]:norm()";
+    assert_eq!(m.run(program), "4\t5\t41\tvector\t2\t40\tcat\ttrue\ttrue\t-4\t113");
+}
+
+#[test]
+fn finalizers_run_once_when_an_object_dies() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'struct res { int id; };'
+        local log = {}
+        local function make()
+          ffi.gc(ffi.new('struct res', 7), function(o) log[#log + 1] = o.id end)
+          ffi.gc(ffi.gc(ffi.new('struct res', 8), function() log[#log + 1] = 8 end), nil)
+        end
+        make()
+        local function clean(a, b, c, d, e, f, g, h) end clean()
+        for i = 1, 5 do collectgarbage() end
+        return #log, log[1]";
+    assert_eq!(m.run(program), "1\t7");
+}
+
+#[test]
+fn callbacks_sort_and_errors_come_out_of_the_call() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'void qsort(void *, size_t, size_t, int (*)(const void *, const void *));'
+        local n = 500
+        local a = ffi.new('int[?]', n)
+        for i = 0, n - 1 do a[i] = (i * 7919) % n end
+        local calls = 0
+        local cb = ffi.cast('int (*)(const void *, const void *)', function(x, y)
+          calls = calls + 1
+          return ffi.cast('const int *', x)[0] - ffi.cast('const int *', y)[0] end)
+        ffi.C.qsort(a, n, 4, cb)
+        for i = 0, n - 1 do if a[i] ~= i then return 'unsorted' end end
+        cb:set(function() error_here() end)
+        local ok, e = pcall(ffi.C.qsort, a, n, 4, cb)
+        cb:free()
+        local ok2, e2 = pcall(function() cb:free() end)
+        local ok3, e3 = pcall(ffi.C.qsort, a, n, 4, cb)
+        return calls > n, ok, e, ok2, e2, ok3, e3";
+    assert_eq!(
+        m.run(program),
+        "true\tfalse\tt:11: attempt to call global 'error_here' (a nil value)\tfalse\tt:14: bad callback\tfalse\tbad callback"
+    );
+}
+
+#[test]
+fn structs_by_value_go_in_and_out() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'typedef struct { int quot, rem; } div_t; div_t div(int, int);'
+        local r = ffi.C.div(17, 5)
+        return r.quot, r.rem";
+    assert_eq!(m.run(program), "3\t2");
+}
+
+#[test]
+fn crypto_and_zlib_are_found_on_first_use() {
+    let mut m = Machine::new();
+    let found = m.run("ffi.cdef 'const char *zlibVersion(void);' return ffi.string(ffi.C.zlibVersion())");
+    if found.contains("undefined symbol") {
+        eprintln!("skipped: zlib is not installed");
+    } else {
+        assert!(found.starts_with("1."), "{found}");
+    }
+    let program = "ffi.cdef 'unsigned char *SHA1(const unsigned char *d, size_t n, unsigned char *md);'
+        local out = ffi.new('unsigned char[20]')
+        ffi.C.SHA1('abc', 3, out)
+        return out[0], out[19]";
+    let found = m.run(program);
+    if found.contains("undefined symbol") {
+        eprintln!("skipped: libcrypto is not installed");
+    } else {
+        assert_eq!(found, "169\t157");
+    }
+}
+
+#[test]
+fn initializers_cannot_write_beyond_an_object_of_chosen_length() {
+    let mut m = Machine::new();
+    assert_eq!(
+        m.run("local a = ffi.new('int[?]', 2, {1, 2, 3}) return a"),
+        "error: t:1: too many initializers for 'int [?]'"
+    );
+    assert_eq!(m.run("return ffi.string(ffi.new('char[?]', 3, 'abcdef'), 3)"), "abc");
+}
+
+#[test]
+fn null_pointers_that_lua_can_see_are_refused() {
+    let mut m = Machine::new();
+    assert_eq!(
+        m.run("local s = ffi.string(ffi.cast('char *', 0)) return s"),
+        "error: t:1: bad argument #1 to 'string' (NULL pointer)"
+    );
+    let called = m.run("local f = ffi.cast('void (*)(void)', 0) f() return 1");
+    assert!(called.contains("NULL function pointer"), "{called}");
+}
