@@ -16,6 +16,7 @@
 pub mod bytecode;
 pub mod cdata;
 pub mod cell;
+pub mod chunk;
 pub mod compile;
 pub mod error;
 pub mod function;
