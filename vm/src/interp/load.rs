@@ -1,13 +1,19 @@
 //! Chunks become functions: source or bytecode in, a closure over a fresh prototype out.
 
 use crate::bytecode::disasm;
+use crate::bytecode::instr::Instr;
+use crate::bytecode::ops::{Mode, Op};
 use crate::bytecode::protodef::ProtoDef;
 use crate::cell::gc_ref::Gc;
+use crate::chunk::dump::{self, DumpOptions};
+use crate::chunk::undump;
 use crate::compile;
 use crate::function::closure::Func;
+use crate::index::TraceNo;
 use crate::state::Vm;
 use crate::syntax::SyntaxOptions;
 use crate::table::Table;
+use crate::value::Value;
 
 /// First byte of bytecode.
 const BYTECODE_ESCAPE: u8 = 0x1b;
@@ -28,8 +34,23 @@ impl Vm {
         let def = self.load_def(code, name, mode)?;
         let proto = self.heap.new_proto(&def);
         let env = env.unwrap_or(self.globals);
-        let f = self.heap.new_lua_func(proto, env, &[]);
-        Ok(f.cast())
+        // Bytecode may be that of a function with upvalues: they start as nil.
+        let upvals: Vec<_> = def.upvals.iter().map(|_| self.heap.new_upval_closed(Value::NIL)).collect();
+        Ok(self.heap.new_lua_func(proto, env, &upvals))
+    }
+
+    /// The bytecode of a Lua function (`string.dump`); `None` for a native one.
+    pub fn dump_function(&self, f: Gc<Func>, options: DumpOptions) -> Option<Vec<u8>> {
+        let proto = f.as_lua(&self.heap)?.get(&self.heap).proto;
+        let original = |_, word: u32| {
+            let op = Op::from_u8(word as u8);
+            if op.is_none_or(|op| op.info().cd != Mode::Trace) {
+                return word;
+            }
+            let trace = TraceNo::new(Instr(word).d());
+            self.traces.get(trace).map_or(word, |t| t.start_ins)
+        };
+        Some(dump::dump(&proto.to_def(&self.heap, &original), options))
     }
 
     fn load_def(&self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Box<ProtoDef>, Vec<u8>> {
@@ -39,9 +60,7 @@ impl Vm {
             return Err(b"attempt to load chunk with wrong mode".to_vec());
         }
         if is_bytecode {
-            let mut message = crate::bytecode::chunkname::shorten(name);
-            message.extend_from_slice(b": cannot load incompatible bytecode");
-            return Err(message);
+            return undump::undump(code, name).map_err(|e| e.message(name));
         }
         let options = SyntaxOptions { compat52: self.compat52, ..SyntaxOptions::default() };
         compile::compile(code, name, options).map_err(|e| e.message)

@@ -6,6 +6,7 @@ use super::format::{self, Piece, Pieces, Spec};
 use super::pattern::{Capture, Captures, Matcher, Pattern, PatternError, has_magic};
 use super::{Indexed, new_string};
 use crate::bytecode::ops::Mm;
+use crate::chunk::dump::DumpOptions;
 use crate::error::messages as msg;
 use crate::function::closure::Func;
 use crate::heap::gc_ref::Gc;
@@ -176,14 +177,21 @@ fn rep(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(new_string(vm, &out)?))
 }
 
-/// `string.dump(f, mode)`: bytecode of a Lua function. Raises `unable to dump given function`.
+/// `string.dump(f, mode)`: bytecode of a Lua function. `mode` is true to leave out names and lines, or
+/// a string of `s` (the same) and `d` (the same bytes whatever the order of keys in memory). Raises
+/// `unable to dump given function`.
 fn dump(vm: &mut Vm, _: Entry) -> NativeResult {
     let f = vm.check_func(0)?;
-    let text: &[u8] = match f.as_lua(&vm.heap) {
-        Some(_) => b"string.dump: bytecode files are not supported yet",
-        None => b"unable to dump given function",
-    };
-    Err(vm.throw_str(text))
+    let mode = vm.arg(1);
+    let mut options = DumpOptions { strip: mode.truthy(), deterministic: false };
+    if let Some(s) = mode.as_obj::<Str>() {
+        let flags = s.bytes(&vm.heap);
+        options = DumpOptions { strip: flags.contains(&b's'), deterministic: flags.contains(&b'd') };
+    }
+    match vm.dump_function(f, options) {
+        Some(bytes) => Ok(Outcome::one(new_string(vm, &bytes)?)),
+        None => Err(vm.throw_str(b"unable to dump given function")),
+    }
 }
 
 // Patterns.
