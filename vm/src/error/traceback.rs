@@ -22,18 +22,20 @@ pub const LEVELS_TOP: usize = 12;
 /// Levels shown at its bottom.
 pub const LEVELS_BOTTOM: usize = 10;
 
-/// Renders a traceback: an optional message, the heading, the levels; a long one is cut in the middle.
-pub fn render(message: Option<&[u8]>, lines: &[Line]) -> Vec<u8> {
+/// Renders a traceback: an optional message, the heading, the levels from `level` on; a long one is cut in the middle.
+pub fn render(message: Option<&[u8]>, lines: &[Line], level: usize) -> Vec<u8> {
     let mut out = Vec::new();
     if let Some(m) = message {
         out.extend_from_slice(m);
         out.push(b'\n');
     }
     out.extend_from_slice(b"stack traceback:");
-    let cut = lines.len() > LEVELS_TOP + LEVELS_BOTTOM;
+    // The levels that are skipped at the top count as shown.
+    let top = LEVELS_TOP.saturating_sub(level);
+    let cut = lines.len() > top + LEVELS_BOTTOM;
     for (i, l) in lines.iter().enumerate() {
-        if cut && i >= LEVELS_TOP && i < lines.len() - LEVELS_BOTTOM {
-            if i == LEVELS_TOP {
+        if cut && i >= top && i < lines.len() - LEVELS_BOTTOM {
+            if i == top {
                 out.extend_from_slice(b"\n\t...");
             }
             continue;
@@ -113,7 +115,7 @@ mod tests {
     #[test]
     fn render_cuts_the_middle() {
         let lines = vec![Line { source: b"f".to_vec(), line: 1, main: true, ..Line::default() }; 30];
-        let text = render(None, &lines);
+        let text = render(None, &lines, 0);
         assert_eq!(text.iter().filter(|&&c| c == b'\n').count(), 12 + 1 + 10);
     }
 }

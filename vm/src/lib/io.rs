@@ -78,11 +78,24 @@ struct Stream {
     read_at: usize,
     pending: Vec<u8>,
     buffering: Buffering,
+    /// Opened for reading only or writing only.
+    reads: bool,
+    writes: bool,
 }
 
 impl Stream {
     fn new(source: Source, buffering: Buffering) -> Stream {
-        Stream { source: Some(source), ahead: Vec::new(), read_at: 0, pending: Vec::new(), buffering }
+        let reads = !matches!(source, Source::Stdout | Source::Stderr | Source::ToCommand(..));
+        let writes = !matches!(source, Source::Stdin | Source::FromCommand(..));
+        Stream {
+            source: Some(source),
+            ahead: Vec::new(),
+            read_at: 0,
+            pending: Vec::new(),
+            buffering,
+            reads,
+            writes,
+        }
     }
 
     fn is_standard(&self) -> bool {
@@ -93,6 +106,9 @@ impl Stream {
     fn fill(&mut self) -> io::Result<bool> {
         if self.read_at < self.ahead.len() {
             return Ok(true);
+        }
+        if !self.reads {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         self.flush()?;
         self.ahead.resize(BUFFER, 0);
@@ -122,7 +138,7 @@ impl Stream {
         }
         self.ahead.clear();
         self.read_at = 0;
-        if matches!(self.source, Some(Source::Stdin | Source::FromCommand(..))) {
+        if !self.writes {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
         self.pending.extend_from_slice(bytes);
@@ -371,8 +387,21 @@ fn default_file(vm: &mut Vm, slot: i32) -> Result<Shared, Raised> {
 }
 
 fn new_file(vm: &mut Vm, source: Source) -> Result<Value, Raised> {
+    new_stream(vm, Stream::new(source, Buffering::Full))
+}
+
+/// A file opened with a mode string.
+fn new_opened(vm: &mut Vm, f: File, mode: &[u8]) -> Result<Value, Raised> {
+    let mut st = Stream::new(Source::File(f), Buffering::Full);
+    let both = mode.contains(&b'+');
+    st.reads = both || mode.first() == Some(&b'r');
+    st.writes = both || mode.first() != Some(&b'r');
+    new_stream(vm, st)
+}
+
+fn new_stream(vm: &mut Vm, stream: Stream) -> Result<Value, Raised> {
     let meta = shared_table(vm)?.geti(&vm.heap, META).as_obj::<Table>();
-    let stream = Rc::new(RefCell::new(Stream::new(source, Buffering::Full)));
+    let stream = Rc::new(RefCell::new(stream));
     Ok(vm.heap.new_udata(LuaFile(stream), meta).value())
 }
 
@@ -414,7 +443,7 @@ fn open_file(vm: &mut Vm, _: Entry) -> NativeResult {
     let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let mode = vm.opt_str(1)?.map_or(b"r".to_vec(), |s| s.bytes(&vm.heap).to_vec());
     match open_with_mode(&name, &mode) {
-        Ok(f) => Ok(Outcome::one(new_file(vm, Source::File(f))?)),
+        Ok(f) => Ok(Outcome::one(new_opened(vm, f, &mode)?)),
         Err(e) => push_failure(vm, &open_failure(&name, &e), sys::error_code(&e)),
     }
 }
@@ -554,7 +583,7 @@ fn default_stream(vm: &mut Vm, slot: i32, mode: &[u8]) -> NativeResult {
         let file = if v.is::<Str>() || v.is_num() {
             let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
             match open_with_mode(&name, mode) {
-                Ok(f) => new_file(vm, Source::File(f))?,
+                Ok(f) => new_opened(vm, f, mode)?,
                 Err(e) => return Err(vm.arg_error(0, &open_failure(&name, &e))),
             }
         } else {
@@ -724,7 +753,7 @@ fn lines(vm: &mut Vm, e: Entry) -> NativeResult {
     let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     match open_with_mode(&name, b"r") {
         Ok(f) => {
-            let file = new_file(vm, Source::File(f))?;
+            let file = new_opened(vm, f, b"r")?;
             lines_function(vm, file, true, 1, e.count())
         }
         Err(e) => Err(vm.arg_error(0, &open_failure(&name, &e))),

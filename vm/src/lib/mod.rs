@@ -6,6 +6,7 @@
 pub mod base;
 pub mod bit;
 pub mod coroutine;
+pub mod debug;
 pub mod format;
 pub mod io;
 pub mod jit;
@@ -37,6 +38,7 @@ pub fn open_all(vm: &mut Vm) {
     os::open(vm);
     string::open(vm);
     math::open(vm);
+    debug::open(vm);
     bit::open(vm);
     jit::open(vm);
 }
@@ -52,6 +54,7 @@ pub const ALL: &[(&str, &[NativeRow])] = &[
     ("io", io::FNS),
     ("file", io::METHODS),
     ("os", os::FNS),
+    ("debug", debug::FNS),
     ("package", package::FNS),
     ("jit", jit::FNS),
 ];
@@ -210,3 +213,6 @@ pub(crate) fn entered_by_op(vm: &mut Vm, _: Entry) -> NativeResult {
 pub(crate) const fn op_row(name: &'static str, op: crate::bytecode::ops::Op) -> NativeRow {
     NativeRow { name, f: entered_by_op, sig: None, op }
 }
+
+#[cfg(test)]
+mod tests;

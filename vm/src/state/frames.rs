@@ -96,6 +96,32 @@ impl Vm {
         self.word(f.thread, f.base - 2).as_obj()
     }
 
+    /// Value in a slot of a frame; `None` above its end.
+    pub fn frame_slot(&self, f: FrameRef, slot: usize) -> Option<Value> {
+        if f.base + slot < f.limit { Some(self.word(f.thread, f.base + slot)) } else { None }
+    }
+
+    /// Writes a slot of a frame; does nothing above its end.
+    pub fn set_frame_slot(&mut self, f: FrameRef, slot: usize, v: Value) {
+        if f.base + slot < f.limit {
+            let t = f.thread.get_mut(&mut self.heap);
+            // SAFETY: the slot lies in a frame of this stack, below its end.
+            unsafe { *t.stack.add(f.base + slot) = v };
+        }
+    }
+
+    /// The extra arguments of a vararg function as slots of a frame of their own; `None` if it takes none.
+    pub fn frame_varargs(&self, f: FrameRef) -> Option<FrameRef> {
+        let link = self.word(f.thread, f.base - 1).0;
+        let params = self.frame_proto(f)?.get(&self.heap).numparams as usize;
+        if link & 7 != frame::FrameType::Varg as u64 {
+            return None;
+        }
+        let first = self.prev_base(f.thread, f.base)? + params;
+        let limit = f.base - 2;
+        Some(FrameRef { base: first.min(limit), limit, ..f })
+    }
+
     /// Prototype of a frame of a Lua function.
     pub fn frame_proto(&self, f: FrameRef) -> Option<Gc<Proto>> {
         let lf: Gc<LuaFunc> = self.frame_func(f)?.as_lua(&self.heap)?;
@@ -211,6 +237,6 @@ impl Vm {
 
     /// Text of a traceback of a coroutine from `level` on, below an optional message.
     pub fn traceback(&self, th: Gc<Thread>, message: Option<&[u8]>, level: usize) -> Vec<u8> {
-        crate::error::traceback::render(message, &self.traceback_lines(th, level))
+        crate::error::traceback::render(message, &self.traceback_lines(th, level), level)
     }
 }
