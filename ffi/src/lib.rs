@@ -37,7 +37,8 @@ use moonlit_vm::table::Table;
 use clib::Library;
 use symbols::SymbolSource;
 
-/// Opens the ffi in `vm`: C data gets its metatable, and the library's table is returned (what `require "ffi"` gives).
+/// Opens the ffi in `vm`: C data gets its metatable, `require "ffi"` finds the library (if the package library is open), and the
+/// library's table is returned.
 ///
 /// `sources` are asked for symbols that neither the program nor its libraries have.
 pub fn install(vm: &mut Vm, sources: Vec<Box<dyn SymbolSource>>) -> Gc<Table> {

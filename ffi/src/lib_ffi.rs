@@ -489,6 +489,11 @@ const OS: &str = if cfg!(target_os = "linux") {
 };
 const ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
 
+/// `package.preload.ffi`: the library's table, made when the VM was.
+fn loader(vm: &mut Vm, _: Entry) -> NativeResult {
+    Ok(Outcome::one(vm.upvalue(0)))
+}
+
 /// Opens the ffi in `vm` with `library` as the default namespace; returns the table that `require "ffi"` gives.
 pub fn open(vm: &mut Vm, library: Library) -> Gc<Table> {
     let ffi = Rc::new(Ffi::new(library));
@@ -515,6 +520,10 @@ pub fn open(vm: &mut Vm, library: Library) -> Gc<Table> {
     for (key, text) in [("os", OS), ("arch", ARCH)] {
         let text = vm.heap.str(text.as_bytes());
         field(vm, lib, key, Value::obj(text));
+    }
+    if let Some(preload) = vm.registry.get_bytes(&vm.heap, b"_PRELOAD").as_obj::<Table>() {
+        let f = vm.new_native(NativeRow::new("ffi.loader", loader), &[Value::obj(lib)]);
+        field(vm, preload, "ffi", Value::obj(f));
     }
     lib
 }

@@ -3,59 +3,12 @@
 
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
-use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome};
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
 use std::fmt::Write as _;
 use std::process::Command;
 
 const CASES: &str = include_str!("differential.txt");
-
-fn tonumber(vm: &mut Vm, _: Entry) -> NativeResult {
-    let v = vm.arg(0);
-    if v.type_name() == "cdata" {
-        let n = vm.cdata.as_ref().and_then(|h| h.to_number(vm, v));
-        return Ok(Outcome::one(n.map_or(Value::NIL, Value::num)));
-    }
-    let n = vm.to_number(v);
-    Ok(Outcome::one(n.map_or(Value::NIL, Value::num)))
-}
-
-fn tostring(vm: &mut Vm, _: Entry) -> NativeResult {
-    let v = vm.arg(0);
-    let s = vm.tostring_raw(v);
-    Ok(Outcome::one(Value::obj(s)))
-}
-
-fn type_(vm: &mut Vm, _: Entry) -> NativeResult {
-    let s = vm.heap.str(vm.arg(0).type_name().as_bytes());
-    Ok(Outcome::one(Value::obj(s)))
-}
-
-fn pcall(vm: &mut Vm, e: Entry) -> NativeResult {
-    if e.label() == 0 {
-        let f = vm.arg(0);
-        let args: Vec<Value> = (1..vm.nargs()).map(|i| vm.arg(i)).collect();
-        vm.prepare_call(f);
-        for a in &args {
-            vm.push(*a);
-        }
-        return Ok(Outcome::pcall(args.len(), 1));
-    }
-    let n = e.count();
-    let values: Vec<Value> = (0..n).map(|i| vm.top_value(n, i)).collect();
-    vm.push(Value::bool(!e.is_error()));
-    for v in values {
-        vm.push(v);
-    }
-    Ok(Outcome::top(n + 1))
-}
-
-fn collectgarbage(vm: &mut Vm, _: Entry) -> NativeResult {
-    moonlit_vm::gc::full(vm);
-    vm.run_finalizers();
-    Ok(Outcome::none())
-}
 
 pub struct Machine {
     pub vm: Box<Vm>,
@@ -65,19 +18,9 @@ pub struct Machine {
 impl Machine {
     pub fn new() -> Machine {
         let mut vm = Vm::new();
-        let globals = vm.globals;
-        vm.register(
-            globals,
-            &[
-                NativeRow::new("tonumber", tonumber),
-                NativeRow::new("tostring", tostring),
-                NativeRow::new("type", type_),
-                NativeRow::new("pcall", pcall),
-                NativeRow::new("collectgarbage", collectgarbage),
-            ],
-        );
+        moonlit_vm::lib::open_all(&mut vm);
         let ffi = moonlit_ffi::install(&mut vm, Vec::new());
-        globals.set_bytes(&mut vm.heap, b"ffi", Value::obj(ffi)).expect("a valid key");
+        vm.globals.set_bytes(&mut vm.heap, b"ffi", Value::obj(ffi)).expect("a valid key");
         Machine { vm, ffi }
     }
 

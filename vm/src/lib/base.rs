@@ -427,7 +427,7 @@ fn collectgarbage(vm: &mut Vm, _: Entry) -> NativeResult {
     let n = vm.opt_int(1, 0)?;
     let v = match option {
         0 => {
-            crate::gc::full(vm);
+            vm.collect_garbage();
             Value::int(0)
         }
         1 => {
