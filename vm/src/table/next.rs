@@ -62,9 +62,17 @@ impl Table {
                 }
             }
         }
+        // A loop specialised on `next` became a generic one while it ran: its control value is a position.
+        if key.0 >> 32 == KEY_INDEX {
+            return Ok(key.0 as u32);
+        }
         Err(InvalidKey)
     }
 }
+
+/// Upper half of the control value of a loop specialised on `next` (a light userdata no program can have); the lower
+/// half is the position.
+pub const KEY_INDEX: u64 = 0xfffe_7fff;
 
 impl Gc<Table> {
     /// The entry after `key`, `None` at the end (`next`).

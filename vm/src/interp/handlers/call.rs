@@ -3,6 +3,7 @@
 use crate::interp::call::{call_multi_slow, call_slow, callt_slow, despecialise, iter_slow, vararg_slow};
 use crate::interp::dispatch::{enter_func, jump, next, op, put, tail};
 use crate::table::Table;
+use crate::table::next::KEY_INDEX;
 use crate::thread::frame;
 use crate::value::{Value, tag};
 
@@ -63,9 +64,6 @@ op! { ITERC |pc, base, k, vm, a, d| {
     }
     tail!(iter_slow, pc, base, k, vm, a, d)
 } }
-
-/// Upper half of the control value of a loop specialised on `next`; the lower half is the position.
-pub(crate) const KEY_INDEX: u64 = 0xfffe_7fff;
 
 op! { ITERN |pc, base, k, vm, a, d| {
     let cb = base.add(a);
