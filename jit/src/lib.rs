@@ -11,14 +11,25 @@
 //! code               code memory, stubs, exit cells
 //! lower              IR to Cranelift; runtime helpers
 //! worker             the compilation thread
+//! view               what the recorder sees of the running VM
+//! record             bytecode to IR
+//! restore            trace exits back to interpreter frames
+//! engine             the state machine; implements the VM's hooks
 //! ```
 #![warn(missing_docs)]
 
 pub mod abort;
 pub mod code;
+pub mod engine;
 pub mod ir;
 pub mod lower;
 pub mod opt;
 pub mod options;
+pub mod record;
+pub mod restore;
 pub mod trace;
+pub mod view;
 pub mod worker;
+
+pub use engine::install;
+pub use options::Options;

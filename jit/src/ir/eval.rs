@@ -230,7 +230,7 @@ pub fn run(ir: &IrBuf, slots: &[u64], rounds_max: u32) -> (Stop, Vec<Bits>) {
         }
         let i = *ir.ins(at);
         match i.op {
-            IrOp::NOP | IrOp::LOOP | IrOp::BASE | IrOp::POLL | IrOp::GCSTEP | IrOp::USE => {}
+            IrOp::NOP | IrOp::LOOP | IrOp::BASE | IrOp::STACK | IrOp::POLL | IrOp::GCSTEP | IrOp::USE => {}
             IrOp::SLOAD => {
                 let v = slots[i.a as usize];
                 let is_num = v < 0xfff9_0000_0000_0000;

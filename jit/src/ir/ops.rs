@@ -70,6 +70,8 @@ macro_rules! for_each_ir {
             GCSTEP (None, None) Store;
             /// Poll of the VM's interrupt word.
             POLL (None, None) Store;
+            /// Guard that `a` slots above the base fit on the stack.
+            STACK (Lit, None) Store;
             /// Between the peeled first round and the loop body.
             LOOP (None, None) Store;
             /// Keeps `a` alive.

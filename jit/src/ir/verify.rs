@@ -138,7 +138,7 @@ fn check_one(ir: &IrBuf, r: Ref, lp: Option<Ref>) -> Result<(), &'static str> {
                 return Err("HREFK needs a key with a node number");
             }
         }
-        IrOp::ABC | IrOp::RETF | IrOp::NOP | IrOp::BASE | IrOp::PVAL | IrOp::GCSTEP | IrOp::POLL | IrOp::LOOP
+        IrOp::ABC | IrOp::RETF | IrOp::NOP | IrOp::BASE | IrOp::PVAL | IrOp::GCSTEP | IrOp::POLL | IrOp::STACK | IrOp::LOOP
         | IrOp::USE | IrOp::LDEXP | IrOp::AREF | IrOp::HREF | IrOp::NEWREF | IrOp::UREFO | IrOp::UREFC
         | IrOp::STRREF | IrOp::XLOAD | IrOp::SLOAD | IrOp::ALEN | IrOp::XSTORE | IrOp::SNEW | IrOp::TNEW
         | IrOp::TDUP | IrOp::CNEW | IrOp::CNEWI | IrOp::TBAR | IrOp::OBAR | IrOp::TOBIT | IrOp::TOSTR

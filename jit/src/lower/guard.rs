@@ -52,6 +52,13 @@ impl Lower<'_, '_> {
                 let w = self.b.ins().load(types::I32, MemFlagsData::trusted(), at, 0);
                 self.guard(w);
             }
+            IrOp::STACK => {
+                let at = self.k64(self.env.stack_limit);
+                let limit = self.b.ins().load(types::I64, MemFlagsData::trusted(), at, 0);
+                let need = self.k64(i.a as u64 * 8);
+                let top = self.b.ins().iadd(self.base, need);
+                self.guard_icmp(IntCC::UnsignedGreaterThan, top, limit);
+            }
             op if self.t.ir.ty(i.ra()) == Ty::Num => {
                 let (a, b) = (self.get(i.ra()), self.get(i.rb()));
                 let f = self.b.ins().fcmp(float_fails(op), a, b);

@@ -41,6 +41,8 @@ pub struct Env {
     pub flags_word: u64,
     /// The heap's word that is not zero when a collector step is due (32 bits).
     pub gc_due: u64,
+    /// The current coroutine's stack limit (a pointer).
+    pub stack_limit: u64,
     /// The heap, for helpers.
     pub heap: u64,
 }
@@ -421,10 +423,16 @@ impl Lower<'_, '_> {
         let base = if self.t.link_base == 0 {
             self.base
         } else {
+            // Exits of the target restore relative to the thread's base.
             let d = self.k64((self.t.link_base as i64 * 8) as u64);
-            self.b.ins().iadd(self.base, d)
+            let base = self.b.ins().iadd(self.base, d);
+            let f = MemFlagsData::trusted();
+            let th = self.b.ins().load(types::I64, f, self.vm, moonlit_vm::layout::VM_CUR);
+            self.b.ins().store(f, base, th, moonlit_vm::layout::THREAD_BASE);
+            base
         };
-        let code = self.k64((self.env.trace_no as u64) << 32);
+        // Every exit number but the link's own restores values; here the stack is written already.
+        let code = self.k64((self.env.trace_no as u64) << 32 | u32::MAX as u64);
         self.b.ins().return_call_indirect(self.tail_sig, target, &[self.vm, base, code]);
     }
 
@@ -443,6 +451,7 @@ impl Lower<'_, '_> {
             | IrOp::NE
             | IrOp::ABC
             | IrOp::GCSTEP
+            | IrOp::STACK
             | IrOp::POLL => self.lower_guard(&i),
             IrOp::BASE | IrOp::NOP | IrOp::LOOP | IrOp::USE | IrOp::PHI | IrOp::CARG => Ok(()),
             IrOp::PVAL => {

@@ -75,7 +75,7 @@ impl Unroll<'_> {
         let a = if ma == Opnd::Ref { self.sub(i.ra()).bits() } else { i.a };
         let b = if mb == Opnd::Ref { self.sub(i.rb()).bits() } else { i.b };
         let at = r.ins_index();
-        if i.op == IrOp::NOP {
+        if matches!(i.op, IrOp::NOP | IrOp::STACK) {
             self.subst[at] = Ref::NONE;
             return Ok(());
         }

@@ -214,6 +214,10 @@ pub(crate) fn leave_trace(vm: &mut Vm, left: u64) -> HelperResult {
     vm.jit = Some(jit);
     vm.pc = at.pc;
     vm.set_base(at.base);
+    // Traces leave for what is asked for at exits: limits, interrupts, collector steps.
+    if vm.flags.load(Relaxed) != 0 {
+        vm.poll()?;
+    }
     vm.gc_check()?;
     Ok(NEXT)
 }

@@ -101,6 +101,7 @@ fn run(t: &Trace, args: &[f64]) -> String {
         exit_cells: cells.address(),
         flags_word: &raw const word as u64,
         gc_due: &raw const word as u64,
+        stack_limit: 0,
         heap: 0,
     };
     let code = c.compile(t, &env).expect("the trace compiles");

@@ -1,0 +1,618 @@
+//! The state machine of the JIT: idle, recording, compiling; the one implementor of [`JitHooks`]. Knows the
+//! recorder and the code generator, which do not know each other.
+//!
+//! A trace's life: a hot counter runs out (`hot`); the recorder follows one round (`record_step`); the trace is
+//! optimised (`finish`) and handed to the worker; a later hot event takes the code (`poll`), publishes it and
+//! patches the loop (`install_code`); exits come back through `exit`, which restores frames and, when one
+//! exit is hot, records a side trace for it.
+
+use crate::abort::Abort;
+use crate::code::exit::{ExitBuffer, ExitCells};
+use crate::code::link::{Installed, Runtime};
+use crate::ir::ins::Ins;
+use crate::ir::ops::IrOp;
+use crate::ir::refs::SnapNo;
+use crate::lower::Env;
+use crate::opt;
+use crate::options::Options;
+use crate::record::{Kind, Rec, Step};
+use crate::restore;
+use crate::trace::link::Link;
+use crate::trace::penalty::{Penalties, Verdict};
+use crate::trace::{Trace, text};
+use crate::view::{self, At};
+use crate::worker::{Done, Gate, Job, Worker};
+use moonlit_vm::bytecode::instr::Instr;
+use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::function::proto::{Proto, protoflags};
+use moonlit_vm::index::TraceNo;
+use moonlit_vm::layout;
+use moonlit_vm::state::hooks::{ExitState, HotKind, JitHooks, TraceEntry};
+use moonlit_vm::state::{HOT_SIZE, Vm};
+use moonlit_vm::value::Value;
+
+/// The exit number that says: the stack is written, the link target is gone.
+pub const EXIT_LINK: u32 = u32::MAX;
+
+/// An exit that never gets a side trace.
+const NEVER: u16 = u16::MAX;
+/// Counts until a pending compilation is asked for again.
+const PENDING_COUNT: u16 = 60;
+
+struct Compiled {
+    trace: Trace,
+    kind: Kind,
+    cells: ExitCells,
+    counts: Vec<u16>,
+    tries: Vec<u8>,
+    keep: Vec<Value>,
+    proto: Option<Gc<Proto>>,
+    original: Instr,
+    installed: Option<Installed>,
+    sides: u32,
+}
+
+/// The JIT of one VM.
+pub struct Engine {
+    opts: Options,
+    epoch: u64,
+    worker: Option<Worker>,
+    runtime: Option<Runtime>,
+    gate: Gate,
+    buf: ExitBuffer,
+    traces: Vec<Option<Box<Compiled>>>,
+    rec: Option<Box<Rec>>,
+    rec_proto: Option<Gc<Proto>>,
+    retries: u32,
+    penalties: Penalties,
+    jitter: u32,
+    /// Traces recorded and aborts so far.
+    stats: (u32, u32),
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({} traces)", self.traces.len() - 1)
+    }
+}
+
+impl Engine {
+    /// An idle engine.
+    pub fn new(opts: Options) -> Engine {
+        Engine {
+            opts,
+            epoch: 0,
+            worker: None,
+            runtime: None,
+            gate: Gate::default(),
+            buf: ExitBuffer::new(),
+            traces: vec![None],
+            rec: None,
+            rec_proto: None,
+            retries: 0,
+            penalties: Penalties::default(),
+            jitter: 0,
+            stats: (0, 0),
+        }
+    }
+
+    /// The gate that delays compilation (tests).
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// Options, to change.
+    pub fn options_mut(&mut self) -> &mut Options {
+        &mut self.opts
+    }
+
+    /// Options.
+    pub fn options(&self) -> &Options {
+        &self.opts
+    }
+
+    /// Number of traces and of aborts.
+    pub fn stats(&self) -> (u32, u32) {
+        self.stats
+    }
+
+    fn say(&self, what: &str) {
+        if self.opts.verbose {
+            eprintln!("[TRACE {what}]");
+        }
+    }
+
+    fn hot_count(&self) -> u16 {
+        (self.opts.params.hotloop as u16).saturating_mul(2).saturating_sub(1)
+    }
+
+    fn begin(&mut self, vm: &mut Vm, rec: Rec, at: At) {
+        self.rec_proto = at.proto(&vm.heap);
+        self.rec = Some(Box::new(rec));
+        self.retries = 0;
+        vm.set_recording(true);
+    }
+
+    fn stop_recording(&mut self, vm: &mut Vm) -> Option<Box<Rec>> {
+        vm.set_recording(false);
+        self.rec.take()
+    }
+
+    fn is_pending(&self, pc: usize) -> bool {
+        self.traces
+            .iter()
+            .flatten()
+            .any(|t| t.installed.is_none() && matches!(t.kind, Kind::Loop { pc: p, .. } if p == pc))
+    }
+
+    fn punish(&mut self, vm: &mut Vm, kind: Kind, why: Abort) {
+        self.stats.1 += 1;
+        self.jitter = (self.jitter * 5 + 3) & 15;
+        match kind {
+            Kind::Loop { pc, op } => match self.penalties.abort(pc, self.jitter) {
+                Verdict::Retry(n) => vm.set_hot(pc as *const u32, n),
+                Verdict::Blacklist => {
+                    let ins = view::ins_at(pc);
+                    if ins.op() == op {
+                        let blunt = match op {
+                            Op::FORL => Op::IFORL,
+                            Op::ITERL => Op::IITERL,
+                            _ => Op::ILOOP,
+                        };
+                        view::patch(pc, ins.with_op(blunt));
+                    }
+                }
+            },
+            Kind::Side { parent, exit } => {
+                let limit = self.opts.params.tryside;
+                if let Some(Some(t)) = self.traces.get_mut(parent as usize) {
+                    let e = exit as usize;
+                    t.tries[e] = t.tries[e].saturating_add(1);
+                    t.counts[e] = if t.tries[e] as u32 >= limit { NEVER } else { 0 };
+                }
+            }
+        }
+        if self.opts.verbose {
+            let at = match kind {
+                Kind::Loop { pc, .. } => format!("loop {pc:x}"),
+                Kind::Side { parent, exit } => format!("exit {parent}/{exit}"),
+            };
+            eprintln!("[TRACE --- {at} -- {}]", why.text());
+        }
+    }
+
+    fn abort(&mut self, vm: &mut Vm, why: Abort) {
+        if let Some(rec) = self.stop_recording(vm) {
+            self.punish(vm, rec.kind, why);
+        }
+    }
+
+    /// The recorder has reached the end: optimise, hand to the worker. `Ok(true)`: recording goes on.
+    fn finish(&mut self, vm: &mut Vm) -> Result<bool, Abort> {
+        let Some(rec) = self.rec.as_mut() else { return Ok(false) };
+        let p = self.opts.passes;
+        if rec.trace.link == Link::Loop {
+            if p.loop_ {
+                let slots = rec.slot_refs();
+                if let Err(e) = opt::unroll::run(&mut rec.trace, p, &slots) {
+                    if self.retries >= self.opts.params.instunroll {
+                        return Err(e);
+                    }
+                    // Types may settle after another round.
+                    self.retries += 1;
+                    rec.trace.link = Link::None;
+                    return Ok(true);
+                }
+            } else {
+                // Without peeling the trace jumps to its own entry.
+                rec.trace.link = Link::Root(0);
+            }
+        }
+        let mut rec = *self.stop_recording(vm).ok_or(Abort::Outdated)?;
+        for r in rec.trace.ir.refs() {
+            let i = rec.trace.ir.ins_mut(r);
+            if i.op == IrOp::STACK {
+                *i = Ins { a: rec.slots_max as u16, ..*i };
+            }
+        }
+        if p.dce {
+            opt::dce::run(&mut rec.trace);
+        }
+        if cfg!(debug_assertions) {
+            if let Err(b) = crate::ir::verify::verify(&rec.trace.ir) {
+                let t = text::print(&rec.trace);
+                debug_assert!(false, "broken trace at {:?}: {}\n{t}", b.at, b.what);
+                self.punish(vm, rec.kind, Abort::CodeGeneration);
+                return Ok(false);
+            }
+        }
+        if rec.trace.snaps.iter().any(|s| s.len as usize > ExitBuffer::WORDS) {
+            self.punish(vm, rec.kind, Abort::TooManySlots);
+            return Ok(false);
+        }
+        if let Err(e) = self.submit(vm, rec) {
+            self.say(&format!("--- {}", e.text()));
+        }
+        Ok(false)
+    }
+
+    fn submit(&mut self, vm: &mut Vm, rec: Rec) -> Result<(), Abort> {
+        let free = self.traces.iter().skip(1).position(|t| t.is_none()).map(|i| i + 1);
+        let no = free.unwrap_or(self.traces.len());
+        if no > self.opts.params.maxtrace as usize {
+            self.punish(vm, rec.kind, Abort::CodeAreaFull);
+            return Err(Abort::CodeAreaFull);
+        }
+        let kind = rec.kind;
+        let n = rec.trace.snaps.len();
+        let stub = self.runtime.as_ref().map_or(0, |r| r.leave_stub());
+        let cells = ExitCells::new(n, stub);
+        let vm_addr = &raw const *vm as u64;
+        let env = Env {
+            trace_no: no as u32,
+            exit_buffer: self.buf.address(),
+            exit_cells: cells.address(),
+            flags_word: vm_addr + layout::VM_FLAGS as u64,
+            gc_due: vm_addr + layout::VM_GC_DUE as u64,
+            stack_limit: vm_addr + layout::VM_STACK_LIMIT as u64,
+            heap: vm_addr + layout::VM_HEAP as u64,
+        };
+        if self.opts.dump {
+            eprintln!("---- TRACE {no} {kind:x?}\n{}", text::print(&rec.trace));
+        }
+        let original = match kind {
+            Kind::Loop { pc, .. } => view::ins_at(pc),
+            Kind::Side { .. } => Instr(0),
+        };
+        let mut trace = rec.trace;
+        if trace.link == Link::Root(0) {
+            trace.link = Link::Root(no as u32);
+        }
+        let job = Job { trace: trace.clone(), env, epoch: self.epoch };
+        if let Kind::Side { parent, exit } = kind {
+            if let Some(Some(p)) = self.traces.get_mut(parent as usize) {
+                p.counts[exit as usize] = NEVER;
+                p.sides += 1;
+            }
+        }
+        let c = Compiled {
+            trace,
+            kind,
+            cells,
+            counts: vec![0; n],
+            tries: vec![0; n],
+            keep: rec.keep,
+            proto: self.rec_proto,
+            original,
+            installed: None,
+            sides: 0,
+        };
+        if no == self.traces.len() {
+            self.traces.push(None);
+        }
+        self.traces[no] = Some(Box::new(c));
+        self.stats.0 += 1;
+        if self.worker.is_none() {
+            self.worker = Some(Worker::start(self.opts.jitsync, &self.gate)?);
+        }
+        if let Some(w) = self.worker.as_mut() {
+            w.submit(job)?;
+        }
+        if let Kind::Loop { pc, .. } = kind {
+            vm.set_hot(pc as *const u32, PENDING_COUNT);
+        }
+        if self.opts.jitsync {
+            self.poll(vm);
+        }
+        Ok(())
+    }
+
+    /// Installs what the worker has finished.
+    fn poll(&mut self, vm: &mut Vm) {
+        loop {
+            let Some(w) = self.worker.as_mut() else { return };
+            let Some(done) = w.poll() else { return };
+            if let Err(e) = self.install_code(vm, done) {
+                self.say(&format!("--- {}", e.text()));
+            }
+        }
+    }
+
+    fn install_code(&mut self, vm: &mut Vm, done: Done) -> Result<(), Abort> {
+        if self.runtime.is_none() {
+            let stubs = done.stubs.as_ref().ok_or(Abort::CodeGeneration)?;
+            let size = (self.opts.params.maxmcode as usize).saturating_mul(1024);
+            match Runtime::new(size, stubs) {
+                Ok(r) => self.runtime = Some(r),
+                Err(_) => {
+                    // Executable memory is refused here: interpret.
+                    self.opts.on = false;
+                    vm.set_jit_on(false);
+                    return Err(Abort::CodeAreaFull);
+                }
+            }
+        }
+        let no = done.trace_no;
+        if done.epoch != self.epoch {
+            return Err(Abort::Outdated);
+        }
+        let Some(Some(_)) = self.traces.get(no as usize) else { return Err(Abort::Outdated) };
+        let rt = self.runtime.as_mut().ok_or(Abort::CodeAreaFull)?;
+        let installed = match done.code.map(|c| rt.install(&c)) {
+            Ok(Ok(i)) => i,
+            Ok(Err(_)) | Err(_) => {
+                if let Some(t) = self.traces[no as usize].take() {
+                    self.punish(vm, t.kind, Abort::CodeGeneration);
+                }
+                return Err(Abort::CodeGeneration);
+            }
+        };
+        let leave = rt.leave_stub();
+        let link_target = match self.traces[no as usize].as_ref().map(|t| t.trace.link) {
+            Some(Link::Root(n)) if n == no => installed.tail_entry,
+            Some(Link::Root(n)) => match self.traces.get(n as usize) {
+                Some(Some(t)) => t.installed.map_or(leave, |i| i.tail_entry),
+                _ => leave,
+            },
+            _ => leave,
+        };
+        let Some(t) = self.traces[no as usize].as_mut() else { return Err(Abort::Outdated) };
+        for e in 0..t.trace.snaps.len() {
+            t.cells.set(e, leave);
+        }
+        t.cells.set(t.cells.link(), link_target);
+        t.installed = Some(installed);
+        let (kind, original) = (t.kind, t.original);
+        vm.traces
+            .set(TraceNo::new(no), TraceEntry { entry: installed.entry, start_ins: original.0, reserved: 0 });
+        match kind {
+            Kind::Loop { pc, op } => {
+                let ins = view::ins_at(pc);
+                if ins.op() != op {
+                    return Ok(());
+                }
+                let j = match op {
+                    Op::FORL => Op::JFORL,
+                    Op::ITERL => Op::JITERL,
+                    _ => Op::JLOOP,
+                };
+                view::patch(pc, ins.with_op(j).with_d(no));
+                if op == Op::FORL {
+                    let fori = (pc as i64 + original.j() as i64 * 4) as usize;
+                    let f = view::ins_at(fori);
+                    if f.op() == Op::FORI {
+                        view::patch(fori, f.with_op(Op::JFORI));
+                    }
+                }
+            }
+            Kind::Side { parent, exit } => {
+                if let Some(Some(p)) = self.traces.get(parent as usize) {
+                    p.cells.set(exit as usize, installed.tail_entry);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn unpatch(t: &Compiled, no: u32) {
+        let Kind::Loop { pc, .. } = t.kind else { return };
+        if t.installed.is_none() {
+            return;
+        }
+        let ins = view::ins_at(pc);
+        if matches!(ins.op(), Op::JFORL | Op::JITERL | Op::JLOOP) && ins.d() == no {
+            view::patch(pc, t.original);
+            if t.original.op() == Op::FORL {
+                let fori = (pc as i64 + t.original.j() as i64 * 4) as usize;
+                let f = view::ins_at(fori);
+                if f.op() == Op::JFORI {
+                    view::patch(fori, f.with_op(Op::FORI));
+                }
+            }
+        }
+    }
+
+    /// May the failed step be left to the interpreter, with the trace so far ending there?
+    fn may_end_here(why: Abort) -> bool {
+        matches!(
+            why,
+            Abort::NyiOp(_)
+                | Abort::NyiNative(_)
+                | Abort::NyiTypes(_)
+                | Abort::NyiMetamethod
+                | Abort::NyiTableAccess
+                | Abort::BadCall
+                | Abort::Recursion
+                | Abort::CallUnrollLimit
+                | Abort::JitOffForProto
+        )
+    }
+}
+
+impl JitHooks for Engine {
+    fn hot(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value, kind: HotKind) {
+        if self.rec.is_some() || !self.opts.on {
+            return;
+        }
+        if self.worker.as_ref().is_some_and(|w| w.lost()) {
+            // The child of a fork has no compilation thread, and shares its parent's code memory.
+            self.opts.on = false;
+            vm.set_jit_on(false);
+            return;
+        }
+        self.poll(vm);
+        let at = At { pc, base };
+        let op = at.ins(0).op();
+        if kind == HotKind::Call || !matches!(op, Op::FORL | Op::ITERL | Op::LOOP) {
+            return;
+        }
+        if self.is_pending(pc as usize) {
+            vm.set_hot(pc, PENDING_COUNT);
+            return;
+        }
+        let k = Kind::Loop { pc: pc as usize, op };
+        if at.proto(&vm.heap).is_some_and(|p| p.get(&vm.heap).flags & protoflags::NOJIT != 0) {
+            self.punish(vm, k, Abort::JitOffForProto);
+            return;
+        }
+        match Rec::start_loop(vm, at, self.opts.passes, self.opts.params.clone()) {
+            Ok(rec) => self.begin(vm, rec, at),
+            Err(e) => self.punish(vm, k, e),
+        }
+    }
+
+    fn record_step(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value) -> bool {
+        let at = At { pc, base };
+        let Some(rec) = self.rec.as_mut() else { return false };
+        let mut res = rec.step(vm, at);
+        if let Err(e) = res {
+            if !rec.is_root() && rec.count > 1 && Engine::may_end_here(e) {
+                self.say(&format!("side trace ends: {}", e.text()));
+                let Some(rec) = self.rec.as_mut() else { return false };
+                res = rec.end_here(vm, at);
+            }
+        }
+        match res {
+            Ok(Step::Next) => true,
+            Ok(Step::Done) => match self.finish(vm) {
+                Ok(go_on) => go_on,
+                Err(e) => {
+                    self.abort(vm, e);
+                    false
+                }
+            },
+            Err(e) => {
+                self.abort(vm, e);
+                false
+            }
+        }
+    }
+
+    fn abort_recording(&mut self, vm: &mut Vm) {
+        self.abort(vm, Abort::ErrorThrown);
+    }
+
+    fn exit(&mut self, vm: &mut Vm, no: TraceNo, exit: u32) -> ExitState {
+        let n = no.index();
+        let base = vm.base();
+        let t = self.traces[n].as_ref().expect("code that runs belongs to a live trace");
+        if exit == EXIT_LINK {
+            let last = SnapNo::new(t.trace.snaps.len() - 1);
+            // SAFETY: the code wrote all slots before it jumped, and published its base in the thread.
+            let at = unsafe {
+                restore::resume_at(vm, &t.trace, last, base.wrapping_offset(-(t.trace.link_base as isize)))
+            };
+            return ExitState { pc: at.pc, base: at.base };
+        }
+        // SAFETY: `base` is the base the trace was entered with (a trace that moves it stores it in the
+        // thread), the STACK guard has checked the room, and this exit has just filled the buffer.
+        let at = unsafe { restore::restore(vm, &t.trace, SnapNo::new(exit as usize), &self.buf, base) };
+        let state = ExitState { pc: at.pc, base: at.base };
+        if self.rec.is_some() {
+            self.abort(vm, Abort::ErrorThrown);
+            return state;
+        }
+        let attention = vm.flags.load(std::sync::atomic::Ordering::Relaxed) != 0;
+        if vm.heap.gc_due() || attention || !self.opts.on {
+            return state;
+        }
+        self.poll(vm);
+        let limit = self.opts.params.hotexit as u16;
+        let maxside = self.opts.params.maxside;
+        let Some(Some(t)) = self.traces.get_mut(n) else { return state };
+        let count = &mut t.counts[exit as usize];
+        if *count == NEVER {
+            return state;
+        }
+        *count += 1;
+        if *count < limit {
+            return state;
+        }
+        if t.sides >= maxside {
+            *count = NEVER;
+            return state;
+        }
+        *count = 0;
+        match Rec::start_side(vm, at, &t.trace, n as u32, exit, self.opts.passes, self.opts.params.clone()) {
+            Ok(rec) => self.begin(vm, rec, at),
+            Err(e) => self.punish(vm, Kind::Side { parent: n as u32, exit }, e),
+        }
+        state
+    }
+
+    fn mark_trace(&mut self, no: TraceNo, mark: &mut dyn FnMut(Value)) {
+        if let Some(Some(t)) = self.traces.get(no.index()) {
+            t.keep.iter().for_each(|v| mark(*v));
+        }
+    }
+
+    fn mark_pending(&mut self, mark: &mut dyn FnMut(Value)) {
+        if let Some(r) = &self.rec {
+            r.keep.iter().for_each(|v| mark(*v));
+        }
+        // Traces keep what they refer to until they are flushed or their start prototype dies.
+        for t in self.traces.iter().flatten() {
+            t.keep.iter().for_each(|v| mark(*v));
+        }
+    }
+
+    fn proto_freed(&mut self, proto: Gc<Proto>) {
+        for no in 1..self.traces.len() {
+            if !self.traces[no].as_ref().is_some_and(|t| t.proto == Some(proto)) {
+                continue;
+            }
+            let Some(t) = self.traces[no].take() else { continue };
+            self.epoch += t.installed.is_none() as u64;
+            let Some(rt) = self.runtime.as_mut() else { continue };
+            // Whoever jumps here goes back to the interpreter instead.
+            if let Some(i) = t.installed {
+                for o in self.traces.iter().flatten() {
+                    for c in 0..=o.cells.link() {
+                        if o.cells.get(c) == i.tail_entry {
+                            o.cells.set(c, rt.leave_stub());
+                        }
+                    }
+                }
+                rt.remove(i);
+            }
+        }
+    }
+
+    fn flush(&mut self, vm: &mut Vm) {
+        self.abort(vm, Abort::Outdated);
+        self.epoch += 1;
+        for no in 1..self.traces.len() {
+            let Some(t) = self.traces[no].take() else { continue };
+            Engine::unpatch(&t, no as u32);
+            vm.traces.set(TraceNo::new(no as u32), TraceEntry { entry: 0, start_ins: 0, reserved: 0 });
+            if let (Some(rt), Some(i)) = (self.runtime.as_mut(), t.installed) {
+                rt.remove(i);
+            }
+        }
+        self.traces.truncate(1);
+        self.penalties.clear();
+        self.reset_counters(vm);
+    }
+}
+
+impl Engine {
+    fn reset_counters(&self, vm: &mut Vm) {
+        let n = self.hot_count();
+        for c in vm.hot.iter_mut().take(HOT_SIZE) {
+            *c = n;
+        }
+    }
+}
+
+/// Gives a VM a JIT compiler.
+pub fn install(vm: &mut Vm, opts: Options) {
+    if !crate::code::exec::supported() {
+        return;
+    }
+    let on = opts.on;
+    let e = Engine::new(opts);
+    e.reset_counters(vm);
+    vm.jit = Some(Box::new(e));
+    vm.set_jit_on(on);
+}

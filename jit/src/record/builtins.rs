@@ -1,0 +1,321 @@
+//! Native functions on traces, found by name. What is not here aborts the recording.
+
+use super::slots::TRef;
+use super::{R, Rec, Step};
+use crate::abort::Abort;
+use crate::ir::eval;
+use crate::ir::ins::{Field, Ins, IrT, fpm};
+use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+use crate::lower::helpers::Helper;
+use crate::view::At;
+use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::function::closure::Func;
+use moonlit_vm::state::Vm;
+use moonlit_vm::string::Str;
+use moonlit_vm::table::Table;
+use moonlit_vm::value::Value;
+
+type Args<'a> = &'a [(TRef, Value)];
+
+impl Rec {
+    fn num_arg(&mut self, args: Args<'_>, i: usize) -> R<TRef> {
+        let t = args.get(i).ok_or(Abort::NyiTypes("missing argument"))?.0;
+        self.to_num(t)
+    }
+
+    fn bit_arg(&mut self, args: Args<'_>, i: usize) -> R<TRef> {
+        let t = args.get(i).ok_or(Abort::NyiTypes("missing argument"))?.0;
+        self.to_bit(t)
+    }
+
+    fn fpmath(&mut self, args: Args<'_>, f: u16) -> R<Vec<TRef>> {
+        let x = args.first().ok_or(Abort::NyiTypes("missing argument"))?.0;
+        if x.ty == Ty::Int && f <= fpm::TRUNC {
+            return Ok(vec![x]);
+        }
+        let x = self.to_num(x)?;
+        let r = self.emit_raw(Ins::raw(IrOp::FPMATH, IrT::of(Ty::Num), x.r.bits(), f))?;
+        Ok(vec![TRef::new(r, Ty::Num)])
+    }
+
+    fn math2(&mut self, args: Args<'_>, h: Helper) -> R<Vec<TRef>> {
+        let (x, y) = (self.num_arg(args, 0)?, self.num_arg(args, 1)?);
+        let r = self.call(IrOp::CALLN, IrT::of(Ty::Num), h, &[x.r, y.r])?;
+        Ok(vec![TRef::new(r, Ty::Num)])
+    }
+
+    fn bit_fold(&mut self, args: Args<'_>, op: IrOp) -> R<Vec<TRef>> {
+        let mut acc = self.bit_arg(args, 0)?;
+        for i in 1..args.len() {
+            let y = self.bit_arg(args, i)?;
+            acc = self.emit_t(op, Ty::Int, acc.r, y.r)?;
+        }
+        Ok(vec![acc])
+    }
+
+    fn bit_two(&mut self, args: Args<'_>, op: IrOp) -> R<Vec<TRef>> {
+        let (x, y) = (self.bit_arg(args, 0)?, self.bit_arg(args, 1)?);
+        Ok(vec![self.emit_t(op, Ty::Int, x.r, y.r)?])
+    }
+
+    fn bit_one(&mut self, args: Args<'_>, op: IrOp) -> R<Vec<TRef>> {
+        let x = self.bit_arg(args, 0)?;
+        Ok(vec![self.emit_t(op, Ty::Int, x.r, Ref::NONE)?])
+    }
+
+    fn min_max(&mut self, args: Args<'_>, op: IrOp) -> R<Vec<TRef>> {
+        let mut acc = args.first().ok_or(Abort::NyiTypes("missing argument"))?.0;
+        for a in &args[1..] {
+            let b = a.0;
+            acc = if acc.ty == Ty::Int && b.ty == Ty::Int {
+                self.emit_t(op, Ty::Int, acc.r, b.r)?
+            } else {
+                let (x, y) = (self.to_num(acc)?, self.to_num(b)?);
+                self.emit_t(op, Ty::Num, x.r, y.r)?
+            };
+        }
+        if !acc.ty.is_number() {
+            return Err(Abort::NyiTypes("argument that is no number"));
+        }
+        Ok(vec![acc])
+    }
+
+    fn int_value(v: Value) -> R<i32> {
+        v.as_num().and_then(eval::num_to_int_exact).ok_or(Abort::NyiTypes("index that is no integer"))
+    }
+
+    /// A string position as `string.byte` and `string.sub` take it, as an offset from 0: guarded to have the
+    /// sign it has now.
+    fn position(&mut self, len: TRef, arg: TRef, v: Value) -> R<TRef> {
+        let n = Self::int_value(v)?;
+        let t = match self.trace.ir.as_knum(arg.r).and_then(eval::num_to_int_exact) {
+            Some(k) => self.kint(k),
+            None => self.to_index(arg)?,
+        };
+        let zero = self.kint(0);
+        if n < 0 {
+            self.guard(IrOp::LT, t.r, zero.r)?;
+            let one = self.kint(1);
+            let p = self.emit_t(IrOp::ADD, Ty::Int, t.r, len.r)?;
+            self.emit_t(IrOp::ADD, Ty::Int, p.r, one.r)
+        } else {
+            self.guard(IrOp::GE, t.r, zero.r)?;
+            Ok(t)
+        }
+    }
+
+    fn string_byte(&mut self, vm: &Vm, args: Args<'_>) -> R<Vec<TRef>> {
+        let (s, vs) = *args.first().ok_or(Abort::NyiTypes("missing argument"))?;
+        let str = vs.as_obj::<Str>().ok_or(Abort::NyiTypes("value that is no string"))?;
+        if args.len() > 2 {
+            return Err(Abort::NyiTypes("string.byte of a range"));
+        }
+        let len = self.field(s.r, Field::StrLen)?;
+        let n = str.bytes(&vm.heap).len() as i32;
+        let (pos, p) = match args.get(1) {
+            None => (self.kint(1), 1),
+            Some((t, v)) => {
+                let k = Self::int_value(*v)?;
+                (self.position(len, *t, *v)?, if k < 0 { k + n + 1 } else { k })
+            }
+        };
+        let one = self.kint(1);
+        let off = self.emit_t(IrOp::SUB, Ty::Int, pos.r, one.r)?;
+        if p < 1 || p > n {
+            self.guard(IrOp::UGE, off.r, len.r)?;
+            return Ok(vec![]);
+        }
+        self.guard(IrOp::ULT, off.r, len.r)?;
+        let at = self.emit(IrOp::STRREF, IrT::of(Ty::P64), s.r, off.r)?;
+        let r = self.emit_raw(Ins::raw(IrOp::XLOAD, IrT::of(Ty::U8), at.bits(), 1))?;
+        Ok(vec![TRef::new(r, Ty::Int)])
+    }
+
+    fn string_sub(&mut self, vm: &Vm, args: Args<'_>) -> R<Vec<TRef>> {
+        let (s, vs) = *args.first().ok_or(Abort::NyiTypes("missing argument"))?;
+        let str = vs.as_obj::<Str>().ok_or(Abort::NyiTypes("value that is no string"))?;
+        let n = str.bytes(&vm.heap).len() as i32;
+        let (i, vi) = *args.get(1).ok_or(Abort::NyiTypes("missing argument"))?;
+        let len = self.field(s.r, Field::StrLen)?;
+        let zero = self.kint(0);
+        let one = self.kint(1);
+        let norm = |k: i32| if k < 0 { k + n + 1 } else { k };
+        let (from, vfrom) = (self.position(len, i, vi)?, norm(Self::int_value(vi)?));
+        let (to, vto) = match args.get(2) {
+            None => (len, n),
+            Some((t, v)) => (self.position(len, *t, *v)?, norm(Self::int_value(*v)?)),
+        };
+        if vfrom < 1 {
+            return Err(Abort::NyiTypes("string.sub from before the start"));
+        }
+        self.guard(IrOp::GE, from.r, one.r)?;
+        let (to, vto) = if vto > n {
+            self.guard(IrOp::GT, to.r, len.r)?;
+            (len, n)
+        } else {
+            self.guard(IrOp::LE, to.r, len.r)?;
+            (to, vto)
+        };
+        let off = self.emit_t(IrOp::SUB, Ty::Int, from.r, one.r)?;
+        let count = self.emit_t(IrOp::SUB, Ty::Int, to.r, off.r)?;
+        if vto < vfrom {
+            self.guard(IrOp::LE, count.r, zero.r)?;
+            let empty = vm.heap.str_find(b"").ok_or(Abort::NyiTypes("empty string"))?;
+            return Ok(vec![self.konst(Value::obj(empty))?]);
+        }
+        self.guard(IrOp::GT, count.r, zero.r)?;
+        let at = self.emit(IrOp::STRREF, IrT::of(Ty::P64), s.r, off.r)?;
+        let r = self.emit_t(IrOp::SNEW, Ty::Str, at, count.r)?;
+        Ok(vec![r])
+    }
+
+    /// Records a call of native `f`.
+    pub(super) fn rec_native(&mut self, vm: &Vm, _at: At, f: Gc<Func>, args: Args<'_>) -> R<Vec<TRef>> {
+        let native = f.as_native(&vm.heap).ok_or(Abort::BadCall)?;
+        let id = native.get(&vm.heap).id;
+        let row = vm.natives.get(id);
+        if row.op != Op::FUNCC {
+            return Err(Abort::NyiNative(id.get()));
+        }
+        let nyi = Err(Abort::NyiNative(id.get()));
+        match row.name {
+            "math.floor" => self.fpmath(args, fpm::FLOOR),
+            "math.ceil" => self.fpmath(args, fpm::CEIL),
+            "math.sqrt" => self.fpmath(args, fpm::SQRT),
+            "math.exp" => self.fpmath(args, fpm::EXP),
+            "math.sin" => self.fpmath(args, fpm::SIN),
+            "math.cos" => self.fpmath(args, fpm::COS),
+            "math.tan" => self.fpmath(args, fpm::TAN),
+            "math.asin" => self.fpmath(args, fpm::ASIN),
+            "math.acos" => self.fpmath(args, fpm::ACOS),
+            "math.atan" => self.fpmath(args, fpm::ATAN),
+            "math.sinh" => self.fpmath(args, fpm::SINH),
+            "math.cosh" => self.fpmath(args, fpm::COSH),
+            "math.tanh" => self.fpmath(args, fpm::TANH),
+            "math.log10" => self.fpmath(args, fpm::LOG10),
+            "math.log" if args.len() == 1 => self.fpmath(args, fpm::LOG),
+            "math.atan2" => self.math2(args, Helper::Atan2),
+            "math.fmod" => self.math2(args, Helper::Fmod),
+            "math.pow" => {
+                let (x, y) = (self.num_arg(args, 0)?, self.num_arg(args, 1)?);
+                Ok(vec![self.emit_t(IrOp::POW, Ty::Num, x.r, y.r)?])
+            }
+            "math.abs" => {
+                let x = self.num_arg(args, 0)?;
+                Ok(vec![self.emit_t(IrOp::ABS, Ty::Num, x.r, Ref::NONE)?])
+            }
+            "math.min" => self.min_max(args, IrOp::MIN),
+            "math.max" => self.min_max(args, IrOp::MAX),
+            "bit.tobit" => Ok(vec![self.bit_arg(args, 0)?]),
+            "bit.bnot" => self.bit_one(args, IrOp::BNOT),
+            "bit.bswap" => self.bit_one(args, IrOp::BSWAP),
+            "bit.band" => self.bit_fold(args, IrOp::BAND),
+            "bit.bor" => self.bit_fold(args, IrOp::BOR),
+            "bit.bxor" => self.bit_fold(args, IrOp::BXOR),
+            "bit.lshift" => self.bit_two(args, IrOp::BSHL),
+            "bit.rshift" => self.bit_two(args, IrOp::BSHR),
+            "bit.arshift" => self.bit_two(args, IrOp::BSAR),
+            "bit.rol" => self.bit_two(args, IrOp::BROL),
+            "bit.ror" => self.bit_two(args, IrOp::BROR),
+            "string.byte" => self.string_byte(vm, args),
+            "string.sub" => {
+                self.gc_check();
+                self.string_sub(vm, args)
+            }
+            "string.len" => match args.first() {
+                Some((s, _)) if s.ty == Ty::Str => Ok(vec![self.field(s.r, Field::StrLen)?]),
+                _ => nyi,
+            },
+            "string.char" if args.len() == 1 => {
+                self.gc_check();
+                let c = self.to_index(args[0].0)?;
+                let limit = self.kint(256);
+                self.guard(IrOp::ULT, c.r, limit.r)?;
+                let r = self.call(IrOp::CALLN, IrT::of(Ty::Str), Helper::StrChar, &[c.r])?;
+                Ok(vec![TRef::new(r, Ty::Str)])
+            }
+            "type" | "base.type" if !args.is_empty() => {
+                let name = args[0].1.type_name();
+                let s = vm.heap.str_find(name.as_bytes()).ok_or(Abort::NyiNative(id.get()))?;
+                Ok(vec![self.konst(Value::obj(s))?])
+            }
+            "tonumber" if args.len() == 1 && args[0].0.ty.is_number() => Ok(vec![args[0].0]),
+            "tostring" if args.len() == 1 => match args[0].0.ty {
+                Ty::Str => Ok(vec![args[0].0]),
+                Ty::Num | Ty::Int => {
+                    self.gc_check();
+                    Ok(vec![self.emit_t(IrOp::TOSTR, Ty::Str, args[0].0.r, Ref::NONE)?])
+                }
+                _ => nyi,
+            },
+            "rawget" if args.len() == 2 && args[0].0.ty == Ty::Tab => nyi,
+            "rawequal" | "select" => nyi,
+            "assert" if !args.is_empty() && args[0].1.truthy() => Ok(args.iter().map(|a| a.0).collect()),
+            "ipairs" if !vm.compat52 && args.len() == 1 && args[0].0.ty == Ty::Tab => nyi,
+            "table.insert" if args.len() == 2 && args[0].0.ty == Ty::Tab => {
+                let (t, vt) = args[0];
+                let tab = vt.as_obj::<Table>().ok_or(Abort::BadCall)?;
+                let n = tab.len(&vm.heap);
+                let len = self.emit_t(IrOp::ALEN, Ty::Int, t.r, Ref::NONE)?;
+                let one = self.kint(1);
+                let k = self.emit_t(IrOp::ADD, Ty::Int, len.r, one.r)?;
+                if vt.as_obj::<Table>().is_some_and(|t| t.get(&vm.heap).meta.is_some()) {
+                    return nyi;
+                }
+                self.store(vm, t, vt, k, Value::num((n + 1) as f64), args[1].0)?;
+                Ok(vec![])
+            }
+            _ => nyi,
+        }
+    }
+
+    /// `ITERC`: a Lua iterator is entered; `ipairs`' own is recorded in place.
+    pub(super) fn rec_iterc(&mut self, vm: &Vm, at: At) -> R<Step> {
+        let i = at.ins(0);
+        let a = i.a();
+        let f = self.get(at, a - 3)?;
+        let s = self.get(at, a - 2)?;
+        let c = self.get(at, a - 1)?;
+        let vf = at.reg(a - 3);
+        let Some(func) = vf.as_obj::<Func>() else { return Err(Abort::NyiOp(Op::ITERC)) };
+        let k = self.konst(vf)?;
+        self.guard(IrOp::EQ, f.r, k.r)?;
+        let Some(native) = func.as_native(&vm.heap) else { return Err(Abort::NyiOp(Op::ITERC)) };
+        let row = vm.natives.get(native.get(&vm.heap).id);
+        if !row.name.contains("ipairs_aux") || s.ty != Ty::Tab || !c.ty.is_number() {
+            return Err(Abort::NyiNative(native.get(&vm.heap).id.get()));
+        }
+        let n = Self::int_value(at.reg(a - 1))?;
+        let c = match self.trace.ir.as_knum(c.r).and_then(eval::num_to_int_exact) {
+            Some(k) => self.kint(k),
+            None => self.to_index(c)?,
+        };
+        let one = self.kint(1);
+        let r = self.emit(IrOp::ADDOV, IrT::guard(Ty::Int), c.r, one.r)?;
+        let next = TRef::new(r, Ty::Int);
+        let v = self.index(vm, s, at.reg(a - 2), next, Value::int(n + 1))?;
+        let nres = i.b() as usize - 1;
+        let (x, y) = if v.ty == Ty::Nil { (TRef::pri(0), TRef::pri(0)) } else { (next, v) };
+        for n in 0..nres {
+            self.set(
+                a + n as u32,
+                match n {
+                    0 => x,
+                    1 => y,
+                    _ => TRef::pri(0),
+                },
+            );
+        }
+        self.maxslot = a as usize + nres;
+        self.in_native = true;
+        Ok(Step::Next)
+    }
+
+    /// `ITERN`: not recorded yet.
+    pub(super) fn rec_itern(&mut self, _vm: &Vm, _at: At) -> R<Step> {
+        Err(Abort::NyiOp(Op::ITERN))
+    }
+}

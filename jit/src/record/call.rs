@@ -1,0 +1,349 @@
+//! Calls, returns, varargs, upvalues.
+
+use super::slots::{SLOTS_MAX, TRef, type_of};
+use super::{R, Rec, Step};
+use crate::abort::Abort;
+use crate::ir::ins::{Ins, IrT};
+use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+use crate::trace::link::Link;
+use crate::view::{self, At};
+use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::function::closure::Func;
+use moonlit_vm::function::proto::protoflags;
+use moonlit_vm::state::Vm;
+use moonlit_vm::thread::frame::{self, FrameType};
+use moonlit_vm::value::Value;
+
+/// A frame entered on the trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Base slot of the caller.
+    caller: usize,
+    /// Slots between the call's frame and the vararg frame above it; 0 for a fixed frame.
+    vararg: usize,
+    /// The function.
+    func: u64,
+}
+
+/// Most frames on a trace.
+const FRAMES_MAX: usize = 20;
+
+impl Rec {
+    /// Clears what is above the current frame's slots.
+    fn clear_above(&mut self) {
+        for s in &mut self.slots[(self.baseslot + self.maxslot).min(SLOTS_MAX)..] {
+            *s = TRef::NONE;
+        }
+    }
+
+    /// The frames of an inherited state, outermost first.
+    pub(super) fn rebuild_frames(&mut self) -> R<()> {
+        let mut out = Vec::new();
+        let mut b = self.baseslot;
+        while b > 2 {
+            let word = |rec: &Rec, s: usize| -> R<u64> {
+                let t = rec.slots[s];
+                if t.r.is_const() { Ok(rec.trace.ir.k(t.r).bits) } else { Err(Abort::NoLink) }
+            };
+            let func = word(self, b - 2)?;
+            let mut link = word(self, b - 1)?;
+            let mut vararg = 0;
+            if !frame::is_lua(link) {
+                if frame::type_bits(link) != FrameType::Varg as u64 {
+                    return Err(Abort::NoLink);
+                }
+                vararg = frame::delta(link);
+                b = b.checked_sub(vararg).ok_or(Abort::NoLink)?;
+                if b <= 2 {
+                    return Err(Abort::NoLink);
+                }
+                link = word(self, b - 1)?;
+            }
+            let a = view::ins_at(link as usize - 4).a() as usize;
+            let caller = b.checked_sub(2 + a).ok_or(Abort::NoLink)?;
+            out.push(Frame { caller, vararg, func });
+            b = caller;
+        }
+        out.reverse();
+        self.frames = out;
+        Ok(())
+    }
+
+    /// The called function as a constant, guarded.
+    fn callee(&mut self, at: At, a: u32) -> R<Gc<Func>> {
+        let f = self.get(at, a)?;
+        let Some(func) = at.reg(a).as_obj::<Func>() else { return Err(Abort::BadCall) };
+        let k = self.konst(at.reg(a))?;
+        self.guard(IrOp::EQ, f.r, k.r)?;
+        self.slots[self.baseslot + a as usize] = k;
+        Ok(func)
+    }
+
+    fn may_enter(&self, vm: &Vm, f: Gc<Func>) -> R<()> {
+        let Some(l) = f.as_lua(&vm.heap) else { return Err(Abort::BadCall) };
+        let p = l.get(&vm.heap).proto.get(&vm.heap);
+        if p.flags & protoflags::NOJIT != 0 {
+            return Err(Abort::JitOffForProto);
+        }
+        if self.frames.len() >= FRAMES_MAX {
+            return Err(Abort::CallUnrollLimit);
+        }
+        let same = self.frames.iter().filter(|x| x.func == f.addr()).count();
+        if same > self.params.callunroll as usize {
+            return Err(Abort::Recursion);
+        }
+        if self.baseslot + self.maxslot + p.framesize as usize + 8 > SLOTS_MAX {
+            return Err(Abort::TooManySlots);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rec_call(&mut self, vm: &Vm, at: At, a: u32, nargs: usize, b: u32) -> R<Step> {
+        for i in 0..nargs as u32 {
+            self.get(at, a + 2 + i)?;
+        }
+        let f = self.callee(at, a)?;
+        if f.get(&vm.heap).is_native() {
+            let args: Vec<(TRef, Value)> = (0..nargs as u32)
+                .map(|i| (self.slots[self.baseslot + (a + 2 + i) as usize], at.reg(a + 2 + i)))
+                .collect();
+            let results = self.rec_native(vm, at, f, &args)?;
+            self.in_native = true;
+            self.put_results(a, &results, b);
+            return Ok(Step::Next);
+        }
+        self.may_enter(vm, f)?;
+        let s = self.baseslot + a as usize;
+        let link = self.trace.ir.kptr(at.pc as u64 + 4);
+        self.slots[s + 1] = TRef::new(link, Ty::P64);
+        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: f.addr() });
+        self.baseslot = s + 2;
+        self.maxslot = nargs;
+        self.clear_above();
+        Ok(Step::Next)
+    }
+
+    /// Stores results from register `a` on, as many as `b` (results wanted plus one, 0 all) says.
+    fn put_results(&mut self, a: u32, results: &[TRef], b: u32) {
+        let n = if b == 0 { results.len() } else { b as usize - 1 };
+        for i in 0..n {
+            let t = results.get(i).copied().unwrap_or(TRef::pri(0));
+            self.set(a + i as u32, t);
+        }
+        self.maxslot = a as usize + n;
+        self.clear_above();
+    }
+
+    pub(super) fn rec_tailcall(&mut self, vm: &Vm, at: At, a: u32, nargs: usize) -> R<Step> {
+        for i in 0..nargs as u32 {
+            self.get(at, a + 2 + i)?;
+        }
+        let Some(top) = self.frames.last().copied() else {
+            if self.is_root() {
+                return Err(Abort::LeavesLoop);
+            }
+            return self.stop(vm, at, Link::Interp);
+        };
+        if top.vararg != 0 {
+            return Err(Abort::NyiOp(Op::CALLT));
+        }
+        let f = self.callee(at, a)?;
+        if f.get(&vm.heap).is_native() {
+            let args: Vec<(TRef, Value)> = (0..nargs as u32)
+                .map(|i| (self.slots[self.baseslot + (a + 2 + i) as usize], at.reg(a + 2 + i)))
+                .collect();
+            let results = self.rec_native(vm, at, f, &args)?;
+            self.in_native = true;
+            return self.return_values(&results);
+        }
+        self.may_enter(vm, f)?;
+        let s = self.baseslot;
+        self.slots[s - 2] = self.slots[s + a as usize];
+        for i in 0..nargs {
+            self.slots[s + i] = self.slots[s + a as usize + 2 + i];
+        }
+        if let Some(top) = self.frames.last_mut() {
+            top.func = f.addr();
+        }
+        self.unrolls += 1;
+        if self.unrolls > self.params.loopunroll {
+            return Err(Abort::LoopUnrollLimit);
+        }
+        self.maxslot = nargs;
+        self.clear_above();
+        Ok(Step::Next)
+    }
+
+    /// A function header: arguments become parameters.
+    pub(super) fn rec_func(&mut self, vm: &Vm, at: At, vararg: bool) -> R<()> {
+        let p = at.proto(&vm.heap).ok_or(Abort::BadCall)?;
+        let params = p.get(&vm.heap).numparams as usize;
+        let nargs = self.maxslot;
+        // An exit inside continues in this frame: it needs its whole size.
+        self.slots_max = self.slots_max.max(self.baseslot + nargs + 2 + p.get(&vm.heap).framesize as usize);
+        if !vararg {
+            for i in nargs..params {
+                self.set(i as u32, TRef::pri(0));
+            }
+            self.maxslot = params;
+            self.clear_above();
+            return Ok(());
+        }
+        let delta = nargs + 2;
+        let s = self.baseslot;
+        let nb = s + delta;
+        if nb + p.get(&vm.heap).framesize as usize + 8 > SLOTS_MAX {
+            return Err(Abort::TooManySlots);
+        }
+        self.slots[nb - 2] = self.slots[s - 2];
+        let link = self.trace.ir.kptr(frame::link(delta, FrameType::Varg));
+        self.slots[nb - 1] = TRef::new(link, Ty::P64);
+        for i in 0..params {
+            if i < nargs {
+                self.slots[nb + i] = self.slots[s + i];
+                self.slots[s + i] = TRef::pri(0);
+            } else {
+                self.slots[nb + i] = TRef::pri(0);
+            }
+        }
+        match self.frames.last_mut() {
+            Some(f) => f.vararg = delta,
+            None => return Err(Abort::NyiOp(Op::FUNCV)),
+        }
+        self.baseslot = nb;
+        self.maxslot = params;
+        self.clear_above();
+        Ok(())
+    }
+
+    pub(super) fn rec_ret(&mut self, vm: &Vm, at: At, from: usize, n: usize) -> R<Step> {
+        if self.frames.is_empty() {
+            if self.is_root() {
+                return Err(Abort::LeavesLoop);
+            }
+            return self.stop(vm, at, Link::Interp);
+        }
+        let mut results = Vec::with_capacity(n);
+        for i in 0..n {
+            results.push(self.get(at, (from + i) as u32)?);
+        }
+        self.return_values(&results)
+    }
+
+    /// Returns from the innermost frame.
+    fn return_values(&mut self, results: &[TRef]) -> R<Step> {
+        let f = self.frames.pop().ok_or(Abort::ReturnToLowerFrame)?;
+        let b = self.baseslot - f.vararg;
+        let link = self.slots[b - 1];
+        if !link.r.is_const() {
+            return Err(Abort::ReturnToLowerFrame);
+        }
+        let call = view::ins_at(self.trace.ir.k(link.r).bits as usize - 4);
+        let (a, wanted) = (call.a(), call.b());
+        self.baseslot = f.caller;
+        debug_assert_eq!(b, f.caller + 2 + a as usize);
+        if matches!(call.op(), Op::ITERC) {
+            // Results of an iterator go to its own register too; the count is in B as well.
+            self.put_results(a, results, wanted);
+        } else {
+            self.put_results(a, results, wanted);
+        }
+        self.needsnap = true;
+        Ok(Step::Next)
+    }
+
+    pub(super) fn rec_varg(&mut self, _vm: &Vm, at: At) -> R<()> {
+        let i = at.ins(0);
+        let (a, wanted, fixed) = (i.a(), i.b(), i.c() as usize);
+        let Some(f) = self.frames.last().copied().filter(|f| f.vararg != 0) else {
+            return Err(Abort::NyiOp(Op::VARG));
+        };
+        let n = (f.vararg - 2).saturating_sub(fixed);
+        let from = self.baseslot - f.vararg + fixed;
+        let values: Vec<TRef> = (0..n).map(|i| self.slots[from + i]).collect();
+        if values.iter().any(|t| t.is_none()) || self.baseslot + a as usize + n > SLOTS_MAX {
+            return Err(Abort::NyiOp(Op::VARG));
+        }
+        self.put_results(a, &values, wanted);
+        Ok(())
+    }
+
+    pub(super) fn rec_uclo(&mut self, vm: &Vm, at: At) -> R<Step> {
+        // Nothing is open now, and no function is made on a trace: then it is only a jump.
+        let a = at.ins(0).a() as usize;
+        if !self.is_root() || view::open_slots(vm, at.base).iter().any(|s| *s >= a) {
+            return Err(Abort::NyiOp(Op::UCLO));
+        }
+        Ok(Step::Next)
+    }
+
+    /// The current function as a constant, guarded once when the trace did not call it itself.
+    pub(super) fn current_func(&mut self, at: At) -> R<Ref> {
+        let s = self.baseslot - 2;
+        let t = self.slots[s];
+        if t.r.is_const() {
+            return Ok(t.r);
+        }
+        let v = at.slot(-2);
+        if type_of(v) != Ty::Func {
+            return Err(Abort::BadCall);
+        }
+        let k = self.konst(v)?;
+        let r = if t.is_none() {
+            self.emit_raw(Ins::raw(IrOp::SLOAD, IrT::of(Ty::Func), s as u16, crate::ir::ins::sload::FRAME))?
+        } else {
+            t.r
+        };
+        self.guard(IrOp::EQ, r, k.r)?;
+        Ok(k.r)
+    }
+
+    /// Reads upvalue `idx`, or writes `set` to it.
+    pub(super) fn rec_upvalue(&mut self, vm: &Vm, at: At, idx: u32, set: Option<TRef>) -> R<TRef> {
+        self.current_func(at)?;
+        let u = at.upval(&vm.heap, idx).ok_or(Abort::NyiOp(Op::UGET))?;
+        let uv = u.get(&vm.heap);
+        let v = view::upval_value(&vm.heap, u);
+        let ty = type_of(v);
+        if set.is_none() && uv.hdr.extra == 1 && matches!(ty, Ty::Func | Ty::Num | Ty::Str) {
+            return self.konst(v);
+        }
+        let closed = uv.hdr.flags == 1;
+        if !closed {
+            // The trace's own slots are in registers: an upvalue among them cannot be read from memory.
+            let base = at.base as usize - (self.baseslot - 2) * 8;
+            let d = (uv.v as usize).wrapping_sub(base).wrapping_add(16);
+            if d < 8 * (SLOTS_MAX + 6) {
+                return Err(Abort::NyiTypes("upvalue in the trace's own frame"));
+            }
+        }
+        self.keep.push(Value::obj(u));
+        let k = self.trace.ir.kgc(Ty::Upval, u.addr());
+        let op = if closed { IrOp::UREFC } else { IrOp::UREFO };
+        let r = self.emit_raw(Ins::raw(op, IrT::guard(Ty::P64), k.bits(), 0))?;
+        if let Some(val) = set {
+            let val = if val.ty == Ty::Int { self.to_num(val)? } else { val };
+            self.emit(IrOp::USTORE, IrT::of(val.ty), r, val.r)?;
+            if closed && val.ty.is_gc() {
+                self.emit(IrOp::OBAR, IrT::of(Ty::Nil), k, val.r)?;
+            }
+            self.needsnap = true;
+            return Ok(val);
+        }
+        let t = self.emit_raw(Ins::raw(IrOp::ULOAD, IrT::guard(ty), r.bits(), 0))?;
+        Ok(self.loaded(t, ty))
+    }
+
+    /// A loaded value: of a primitive only its type counts.
+    pub(super) fn loaded(&self, r: Ref, ty: Ty) -> TRef {
+        match ty {
+            Ty::Nil => TRef::pri(0),
+            Ty::False => TRef::pri(1),
+            Ty::True => TRef::pri(2),
+            _ => TRef::new(r, ty),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Table access, globals, metatables.
+
+use super::slots::{TRef, type_of};
+use super::{R, Rec};
+use crate::abort::Abort;
+use crate::ir::eval;
+use crate::ir::ins::{Field, Ins, IrT};
+use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+use crate::view::{self, At, Place};
+use moonlit_vm::bytecode::ops::{Mm, Op};
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::state::Vm;
+use moonlit_vm::string::Str;
+use moonlit_vm::table::Table;
+use moonlit_vm::value::Value;
+
+/// What a key lookup found: the reference and the value there now.
+struct Found {
+    /// Where the value lies; none when the key is absent and known to stay so by a guard.
+    at: Ref,
+    /// Array or hash part.
+    array: bool,
+    /// The value.
+    val: Value,
+    /// The key is not in the table.
+    absent: bool,
+}
+
+impl Rec {
+    /// Loads a field.
+    pub(super) fn field(&mut self, obj: Ref, f: Field) -> R<TRef> {
+        let ty = if f.ty().is_int32() { Ty::Int } else { f.ty() };
+        let r = self.emit_raw(Ins::raw(IrOp::FLOAD, IrT::of(ty), obj.bits(), f as u16))?;
+        Ok(TRef::new(r, ty))
+    }
+
+    fn meta_of(vm: &Vm, v: Value) -> Option<Gc<Table>> {
+        v.as_obj::<Table>().and_then(|t| t.get(&vm.heap).meta)
+    }
+
+    /// Guards that a table has the metatable it has now. Answers it.
+    fn metatable(&mut self, vm: &Vm, v: Value, t: TRef) -> R<Option<Gc<Table>>> {
+        let meta = Self::meta_of(vm, v);
+        let m = self.field(t.r, Field::TabMeta)?;
+        let k = match meta {
+            None => self.trace.ir.knull(Ty::Tab),
+            Some(mt) => self.konst(Value::obj(mt))?.r,
+        };
+        self.guard(IrOp::EQ, m.r, k)?;
+        Ok(meta)
+    }
+
+    /// Guards that a table has no metatable.
+    pub(super) fn no_metatable(&mut self, vm: &Vm, v: Value, t: TRef) -> R<()> {
+        match self.metatable(vm, v, t)? {
+            None => Ok(()),
+            Some(_) => Err(Abort::NyiMetamethod),
+        }
+    }
+
+    /// A metamethod of a constant metatable: its value, guarded.
+    fn metamethod(&mut self, vm: &Vm, mt: Gc<Table>, mm: Mm) -> R<(TRef, Value)> {
+        let name = Value::obj(vm.mm_names[mm as usize]);
+        let t = self.konst(Value::obj(mt))?;
+        let k = self.konst(name)?;
+        let f = self.find(vm, t, mt, k, name, false)?;
+        if f.absent {
+            return Ok((TRef::pri(0), Value::NIL));
+        }
+        let v = self.load_found(&f)?;
+        Ok((v, f.val))
+    }
+
+    fn load_found(&mut self, f: &Found) -> R<TRef> {
+        let ty = type_of(f.val);
+        if f.at.is_none() {
+            return Ok(TRef::pri(0));
+        }
+        let op = if f.array { IrOp::ALOAD } else { IrOp::HLOAD };
+        let r = self.emit_raw(Ins::raw(op, IrT::guard(ty), f.at.bits(), 0))?;
+        let have = self.trace.ir.ty(r);
+        if ty == Ty::Num && have == Ty::Int {
+            return Ok(TRef::new(r, Ty::Int));
+        }
+        Ok(self.loaded(r, ty))
+    }
+
+    /// Looks up a key. `for_store`: an absent key is made (only when no metatable is in the way).
+    fn find(&mut self, vm: &Vm, t: TRef, tab: Gc<Table>, key: TRef, vk: Value, for_store: bool) -> R<Found> {
+        let table = tab.get(&vm.heap);
+        if key.ty.is_number() {
+            let n = vk.num_unchecked();
+            let Some(k) = eval::num_to_int_exact(n) else { return Err(Abort::NyiTableAccess) };
+            let key = match self.trace.ir.as_knum(key.r).and_then(eval::num_to_int_exact) {
+                Some(k) => self.kint(k),
+                None => self.to_index(key)?,
+            };
+            let asize = self.field(t.r, Field::TabAsize)?;
+            if (k as u32) < table.asize {
+                self.guard(IrOp::ABC, asize.r, key.r)?;
+                let arr = self.field(t.r, Field::TabArray)?;
+                let at = self.emit(IrOp::AREF, IrT::of(Ty::P64), arr.r, key.r)?;
+                return Ok(Found { at, array: true, val: table.array()[k as usize], absent: false });
+            }
+            // Not in the array part.
+            self.guard(IrOp::ULE, asize.r, key.r)?;
+            let (place, val) = view::lookup(&vm.heap, tab, Value::int(k));
+            return self.find_hash(vm, t, tab, key, place, val, for_store);
+        }
+        let mut vk = vk;
+        if let Some(s) = vk.as_obj::<Str>() {
+            match vm.heap.str_key_find(s) {
+                Some(s) => vk = Value::obj(s),
+                None => return Err(Abort::NyiTableAccess),
+            }
+        }
+        if key.ty == Ty::Nil || key.ty == Ty::LightUd {
+            return Err(Abort::NyiTableAccess);
+        }
+        let (place, val) = view::lookup(&vm.heap, tab, vk);
+        if key.r.is_const() {
+            let key = self.konst(vk)?;
+            if let Place::Node(n) = place {
+                if n < 0xffff {
+                    let hmask = self.field(t.r, Field::TabHmask)?;
+                    let k = self.kint(table.hmask as i32);
+                    self.guard(IrOp::EQ, hmask.r, k.r)?;
+                    let node = self.field(t.r, Field::TabNode)?;
+                    let kc = self.trace.ir.k(key.r);
+                    let ks = self.trace.ir.kslot(kc, n);
+                    let at = self.emit(IrOp::HREFK, IrT::guard(Ty::P64), node.r, ks)?;
+                    return Ok(Found { at, array: false, val, absent: false });
+                }
+            }
+            if place == Place::Absent && table.hmask == 0 && !for_store {
+                let hmask = self.field(t.r, Field::TabHmask)?;
+                let zero = self.kint(0);
+                self.guard(IrOp::EQ, hmask.r, zero.r)?;
+                return Ok(Found { at: Ref::NONE, array: false, val: Value::NIL, absent: true });
+            }
+            return self.find_hash(vm, t, tab, key, place, val, for_store);
+        }
+        self.find_hash(vm, t, tab, key, place, val, for_store)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn find_hash(
+        &mut self,
+        vm: &Vm,
+        t: TRef,
+        _tab: Gc<Table>,
+        key: TRef,
+        place: Place,
+        val: Value,
+        for_store: bool,
+    ) -> R<Found> {
+        if place == Place::Absent && for_store {
+            let at = self.emit(IrOp::NEWREF, IrT::guard(Ty::P64), t.r, key.r)?;
+            return Ok(Found { at, array: false, val: Value::NIL, absent: true });
+        }
+        let at = self.emit(IrOp::HREF, IrT::of(Ty::P64), t.r, key.r)?;
+        let nil = self.trace.ir.kptr(vm.heap.nil_node_ptr() as u64);
+        let absent = place == Place::Absent;
+        self.guard(if absent { IrOp::EQ } else { IrOp::NE }, at, nil)?;
+        Ok(Found { at: if absent { Ref::NONE } else { at }, array: false, val, absent })
+    }
+
+    /// `t[k]`, with `__index` chains of tables.
+    pub(super) fn index(&mut self, vm: &Vm, mut t: TRef, mut vt: Value, key: TRef, vk: Value) -> R<TRef> {
+        for _ in 0..8 {
+            let mt;
+            if let Some(tab) = vt.as_obj::<Table>() {
+                let f = self.find(vm, t, tab, key, vk, false)?;
+                let v = self.load_found(&f)?;
+                if v.ty != Ty::Nil {
+                    return Ok(v);
+                }
+                match self.metatable(vm, vt, t)? {
+                    None => return Ok(v),
+                    Some(m) => mt = m,
+                }
+            } else if vt.is::<Str>() {
+                let i = moonlit_vm::state::metatable::type_index(vt);
+                mt = vm.base_meta[i].ok_or(Abort::NyiMetamethod)?;
+            } else {
+                return Err(Abort::NyiMetamethod);
+            }
+            let (m, vm_) = self.metamethod(vm, mt, Mm::Index)?;
+            match m.ty {
+                Ty::Nil if vt.is::<Table>() => return Ok(TRef::pri(0)),
+                Ty::Tab => (t, vt) = (m, vm_),
+                _ => return Err(Abort::NyiMetamethod),
+            }
+        }
+        Err(Abort::NyiMetamethod)
+    }
+
+    /// `t[k] = v` without metamethods in the way.
+    pub(super) fn store(&mut self, vm: &Vm, t: TRef, vt: Value, key: TRef, vk: Value, val: TRef) -> R<()> {
+        let Some(tab) = vt.as_obj::<Table>() else { return Err(Abort::NyiMetamethod) };
+        if let Some(s) = vk.as_obj::<Str>() {
+            if s.bytes(&vm.heap).starts_with(b"__") {
+                return Err(Abort::NyiMetamethod);
+            }
+        }
+        let canonical = match vk.as_obj::<Str>() {
+            Some(s) => vm.heap.str_key_find(s).map_or(vk, Value::obj),
+            None => vk,
+        };
+        let (_, old) = view::lookup(&vm.heap, tab, canonical);
+        if old.is_nil() {
+            if let Some(mt) = self.metatable(vm, vt, t)? {
+                let (m, _) = self.metamethod(vm, mt, Mm::Newindex)?;
+                if m.ty != Ty::Nil {
+                    return Err(Abort::NyiMetamethod);
+                }
+            }
+        }
+        let f = self.find(vm, t, tab, key, vk, true)?;
+        if !old.is_nil() {
+            // With a value there `__newindex` is not asked; without a metatable it does not matter.
+            if Self::meta_of(vm, vt).is_none() {
+                self.metatable(vm, vt, t)?;
+            } else {
+                self.load_found(&f)?;
+            }
+        }
+        let val = if val.ty == Ty::Int { self.to_num(val)? } else { val };
+        if key.ty == Ty::Str && !key.r.is_const() {
+            let fref =
+                self.emit_raw(Ins::raw(IrOp::FREF, IrT::of(Ty::P64), t.r.bits(), Field::TabNomm as u16))?;
+            let zero = self.kint(0);
+            self.emit(IrOp::FSTORE, IrT::of(Ty::U8), fref, zero.r)?;
+        }
+        let op = if f.array { IrOp::ASTORE } else { IrOp::HSTORE };
+        self.emit(op, IrT::of(val.ty), f.at, val.r)?;
+        if val.ty.is_gc() {
+            self.emit(IrOp::TBAR, IrT::of(Ty::Nil), t.r, Ref::NONE)?;
+        }
+        self.needsnap = true;
+        Ok(())
+    }
+
+    fn key(&mut self, vm: &Vm, at: At, op: Op) -> R<(TRef, Value)> {
+        let c = at.ins(0).c();
+        Ok(match op {
+            Op::TGETV | Op::TSETV | Op::TGETR | Op::TSETR => (self.get(at, c)?, at.reg(c)),
+            Op::TGETS | Op::TSETS => {
+                let v = at.kgc(&vm.heap, c);
+                (self.konst(v)?, v)
+            }
+            _ => (self.kint(c as i32), Value::int(c as i32)),
+        })
+    }
+
+    pub(super) fn rec_get(&mut self, vm: &Vm, at: At, op: Op) -> R<()> {
+        let i = at.ins(0);
+        let t = self.get(at, i.b())?;
+        let (k, vk) = self.key(vm, at, op)?;
+        let v = self.index(vm, t, at.reg(i.b()), k, vk)?;
+        self.set(i.a(), v);
+        Ok(())
+    }
+
+    pub(super) fn rec_set(&mut self, vm: &Vm, at: At, op: Op) -> R<()> {
+        let i = at.ins(0);
+        let t = self.get(at, i.b())?;
+        let (k, vk) = self.key(vm, at, op)?;
+        let v = self.get(at, i.a())?;
+        self.store(vm, t, at.reg(i.b()), k, vk, v)
+    }
+
+    pub(super) fn rec_global(&mut self, vm: &Vm, at: At, op: Op) -> R<()> {
+        let i = at.ins(0);
+        let f = self.current_func(at)?;
+        let env = at.func().ok_or(Abort::BadCall)?.get(&vm.heap).env;
+        let t = self.field(f, Field::FuncEnv)?;
+        let vk = at.kgc(&vm.heap, i.d());
+        let k = self.konst(vk)?;
+        if op == Op::GGET {
+            let v = self.index(vm, t, Value::obj(env), k, vk)?;
+            self.set(i.a(), v);
+            return Ok(());
+        }
+        let v = self.get(at, i.a())?;
+        self.store(vm, t, Value::obj(env), k, vk, v)
+    }
+}

@@ -1,0 +1,405 @@
+//! Loops: where root traces begin and end, and what other traces do when they meet one.
+
+use super::slots::TRef;
+use super::{Kind, R, Rec, Step};
+use crate::abort::Abort;
+use crate::ir::eval;
+use crate::ir::ins::{Ins, IrT, sload};
+use crate::ir::ops::IrOp;
+use crate::ir::ty::Ty;
+use crate::opt::Passes;
+use crate::options::Params;
+use crate::trace::Trace;
+use crate::trace::link::Link;
+use crate::view::{self, At};
+use moonlit_vm::bytecode::instr::Instr;
+use moonlit_vm::bytecode::ops::{Mode, Op};
+use moonlit_vm::state::Vm;
+
+/// What a numeric loop's back edge needs beside its index.
+#[derive(Clone, Copy, Debug)]
+pub struct ForLoop {
+    stop: TRef,
+    step: TRef,
+}
+
+/// Does a back edge go round again?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Event {
+    Round,
+    Leave,
+}
+
+impl Rec {
+    /// A recorder for the loop whose back edge or head at `at` is hot.
+    pub fn start_loop(vm: &Vm, at: At, p: Passes, params: Params) -> R<Rec> {
+        let ins = at.ins(0);
+        let op = ins.op();
+        let hot = at.pc as usize;
+        let kind = Kind::Loop { pc: hot, op };
+        let mut rec;
+        match op {
+            Op::FORL | Op::ITERL => {
+                let body = at.pc.wrapping_offset(1 + ins.j() as isize);
+                rec = Rec::new(kind, body as usize, p, params);
+                rec.skip = true;
+                rec.range = body as usize..hot + 4;
+                rec.maxslot = ins.a() as usize + if op == Op::FORL { 4 } else { at.ins(-1).b() as usize - 1 };
+            }
+            Op::LOOP => {
+                rec = Rec::new(kind, hot + 4, p, params);
+                rec.skip = true;
+                let end = hot as i64 + 4 + ins.j() as i64 * 4;
+                rec.range = hot..if end > hot as i64 { end as usize } else { usize::MAX };
+                rec.maxslot = ins.a() as usize;
+            }
+            _ => return Err(Abort::NyiOp(op)),
+        }
+        let start = At { pc: rec.start_pc as *const u32, base: at.base };
+        rec.begin(vm, start)?;
+        if op == Op::FORL {
+            rec.setup_forl(vm, at)?;
+        }
+        Ok(rec)
+    }
+
+    /// Snapshot 0 and the checks at a trace's entry.
+    fn begin(&mut self, vm: &Vm, at: At) -> R<()> {
+        self.snapshot(vm, at)?;
+        self.trace.ir.push(Ins::raw(IrOp::STACK, IrT::guard(Ty::Nil), 0, 0));
+        self.trace.ir.push(Ins::raw(IrOp::POLL, IrT::guard(Ty::Nil), 0, 0));
+        self.guarded = true;
+        Ok(())
+    }
+
+    /// A recorder for the side trace at an exit of `parent`. `at` is where the exit went on.
+    pub fn start_side(
+        vm: &Vm,
+        at: At,
+        parent: &Trace,
+        parent_no: u32,
+        exit: u32,
+        p: Passes,
+        params: Params,
+    ) -> R<Rec> {
+        let mut rec = Rec::new(Kind::Side { parent: parent_no, exit }, at.pc as usize, p, params);
+        let no = crate::ir::refs::SnapNo::new(exit as usize);
+        let snap = parent.snaps[exit as usize];
+        rec.baseslot = (snap.base + 2) as usize;
+        rec.maxslot = snap.nslots as usize - rec.baseslot;
+        let live = parent.live_values(no);
+        for e in parent.entries(no) {
+            let ty = parent.ir.ty(e.value);
+            let r = if e.value.is_const() {
+                rec.trace.ir.konst(parent.ir.k(e.value))
+            } else if ty.is_pri() {
+                TRef::pri(ty as u32).r
+            } else {
+                let n = live.iter().position(|r| *r == e.value).ok_or(Abort::NoLink)?;
+                match rec.find_pval(n as u16) {
+                    Some(r) => r,
+                    None => rec.trace.ir.push(Ins::raw(IrOp::PVAL, IrT::of(ty), n as u16, 0)),
+                }
+            };
+            rec.slots[e.slot as usize] = TRef::new(r, ty);
+        }
+        rec.rebuild_frames()?;
+        rec.begin(vm, at)?;
+        Ok(rec)
+    }
+
+    fn find_pval(&self, n: u16) -> Option<crate::ir::refs::Ref> {
+        self.trace.ir.refs().find(|&r| {
+            let i = self.trace.ir.ins(r);
+            i.op == IrOp::PVAL && i.a == n
+        })
+    }
+
+    /// Loads index, limit and step of the hot numeric loop; integers when they all are.
+    fn setup_forl(&mut self, vm: &Vm, at: At) -> R<()> {
+        let ins = at.ins(0);
+        let ra = ins.a();
+        let int = |r: u32| {
+            let v = at.reg(r);
+            v.is_num().then(|| eval::num_to_int_exact(v.num_unchecked())).flatten()
+        };
+        let kstep = const_step(vm, at, ra);
+        let fits = |step: i32| {
+            int(ra + 1).is_some_and(|l| if step >= 0 { l <= i32::MAX - step } else { l >= i32::MIN - step })
+        };
+        let narrow = self.p.narrow
+            && int(ra).is_some()
+            && kstep.and_then(eval::num_to_int_exact).is_some_and(|s| s != 0 && fits(s));
+        let ty = if narrow { Ty::Int } else { Ty::Num };
+        let mode = sload::TYPECHECK | sload::INHERIT | if narrow { sload::CONVERT } else { 0 };
+        let s = self.baseslot + ra as usize;
+        let load = |rec: &mut Rec, s: usize, mode: u16| {
+            rec.emit_raw(Ins::raw(IrOp::SLOAD, IrT::guard(ty), s as u16, mode)).map(|r| TRef::new(r, ty))
+        };
+        let stop = load(self, s + 1, mode | sload::READONLY)?;
+        let step = match kstep {
+            Some(k) if narrow => self.kint(k as i32),
+            Some(k) => self.knum(k),
+            None => load(self, s + 2, mode | sload::READONLY)?,
+        };
+        if narrow {
+            let k = kstep.unwrap_or(0.0) as i32;
+            let (op, limit) = if k >= 0 { (IrOp::LE, i32::MAX - k) } else { (IrOp::GE, i32::MIN - k) };
+            let limit = self.kint(limit);
+            self.guard(op, stop.r, limit.r)?;
+        } else if kstep.is_none() {
+            let zero = self.knum(0.0);
+            let up = at.reg(ra + 2).num_unchecked() >= 0.0;
+            self.guard(if up { IrOp::GE } else { IrOp::LT }, step.r, zero.r)?;
+        }
+        let idx = load(self, s, mode)?;
+        self.slots[s] = idx;
+        self.slots[s + 3] = idx;
+        self.forl = Some(ForLoop { stop, step });
+        Ok(())
+    }
+
+    pub(super) fn rec_fori(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {
+        let ins = at.ins(0);
+        let ra = ins.a();
+        let mut t = [TRef::NONE; 3];
+        for (i, t) in t.iter_mut().enumerate() {
+            *t = self.get(at, ra + i as u32)?;
+            if !t.ty.is_number() {
+                return Err(Abort::NyiTypes("loop bounds that are no numbers"));
+            }
+        }
+        let v = [at.reg(ra).num_unchecked(), at.reg(ra + 1).num_unchecked(), at.reg(ra + 2).num_unchecked()];
+        self.step_sign(t[2], v[2])?;
+        let up = v[2] >= 0.0;
+        let enters = if up { v[0] <= v[1] } else { v[1] <= v[0] };
+        // Integers stay integers as long as the loop cannot overflow.
+        let int_of = |rec: &Rec, t: TRef| {
+            if t.ty == Ty::Int {
+                Some(t.r)
+            } else {
+                rec.trace.ir.as_knum(t.r).and_then(eval::num_to_int_exact).map(|_| t.r)
+            }
+        };
+        let narrow = self.p.narrow && t.iter().all(|t| int_of(self, *t).is_some());
+        for t in &mut t {
+            *t = if narrow {
+                match self.trace.ir.as_knum(t.r).and_then(eval::num_to_int_exact) {
+                    Some(k) => self.kint(k),
+                    None => *t,
+                }
+            } else {
+                self.to_num(*t)?
+            };
+        }
+        let after = at.pc.wrapping_add(1);
+        let end = after.wrapping_offset(ins.j() as isize);
+        let (other, other_max) = if enters { (end, ra) } else { (after, ra + 4) };
+        self.slots[self.baseslot + ra as usize] = t[0];
+        self.set(ra + 3, t[0]);
+        self.maxslot = other_max as usize;
+        self.snapshot(vm, At { pc: other, base: at.base })?;
+        let cmp = if up { IrOp::LE } else { IrOp::GE };
+        self.loop_guard(cmp, enters, t[0], t[1])?;
+        self.needsnap = true;
+        if !enters {
+            self.maxslot = ra as usize;
+            return Ok(Step::Next);
+        }
+        self.maxslot = ra as usize + 4;
+        if op == Op::JFORI {
+            let no = view::ins_at(end.wrapping_sub(1) as usize).d();
+            return self.meet_trace(vm, At { pc: after, base: at.base }, no);
+        }
+        Ok(Step::Next)
+    }
+
+    fn loop_guard(&mut self, cmp: IrOp, holds: bool, idx: TRef, stop: TRef) -> R<()> {
+        let op = match (holds, idx.ty) {
+            (true, _) => cmp,
+            (false, Ty::Int) => cmp.inverted(),
+            (false, _) => IrOp::from_index(cmp as usize ^ 5),
+        };
+        self.guard(op, idx.r, stop.r)
+    }
+
+    fn step_sign(&mut self, step: TRef, v: f64) -> R<()> {
+        if step.r.is_const() {
+            return Ok(());
+        }
+        let zero = if step.ty == Ty::Int { self.kint(0) } else { self.knum(0.0) };
+        self.guard(if v >= 0.0 { IrOp::GE } else { IrOp::LT }, step.r, zero.r)
+    }
+
+    pub(super) fn rec_forl(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {
+        let ins = if op == Op::JFORL { self.original(vm, at)? } else { at.ins(0) };
+        let ra = ins.a();
+        let own = self.own_loop(at);
+        let mut idx = self.get(at, ra)?;
+        let (mut stop, mut step) = match self.forl {
+            Some(f) if own => (f.stop, f.step),
+            _ => (self.get(at, ra + 1)?, self.get(at, ra + 2)?),
+        };
+        let (vi, vl, vs) =
+            (at.reg(ra).num_unchecked(), at.reg(ra + 1).num_unchecked(), at.reg(ra + 2).num_unchecked());
+        let next = vi + vs;
+        let up = vs >= 0.0;
+        let round = if up { next <= vl } else { vl <= next };
+        if !own {
+            self.step_sign(step, vs)?;
+        }
+        let ints = idx.ty == Ty::Int
+            && [stop, step].iter().all(|t| {
+                t.ty == Ty::Int || self.trace.ir.as_knum(t.r).and_then(eval::num_to_int_exact).is_some()
+            });
+        let new = if own && idx.ty == Ty::Int {
+            // The limit was checked at the loop's entry: no overflow.
+            self.emit_t(IrOp::ADD, Ty::Int, idx.r, step.r)?
+        } else if ints && eval::num_to_int_exact(next).is_some() {
+            for t in [&mut stop, &mut step] {
+                if let Some(k) = self.trace.ir.as_knum(t.r).and_then(eval::num_to_int_exact) {
+                    *t = self.kint(k);
+                }
+            }
+            let r = self.emit(IrOp::ADDOV, IrT::guard(Ty::Int), idx.r, step.r)?;
+            TRef::new(r, Ty::Int)
+        } else {
+            idx = self.to_num(idx)?;
+            stop = self.to_num(stop)?;
+            step = self.to_num(step)?;
+            self.emit_t(IrOp::ADD, Ty::Num, idx.r, step.r)?
+        };
+        let after = at.pc.wrapping_add(1);
+        let body = after.wrapping_offset(ins.j() as isize);
+        self.set(ra, new);
+        self.set(ra + 3, new);
+        let (other, other_max) = if round { (after, ra) } else { (body, ra + 4) };
+        self.maxslot = other_max as usize;
+        self.snapshot(vm, At { pc: other, base: at.base })?;
+        self.loop_guard(if up { IrOp::LE } else { IrOp::GE }, round, new, stop)?;
+        self.needsnap = true;
+        if !round {
+            self.maxslot = ra as usize;
+        } else {
+            self.maxslot = ra as usize + 4;
+        }
+        let ev = if round { Event::Round } else { Event::Leave };
+        self.back_edge(vm, At { pc: body, base: at.base }, own, ev, (op == Op::JFORL).then(|| at.ins(0).d()))
+    }
+
+    pub(super) fn rec_iterl(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {
+        let ins = if op == Op::JITERL { self.original(vm, at)? } else { at.ins(0) };
+        let ra = ins.a();
+        let t = self.get(at, ra)?;
+        let own = self.own_loop(at);
+        let body = at.pc.wrapping_offset(1 + ins.j() as isize);
+        let ev = if t.ty == Ty::Nil {
+            self.maxslot = ra as usize - 3;
+            Event::Leave
+        } else {
+            self.set(ra - 1, t);
+            self.maxslot = ra as usize + at.ins(-1).b() as usize - 1;
+            Event::Round
+        };
+        self.needsnap = true;
+        self.back_edge(vm, At { pc: body, base: at.base }, own, ev, (op == Op::JITERL).then(|| at.ins(0).d()))
+    }
+
+    pub(super) fn rec_loop(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {
+        let own = self.own_loop(at);
+        let after = At { pc: at.pc.wrapping_add(1), base: at.base };
+        if op != Op::JLOOP {
+            self.maxslot = self.maxslot.min(at.ins(0).a() as usize);
+        }
+        self.back_edge(vm, after, own, Event::Round, (op == Op::JLOOP).then(|| at.ins(0).d()))
+    }
+
+    /// The instruction that a `J` form replaced.
+    fn original(&self, vm: &Vm, at: At) -> R<Instr> {
+        let no = moonlit_vm::index::TraceNo::new(at.ins(0).d());
+        vm.traces.get(no).map(|e| Instr(e.start_ins)).ok_or(Abort::NoLink)
+    }
+
+    /// Is this the loop whose trace is being recorded?
+    fn own_loop(&self, at: At) -> bool {
+        matches!(self.kind, Kind::Loop { pc, .. } if pc == at.pc as usize) && self.frames.is_empty()
+    }
+
+    /// A back edge (or loop head) was reached; the loop's body begins at `body`.
+    fn back_edge(&mut self, vm: &Vm, body: At, own: bool, ev: Event, trace: Option<u32>) -> R<Step> {
+        if own {
+            return match ev {
+                Event::Round => self.stop(vm, body, Link::Loop),
+                Event::Leave => Err(Abort::LeavesLoop),
+            };
+        }
+        if ev == Event::Leave {
+            return Ok(Step::Next);
+        }
+        if let Some(no) = trace {
+            return self.meet_trace(vm, body, no);
+        }
+        if self.is_root() && self.frames.is_empty() {
+            // Better let the inner loop become a trace first.
+            return Err(Abort::InnerLoop);
+        }
+        self.unrolls += 1;
+        if self.unrolls > self.params.loopunroll {
+            return Err(Abort::LoopUnrollLimit);
+        }
+        Ok(Step::Next)
+    }
+
+    /// A compiled loop was reached.
+    fn meet_trace(&mut self, vm: &Vm, body: At, no: u32) -> R<Step> {
+        if self.is_root() {
+            return Err(Abort::InnerLoop);
+        }
+        self.stop(vm, body, Link::Root(no))
+    }
+
+    pub(super) fn rec_isnext(&mut self, vm: &Vm, at: At) -> R<()> {
+        let ins = at.ins(0);
+        let a = ins.a();
+        let f = self.get(at, a - 3)?;
+        let t = self.get(at, a - 2)?;
+        let c = self.get(at, a - 1)?;
+        if at.reg(a - 3).0 != vm.next_func.0 || t.ty != Ty::Tab || c.ty != Ty::Nil {
+            return Err(Abort::NyiOp(Op::ISNEXT));
+        }
+        let k = self.konst(vm.next_func)?;
+        self.guard(IrOp::EQ, f.r, k.r)?;
+        // The control slot becomes the position word.
+        let r = self.trace.ir.kptr(0xfffe_7fff_0000_0000);
+        self.set(a - 1, TRef::new(r, Ty::P64));
+        self.maxslot = a as usize;
+        Ok(())
+    }
+}
+
+/// The step of a numeric loop, when the compiler has just loaded it as a constant and nothing jumps in between.
+fn const_step(vm: &Vm, at: At, ra: u32) -> Option<f64> {
+    let fori = at.pc.wrapping_offset(at.ins(0).j() as isize);
+    let f = At { pc: fori, base: at.base };
+    if !matches!(f.ins(0).op(), Op::FORI | Op::JFORI) {
+        return None;
+    }
+    let proto = at.proto(&vm.heap)?;
+    let code = proto.get(&vm.heap).code();
+    for (n, w) in code.iter().enumerate() {
+        let i = Instr(*w);
+        if i.op().info().cd == Mode::Jump {
+            let target = n as i64 + 1 + i.j() as i64;
+            let target = (code.as_ptr() as usize).wrapping_add((target * 4) as usize);
+            if target == fori as usize {
+                return None;
+            }
+        }
+    }
+    let k = f.ins(-1);
+    match k.op() {
+        Op::KSHORT if k.a() == ra + 2 => Some(k.d() as u16 as i16 as f64),
+        Op::KNUM if k.a() == ra + 2 => Some(at.knum(&vm.heap, k.d()).num_unchecked()),
+        _ => None,
+    }
+}

@@ -1,0 +1,4 @@
+//! The integration tests of the JIT, in one binary.
+
+mod filetests;
+mod programs;

@@ -1,0 +1,218 @@
+//! Programs that must print the same interpreted and compiled, with each optimisation switched off in turn.
+
+use moonlit_jit::{Options, install};
+use moonlit_vm::state::Vm;
+use moonlit_vm::string::Str;
+use moonlit_vm::value::Value;
+
+fn run(src: &str, opts: Option<Options>) -> String {
+    let mut vm = Vm::new();
+    moonlit_vm::lib::open_all(&mut vm);
+    if let Some(o) = opts {
+        install(&mut vm, o);
+    }
+    let code = format!(
+        "local out = {{}} local function p(...) local t = {{...}} for i = 1, select('#', ...) do t[i] = tostring(t[i]) end out[#out + 1] = table.concat(t, ' ') end\n{src}\nreturn table.concat(out, '\\n')"
+    );
+    let f = match vm.load(code.as_bytes(), b"=program", b"t", None) {
+        Ok(f) => f,
+        Err(e) => panic!("{}", String::from_utf8_lossy(&e)),
+    };
+    match vm.call(Value::obj(f), &[]) {
+        Ok(v) => {
+            let s = v[0].as_obj::<Str>().expect("the program returns a string");
+            String::from_utf8_lossy(s.bytes(&vm.heap)).into_owned()
+        }
+        Err(_) => {
+            let e = vm.take_error();
+            format!("error: {}", String::from_utf8_lossy(vm.tostring_raw(e).bytes(&vm.heap)))
+        }
+    }
+}
+
+fn options(words: &[&str]) -> Options {
+    let mut o = Options::default();
+    for w in words {
+        o.set(w).expect("a known option");
+    }
+    o
+}
+
+/// Runs a program in all modes.
+fn check(name: &str, src: &str) {
+    let want = run(src, None);
+    assert!(!want.starts_with("error:") || name.contains("error"), "{name}: {want}");
+    let modes: &[&[&str]] = &[
+        &["jitsync", "hotloop=2", "hotexit=1"],
+        &["jitsync", "hotloop=10", "hotexit=3"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-fold"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-cse"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-fwd"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-loop"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-dce"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-narrow"],
+        &["hotloop=2", "hotexit=1"],
+    ];
+    for m in modes {
+        let got = run(src, Some(options(m)));
+        assert_eq!(got, want, "{name} with {m:?}");
+    }
+}
+
+#[test]
+fn numeric_loops() {
+    check("sum", "local s = 0 for i = 1, 1000 do s = s + i * 0.5 end p(s)");
+    check("down", "local s = 0 for i = 100, 1, -3 do s = s * 1.5 - i end p(s)");
+    check("fraction", "local s = 0 for i = 0, 10, 0.25 do s = s + i end p(s)");
+    check("nested", "local n = 0 for i = 1, 40 do for j = 1, i do n = n + (i % 3) * j end end p(n)");
+    check(
+        "while",
+        "local i, s = 0, 0 while i < 500 do i = i + 1 if i % 7 == 0 then s = s - i else s = s + i end end p(i, s)",
+    );
+    check("repeat", "local i = 0 repeat i = i + 3 until i > 900 p(i)");
+    check("intmin", "local s = 0 for i = 2147483600, 2147483647 do s = s + i end p(s)");
+    check(
+        "branches",
+        "local a, b, c = 0, 0, 0 for i = 1, 300 do if i % 2 == 0 then a = a + 1 elseif i % 3 == 0 then b = b + i else c = c - 1 end end p(a, b, c)",
+    );
+}
+
+#[test]
+fn tables_and_fields() {
+    check(
+        "fill",
+        "local t = {} for i = 1, 200 do t[i] = i * i end local s = 0 for i = 1, #t do s = s + t[i] end p(#t, s)",
+    );
+    check(
+        "sieve",
+        "local f, n = {}, 0 for i = 2, 500 do f[i] = true end for i = 2, 500 do if f[i] then n = n + 1 for k = i + i, 500, i do f[k] = false end end end p(n)",
+    );
+    check(
+        "fields",
+        "local o = {x = 1, y = 2, n = 'a'} for i = 1, 200 do o.x = o.x + o.y o.y = o.y * 0.5 o.n = i % 2 == 0 and 'b' or o.n end p(o.x, o.y, o.n)",
+    );
+    check(
+        "new_tables",
+        "local last for i = 1, 300 do last = {i, i + 1, k = {v = i}} end p(last[1], last[2], last.k.v)",
+    );
+    check(
+        "missing",
+        "local t, n = {a = 1}, 0 for i = 1, 100 do if t.b == nil then n = n + 1 end if i == 50 then t.b = 5 end end p(n, t.b)",
+    );
+    check(
+        "methods",
+        "local C = {} C.__index = C function C:add(n) self.v = self.v + n return self end local o = setmetatable({v = 0}, C) for i = 1, 200 do o:add(i):add(1) end p(o.v)",
+    );
+    check(
+        "holes",
+        "local t = {} for i = 1, 100 do t[i * 1000] = i end local s = 0 for i = 1, 100 do s = s + t[i * 1000] end p(s)",
+    );
+    check(
+        "string_keys",
+        "local t, k = {}, {'a', 'b', 'c', 'd'} for i = 1, 200 do local x = k[i % 4 + 1] t[x] = (t[x] or 0) + i end p(t.a, t.b, t.c, t.d)",
+    );
+    check("globals", "g = 0 for i = 1, 200 do g = g + i end p(g)");
+    check("insert", "local t = {} for i = 1, 150 do table.insert(t, i) end p(#t, t[150])");
+}
+
+#[test]
+fn calls_and_upvalues() {
+    check(
+        "call",
+        "local function f(a, b) return a * 2 + (b or 1) end local s = 0 for i = 1, 200 do s = s + f(i) + f(i, 3) end p(s)",
+    );
+    check(
+        "multi",
+        "local function f(a) return a, a + 1, a + 2 end local s = 0 for i = 1, 100 do local x, y, z = f(i) s = s + x * y - z end p(s)",
+    );
+    check(
+        "upvalue",
+        "local n = 0 local function inc(d) n = n + d return n end local s = 0 for i = 1, 100 do s = s + inc(i) end p(s, n)",
+    );
+    check(
+        "vararg",
+        "local function f(...) local a, b = ... return (a or 0) + (b or 5) end local s = 0 for i = 1, 100 do s = s + f(i) + f(i, 2) + f(i, 2, 3) end p(s)",
+    );
+    check(
+        "tail",
+        "local function g(x) return x + 1 end local function f(x) return g(x * 2) end local s = 0 for i = 1, 100 do s = s + f(i) end p(s)",
+    );
+    check(
+        "pass_all",
+        "local function g(a, b) return a - b end local function f(x) return x, 1 end local s = 0 for i = 1, 100 do s = s + g(f(i)) end p(s)",
+    );
+    check(
+        "recursion",
+        "local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end local s = 0 for i = 1, 12 do s = s + fib(i) end p(s)",
+    );
+    check("closures", "local s = 0 for i = 1, 100 do local f = function() return i end s = s + f() end p(s)");
+}
+
+#[test]
+fn builtins() {
+    check(
+        "math",
+        "local s = 0 for i = 1, 200 do s = s + math.floor(i / 3) + math.sqrt(i) + math.max(i, 50) - math.min(i, 7, 3.5) + math.abs(-i) end p(('%.10g'):format(s))",
+    );
+    check(
+        "bits",
+        "local h = 0 for i = 1, 300 do h = bit.bxor(bit.rol(h, 5), i) h = bit.band(h + i, 0xffffff) end p(h)",
+    );
+    check(
+        "strings",
+        "local s, n = 'hello world', 0 for i = 1, 100 do n = n + s:byte(i % #s + 1) + #s:sub(2, i % 5) end p(n)",
+    );
+    check("concat", "local s = '' for i = 1, 60 do s = s .. i .. ',' end p(s)");
+    check(
+        "compare",
+        "local n = 0 local w = {'a', 'bb', 'a', 'c'} for i = 1, 100 do if w[i % 4 + 1] == 'a' then n = n + 1 end if w[i % 4 + 1] < w[(i + 1) % 4 + 1] then n = n + 10 end end p(n)",
+    );
+    check(
+        "types",
+        "local n = 0 local v = {1, 'x', true, nil, {}} for i = 1, 100 do if type(v[i % 5 + 1]) == 'number' then n = n + 1 end end p(n)",
+    );
+    check(
+        "ipairs",
+        "local t = {} for i = 1, 50 do t[i] = i end local s = 0 for _ = 1, 20 do for i, v in ipairs(t) do s = s + i * v end end p(s)",
+    );
+    check(
+        "pairs",
+        "local t = {a = 1, b = 2, 5, 6} local s = 0 for _ = 1, 50 do for k, v in pairs(t) do s = s + v end end p(s)",
+    );
+}
+
+#[test]
+fn exits_and_instability() {
+    check("type_change", "local x = 0 for i = 1, 100 do if i == 60 then x = 0.5 end x = x + 1 end p(x)");
+    check(
+        "alternating",
+        "local t = {} for i = 1, 200 do t[i] = i % 3 == 0 and 'x' or i end local n, s = 0, '' for i = 1, 200 do local v = t[i] if type(v) == 'number' then n = n + v else s = v end end p(n, s)",
+    );
+    check(
+        "error_inside",
+        "local ok, e = pcall(function() local t = {} for i = 1, 100 do if i == 80 then t = nil end t.x = i end end) p(ok, e)",
+    );
+    check(
+        "nan",
+        "local n, z = 0, 0 for i = 1, 100 do local x = i % 10 == 0 and z / z or i if x ~= x then n = n + 1 elseif x < 50 then z = 0 end end p(n)",
+    );
+    check(
+        "break",
+        "local n = 0 for i = 1, 100 do for j = 1, 100 do if j > i then break end n = n + 1 end end p(n)",
+    );
+    check("overflow", "local x = 2147483000 for i = 1, 2000 do x = x + 1 end p(x)");
+    check("minus_zero", "local s = 0 for i = 1, 50 do local z = -0.0 * i s = s + 1 / (z - 0) end p(s)");
+    check(
+        "nil_locals",
+        "local a, b for i = 1, 100 do if i % 2 == 0 then a, b = i, nil else b, a = i, nil end end p(a, b)",
+    );
+}
+
+#[test]
+fn collector_runs_under_traces() {
+    check(
+        "garbage",
+        "local keep = {} for i = 1, 30000 do local t = {i, {i}} if i % 1000 == 0 then keep[#keep + 1] = t end end local s = 0 for i = 1, #keep do s = s + keep[i][2][1] end p(s)",
+    );
+    check("strings_garbage", "local s = 0 for i = 1, 5000 do local x = 'n' .. i s = s + #x end p(s)");
+}
