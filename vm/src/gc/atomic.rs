@@ -13,12 +13,13 @@ pub fn atomic<W: World>(w: &mut W) {
     // Coroutines run without barriers: those that ran are looked at again. Looking at one can reach others, which append themselves.
     let mut i = 0;
     while i < w.heap().lists.threads.len() {
-        let t = w.heap().lists.threads[i];
-        if !seen(w.heap(), t.cast()) {
-            mark::thread(w.heap(), t.cast());
-            drain(w);
+        while let Some(t) = w.heap().lists.threads.get(i).copied() {
+            if !seen(w.heap(), t.cast()) {
+                mark::thread(w.heap(), t.cast());
+            }
+            i += 1;
         }
-        i += 1;
+        drain(w);
     }
     finalize::separate(w.heap(), false);
     finalize::mark_queue(w.heap());

@@ -19,6 +19,7 @@ mod weak;
 use crate::cell::gc_ref::Gc;
 use crate::function::proto::Proto;
 use crate::heap::accounting::OutOfMemory;
+use crate::heap::zeal::Zeal;
 use crate::heap::{Heap, Phase};
 use crate::index::TraceNo;
 use crate::state::Vm;
@@ -71,7 +72,7 @@ pub fn queue_all_finalizers(vm: &mut Vm) {
 pub fn step_on_trace(vm: &mut Vm) -> bool {
     note_running(vm);
     let heap = &mut vm.heap;
-    if heap.zeal || heap.over_limit() {
+    if heap.zeal != Zeal::Off || heap.over_limit() {
         return true;
     }
     match heap.phase {
@@ -120,14 +121,21 @@ pub fn step_by(vm: &mut Vm, kbytes: usize) -> bool {
 /// As [`step`], for any world.
 pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
     note_running(w);
-    if w.heap().zeal {
-        full_world(w);
+    if w.heap().zeal == Zeal::Collect {
+        // Every time while the heap is small; a test that makes it large should still end.
+        let heap = w.heap();
+        heap.lists.small_steps = heap.lists.small_steps.wrapping_add(1);
+        if heap.lists.small_steps.is_multiple_of(1 + (heap.acct.live >> 17) as u32) {
+            full_world(w);
+        }
     } else if w.heap().over_limit() {
         full_world(w);
         // Everything dead is gone now: what is left is too much.
         if w.heap().over_limit() {
             return Err(OutOfMemory);
         }
+    } else if w.heap().zeal == Zeal::Steps {
+        small_step(w);
     } else if w.heap().acct.stopped {
         pace::step_ended(w.heap());
     } else {
@@ -147,7 +155,7 @@ pub fn full_world<W: World>(w: &mut W) {
     begin(w);
     atomic::atomic(w);
     finish_sweep(w.heap());
-    if !w.heap().zeal {
+    if w.heap().zeal == Zeal::Off {
         sweep::release(w.heap(), true);
     }
 }
@@ -189,6 +197,37 @@ fn advance<W: World>(w: &mut W) {
             pace::step_ended(w.heap());
         }
         Phase::SweepStrings | Phase::Sweep => sweep_step(w.heap()),
+    }
+}
+
+/// A very small step, so that the program gets many chances to write between two of them; and now and then
+/// the verifier.
+///
+/// # Panics
+/// When the verifier finds a breach: this is a stress mode.
+fn small_step<W: World>(w: &mut W) {
+    let heap = w.heap();
+    heap.lists.small_steps = heap.lists.small_steps.wrapping_add(1);
+    let n = heap.lists.small_steps;
+    match heap.phase {
+        Phase::Mark if !mark::is_drained(heap) => {
+            mark::propagate(heap, 200 + (n % 7 * 300) as isize);
+            mark_traces(w);
+        }
+        Phase::SweepStrings => {
+            if heap.intern_sweep(64) {
+                heap.phase = Phase::Sweep;
+            }
+        }
+        Phase::Sweep if !n.is_multiple_of(4) => {
+            heap.sweep_blocks(2);
+        }
+        _ => advance(w),
+    }
+    if n.is_multiple_of(31 + (w.heap().acct.live >> 13) as u32)
+        && let Err(e) = check::check_world(w)
+    {
+        panic!("heap check in phase {:?}: {e}", w.heap().phase);
     }
 }
 

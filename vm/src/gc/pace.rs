@@ -1,6 +1,7 @@
 //! When the collector works and how much.
 
 use crate::heap::Heap;
+use crate::heap::zeal::Zeal;
 
 /// Bytes allocated between two steps of a running cycle, at least.
 const STEP_MIN: usize = 32 * 1024;
@@ -42,7 +43,7 @@ pub fn step_ended(heap: &mut Heap) {
     set_credit(heap, wait);
     if !heap.acct.stopped {
         heap.acct.credit += owed;
-        heap.acct.due = (heap.acct.credit <= 0) as u32;
+        heap.acct.due |= (heap.acct.credit <= 0) as u32;
     }
 }
 
@@ -60,12 +61,12 @@ pub fn set_credit(heap: &mut Heap, bytes: usize) {
         wait = room.max(64 * 1024).min(isize::MAX as usize);
     }
     a.credit = wait as isize;
-    a.due = 0;
+    a.due = (heap.zeal != Zeal::Off) as u32;
 }
 
 /// `collectgarbage("stop")` and `"restart"`.
 pub fn set_stopped(heap: &mut Heap, stopped: bool) {
     heap.acct.stopped = stopped;
     set_credit(heap, 0);
-    heap.acct.due = !stopped as u32;
+    heap.acct.due |= !stopped as u32;
 }

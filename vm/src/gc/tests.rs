@@ -408,7 +408,9 @@ fn memory_goes_back_to_the_system() {
 /// be there.
 fn torture(seed: u64, zeal: bool, rounds: u32) {
     let mut b = Bench::new();
-    b.heap.zeal = zeal;
+    if zeal {
+        b.heap.set_zeal(Zeal::Collect);
+    }
     b.heap.acct.threshold_min = 0;
     let mut r = Rng(seed);
     if r.next(2) == 0 {

@@ -4,6 +4,7 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 
 use super::arena::{self, BLOCK, Block, CELL_MAX, CELL_SIZE, CLASSES, FIRST, Group, RUNS};
+use super::zeal::Zeal;
 use super::{Heap, Phase};
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, gcbits};
@@ -282,7 +283,7 @@ impl Heap {
         if group == Group::Drop as usize {
             self.release_dead(b, set);
         }
-        if self.zeal {
+        if self.zeal != Zeal::Off {
             super::zeal::poison_dead(b, set);
         }
         // SAFETY: blocks in the lists are mapped, and the heap is borrowed exclusively.

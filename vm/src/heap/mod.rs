@@ -19,6 +19,7 @@ use accounting::Accounting;
 use alloc::{Large, Run};
 use arena::{Chunks, RUNS};
 use roots::Roots;
+use zeal::Zeal;
 
 /// What the collector is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,6 +101,8 @@ pub struct Lists {
     pub traced: Vec<TraceNo>,
     /// Prototypes with traces.
     pub traced_protos: Vec<Gc<Header>>,
+    /// Steps made in the stress mode.
+    pub small_steps: u32,
     /// How often this cycle has looked again at what was written to.
     pub rounds: u32,
 }
@@ -119,8 +122,8 @@ pub struct Heap {
     pub epoch: u32,
     /// Which of the two bit sets the running (or next) cycle marks in.
     pub mark_set: u8,
-    /// Poison freed memory and collect at every safepoint.
-    pub zeal: bool,
+    /// Stress mode.
+    pub(crate) zeal: Zeal,
     /// Strings by content.
     pub intern: InternSlots,
     /// Secret of the string hash.
@@ -177,7 +180,7 @@ impl Heap {
             phase: Phase::Pause,
             epoch: 1,
             mark_set: 0,
-            zeal: false,
+            zeal: Zeal::Off,
             intern: InternSlots {
                 slots: vec![0; INTERN_START].into_boxed_slice(),
                 live: 0,
@@ -197,6 +200,7 @@ impl Heap {
                 finalize: VecDeque::new(),
                 traced: Vec::new(),
                 traced_protos: Vec::new(),
+                small_steps: 0,
                 rounds: 0,
             },
             roots: Roots::default(),

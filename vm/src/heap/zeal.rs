@@ -1,7 +1,47 @@
-//! Stress mode: freed cells are filled with a pattern, so that a stale handle shows.
+//! Stress modes: the collector works at every safepoint, and freed cells are filled with a pattern, so that
+//! a stale handle shows.
 
+use super::Heap;
 use super::arena::{Block, FIRST};
 use crate::cell::gc_ref::Gc;
+
+/// How hard the collector is made to work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Zeal {
+    /// As usual.
+    #[default]
+    Off = 0,
+    /// A full collection at every safepoint, at fewer ones when much is alive.
+    Collect = 1,
+    /// A very small step at every safepoint, and the heap verifier every now and then: finds stores
+    /// without a barrier.
+    Steps = 2,
+}
+
+impl Zeal {
+    /// From a level: 0 off, 1 [`Zeal::Collect`], 2 and more [`Zeal::Steps`].
+    pub fn from_level(n: u32) -> Zeal {
+        match n {
+            0 => Zeal::Off,
+            1 => Zeal::Collect,
+            _ => Zeal::Steps,
+        }
+    }
+}
+
+impl Heap {
+    /// Switches a stress mode on or off.
+    pub fn set_zeal(&mut self, zeal: Zeal) {
+        self.zeal = zeal;
+        self.acct.due = 1;
+    }
+
+    /// The stress mode.
+    pub fn zeal(&self) -> Zeal {
+        self.zeal
+    }
+}
 
 /// Byte that fills freed cells. As a value it reads as an odd number; as an address it is not mapped.
 pub const POISON: u8 = 0x5a;

@@ -1,6 +1,7 @@
 //! Whole programs through the compiler and the interpreter, with a handful of test natives.
 
 use crate::bytecode::ops::Op;
+use crate::heap::zeal::Zeal;
 use crate::interp::run::Resume;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome};
@@ -184,10 +185,12 @@ fn run_in(vm: &mut Vm, source: &str) -> String {
 fn check(source: &str, expected: &str) {
     let mut vm = machine();
     assert_eq!(run_in(&mut vm, source), expected, "{source}");
-    // And with a collection at every safepoint.
-    let mut vm = machine();
-    vm.heap.zeal = true;
-    assert_eq!(run_in(&mut vm, source), expected, "with zeal: {source}");
+    // And with the collector at work at every safepoint.
+    for zeal in [Zeal::Collect, Zeal::Steps] {
+        let mut vm = machine();
+        vm.heap.set_zeal(zeal);
+        assert_eq!(run_in(&mut vm, source), expected, "with zeal {zeal:?}: {source}");
+    }
 }
 
 #[test]
