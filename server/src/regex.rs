@@ -85,6 +85,21 @@ pub struct CompileError {
     pub offset: usize,
 }
 
+impl CompileError {
+    /// nginx's sentence for the error, with the pattern and the place.
+    pub fn describe(&self, pattern: &[u8]) -> String {
+        let source = String::from_utf8_lossy(pattern);
+        let message = &self.message;
+        match pattern.get(self.offset..) {
+            None | Some([]) => format!("pcre2_compile() failed: {message} in \"{source}\""),
+            Some(rest) => {
+                let rest = String::from_utf8_lossy(rest);
+                format!("pcre2_compile() failed: {message} in \"{source}\" at \"{rest}\"")
+            }
+        }
+    }
+}
+
 /// A match that ended with neither a match nor a mismatch: PCRE2's number, always negative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatchError(pub i32);

@@ -139,15 +139,8 @@ impl Cx<'_> {
 
     /// Compiles an expression; its named groups become variables.
     pub fn pattern(&mut self, text: &[u8], caseless: bool) -> Result<Pattern, Fail> {
-        let regex = Regex::new(text, Options { caseless, ..Options::default() }).map_err(|error| {
-            let source = String::from_utf8_lossy(text);
-            Fail::Message(if error.offset >= text.len() {
-                format!("pcre2_compile() failed: {} in \"{source}\"", error.message)
-            } else {
-                let rest = String::from_utf8_lossy(&text[error.offset..]);
-                format!("pcre2_compile() failed: {} in \"{source}\" at \"{rest}\"", error.message)
-            })
-        })?;
+        let regex = Regex::new(text, Options { caseless, ..Options::default() })
+            .map_err(|error| Fail::Message(error.describe(text)))?;
         let mut named = Vec::new();
         for (name, group) in regex.names() {
             let id = self

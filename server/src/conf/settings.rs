@@ -6,6 +6,7 @@
 
 use super::directive::{Arity, Cx, Row};
 use super::error::{Fail, Place};
+use super::model::Level;
 use super::tree::Node;
 use super::value::{buffers_arg, flag_arg, ms_arg, number_arg, offset_arg, size_arg, text_arg};
 use crate::phase::Contexts;
@@ -279,6 +280,14 @@ pub enum BodyInFile {
     Clean,
 }
 
+fn code_cache_arg(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
+    let on = flag_arg(cx, node)?;
+    if !on {
+        cx.warn(Level::Alert, node, "lua_code_cache is off; this will hurt performance");
+    }
+    Ok(on)
+}
+
 /// A setter that takes one of some words.
 macro_rules! words {
     ($name:ident -> $ty:ty { $($word:literal => $value:expr),* $(,)? }) => {
@@ -386,7 +395,7 @@ settings! {
         /// Whether reading an unset variable is logged.
         uninitialized_variable_warn: bool = true, flag_arg, LEVELS_IFS, Arity::Exactly(1);
         /// Whether modules and handlers stay loaded from request to request.
-        lua_code_cache: bool = true, flag_arg, LEVELS_IF, Arity::Exactly(1);
+        lua_code_cache: bool = true, code_cache_arg, LEVELS_IF, Arity::Exactly(1);
         /// Whether the body is read before the first Lua handler.
         lua_need_request_body: bool = false, flag_arg, LEVELS_IF, Arity::Exactly(1);
         /// Whether `_` in response header names means `-`.
