@@ -33,10 +33,11 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "jit/src",
         &[
-            &["options", "abort"],
+            &["abort"],
             &["ir"],
             &["trace"],
             &["opt"],
+            &["options"],
             &["record"],
             &["code"],
             &["lower"],
@@ -70,6 +71,8 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["regex"],
             &["phase"],
             &["conf"],
+            &["log"],
+            &["app"],
             &["http1"],
             &["request"],
             &["flow"],

@@ -1,2 +1,8 @@
-//! Entry.
-fn main() {}
+//! The `moonlit` executable.
+
+#[global_allocator]
+static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    moonlit::cli::main("moonlit")
+}

@@ -1,2 +1,8 @@
-//! Entry.
-fn main() {}
+//! The `moonlitd` executable.
+
+#[global_allocator]
+static ALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    moonlit::cli::main("moonlitd")
+}

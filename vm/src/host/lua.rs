@@ -51,7 +51,9 @@ struct Callback {
 impl Lua {
     /// A fresh VM with all standard libraries, interpreter only.
     pub fn new() -> Lua {
-        Lua::from_vm(Vm::new())
+        let mut vm = Vm::new();
+        crate::lib::open_all(&mut vm);
+        Lua::from_vm(vm)
     }
 
     /// Takes over a VM that somebody else has furnished (with ffi, JIT, other libraries).

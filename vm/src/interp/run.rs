@@ -225,6 +225,13 @@ impl Vm {
         }
     }
 
+    /// Ends the program: runs every finalizer that is left, newest object first, as closing a state does. The VM
+    /// must not run Lua code afterwards.
+    pub fn close(&mut self) {
+        crate::gc::queue_all_finalizers(self);
+        self.run_finalizers();
+    }
+
     /// A full collection, finalizers included (`collectgarbage()`).
     pub fn collect_garbage(&mut self) {
         crate::gc::full(self);

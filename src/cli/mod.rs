@@ -1,0 +1,34 @@
+//! The command lines. One executable under several names: what it is called decides what it is.
+
+pub mod args;
+pub mod script;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Entry of every binary: acts as the name says.
+pub fn main(default_name: &str) -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let called =
+        args.first().map(std::path::Path::new).and_then(|p| p.file_stem()).map(|s| s.to_string_lossy());
+    let name = called.as_deref().unwrap_or(default_name);
+    match name {
+        "moonlitd" | "nginx" | "openresty" => server(args),
+        "moonlit" | "luajit" | "lua" => script::main(args),
+        _ if default_name == "moonlitd" => server(args),
+        _ => script::main(args),
+    }
+}
+
+#[cfg(feature = "server")]
+fn server(args: Vec<OsString>) -> ExitCode {
+    let _ = args;
+    eprintln!("moonlitd: the server is not wired in yet");
+    ExitCode::FAILURE
+}
+
+#[cfg(not(feature = "server"))]
+fn server(_: Vec<OsString>) -> ExitCode {
+    eprintln!("moonlitd: built without the feature `server`");
+    ExitCode::FAILURE
+}
