@@ -312,7 +312,7 @@ fn setmetatable(vm: &mut Vm, _: Entry) -> NativeResult {
     let mt = match vm.arg_opt(1) {
         Some(Value::NIL) => None,
         Some(v) if v.is::<Table>() => v.as_obj::<Table>(),
-        _ => return Err(vm.type_error(1, "nil or table")),
+        _ => return Err(vm.arg_error(1, b"nil or table expected")),
     };
     if let Some(old) = t.get(&vm.heap).meta
         && !old.get_bytes(&vm.heap, b"__metatable").is_nil()
@@ -507,7 +507,8 @@ fn print_one(vm: &mut Vm, i: usize, v: Value) {
 fn load(vm: &mut Vm, e: Entry) -> NativeResult {
     const STATE: usize = 4;
     if e.label() == 0 {
-        if let Some(s) = vm.arg(0).as_obj::<Str>() {
+        if vm.arg(0).is::<Str>() || vm.arg(0).is_num() {
+            let s = vm.check_str(0)?;
             let code = s.bytes(&vm.heap).to_vec();
             let name = match vm.opt_str(1)? {
                 Some(n) => n.bytes(&vm.heap).to_vec(),

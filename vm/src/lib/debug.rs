@@ -280,12 +280,12 @@ fn setupvalue(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::obj(vm.heap.str(&name))))
 }
 
-/// A Lua function and one of its upvalues. Raises `invalid upvalue index`.
+/// A Lua function and one of its upvalues. Raises `index out of range`.
 fn check_upvalue(vm: &mut Vm, i: usize) -> Result<(Gc<Func>, usize), Raised> {
     let f = vm.check_func(i)?;
     let n = vm.check_int(i + 1)?;
     if n < 1 || n as usize > f.get(&vm.heap).nupvals() {
-        return Err(vm.arg_error(i + 1, b"invalid upvalue index"));
+        return Err(vm.arg_error(i + 1, b"index out of range"));
     }
     Ok((f, n as usize - 1))
 }
@@ -305,11 +305,15 @@ fn upvalueid(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `debug.upvaluejoin(f, n, g, m)`: lets `f` use the `m`-th upvalue of `g` as its `n`-th.
 fn upvaluejoin(vm: &mut Vm, _: Entry) -> NativeResult {
+    for arg in [0, 2] {
+        if vm.check_func(arg)?.get(&vm.heap).is_native() {
+            return Err(vm.arg_error(arg, b"Lua function expected"));
+        }
+    }
     let (f, i) = check_upvalue(vm, 0)?;
     let (g, j) = check_upvalue(vm, 2)?;
     let (Some(a), Some(b)) = (f.as_lua(&vm.heap), g.as_lua(&vm.heap)) else {
-        let which = if f.get(&vm.heap).is_native() { 0 } else { 2 };
-        return Err(vm.arg_error(which, b"Lua function expected"));
+        return Err(vm.arg_error(0, b"Lua function expected"));
     };
     let u = b.get(&vm.heap).upvals()[j];
     a.get_mut(&mut vm.heap).upvals_mut()[i] = u;
@@ -386,7 +390,7 @@ fn setmetatable(vm: &mut Vm, _: Entry) -> NativeResult {
     let mt = match vm.arg_opt(1) {
         Some(Value::NIL) => None,
         Some(m) if m.is::<Table>() => m.as_obj::<Table>(),
-        _ => return Err(vm.type_error(1, "nil or table")),
+        _ => return Err(vm.arg_error(1, b"nil or table expected")),
     };
     if let Some(t) = v.as_obj::<Table>() {
         vm.heap.set_metatable(t, mt);

@@ -210,8 +210,12 @@ pub fn write_double(n: f64, spec: &Spec, out: &mut Vec<u8>) {
     }
     let mut digits = Vec::with_capacity(32);
     write_float(n.abs(), style, what, &mut digits);
-    let mut prefix =
-        if n.is_nan() { sign_of(false, spec).to_vec() } else { sign_of(n.is_sign_negative(), spec).to_vec() };
+    let mut prefix = match n.is_nan() {
+        // A NaN has no sign, but may ask for its place.
+        true if spec.space => b" ".to_vec(),
+        true => Vec::new(),
+        false => sign_of(n.is_sign_negative(), spec).to_vec(),
+    };
     if style == FloatStyle::Hex && n.is_finite() {
         prefix.extend_from_slice(&digits[..2]);
         digits.drain(..2);

@@ -580,7 +580,7 @@ fn default_stream(vm: &mut Vm, slot: i32, mode: &[u8]) -> NativeResult {
     let t = shared_table(vm)?;
     let v = vm.arg(0);
     if !v.is_nil() {
-        let file = if v.is::<Str>() || v.is_num() {
+        let file = if !v.is::<Userdata>() {
             let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
             match open_with_mode(&name, mode) {
                 Ok(f) => new_opened(vm, f, mode)?,
@@ -746,7 +746,6 @@ fn lines_function(vm: &mut Vm, file: Value, close: bool, from: usize, n: usize) 
 /// `io.lines(path, ...)`: reads a file line by line (or by formats) and closes it at its end.
 fn lines(vm: &mut Vm, e: Entry) -> NativeResult {
     if vm.arg(0).is_nil() {
-        default_file(vm, INPUT)?;
         let file = shared_table(vm)?.geti(&vm.heap, INPUT);
         return lines_function(vm, file, false, 1, e.count());
     }

@@ -339,11 +339,11 @@ fn gmatch(vm: &mut Vm, _: Entry) -> NativeResult {
 
 fn gmatch_aux(vm: &mut Vm, _: Entry) -> NativeResult {
     let (Some(s), Some(p)) = (vm.upvalue(0).as_obj::<Str>(), vm.upvalue(1).as_obj::<Str>()) else {
-        return Ok(Outcome::one(Value::NIL));
+        return Ok(Outcome::none());
     };
     let at = vm.upvalue(2).as_num().unwrap_or(0.0) as usize;
     if at > s.get(&vm.heap).len as usize {
-        return Ok(Outcome::one(Value::NIL));
+        return Ok(Outcome::none());
     }
     let pattern = compiled(vm, p, false);
     let mut m = Matcher::new(s.bytes(&vm.heap), &pattern);
@@ -351,7 +351,7 @@ fn gmatch_aux(vm: &mut Vm, _: Entry) -> NativeResult {
         Err(e) => Err(pattern_error(vm, e)),
         Ok(None) => {
             vm.set_upvalue(2, Value::num(f64::from(u32::MAX)));
-            Ok(Outcome::one(Value::NIL))
+            Ok(Outcome::none())
         }
         Ok(Some((a, b))) => {
             let caps = m.captures;

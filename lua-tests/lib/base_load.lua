@@ -1,0 +1,18 @@
+-- load, loadstring, environments of chunks, reader functions.
+print(load("return 1 + 1")(), loadstring("return ...")(7), load("return 'x'", "=name")())
+print(load("x ="), load("return 1", "=n", "b"), loadstring("for"))
+print(load("error('boom')", "=chunk") and pcall(load("error('boom')", "=chunk")))
+print(pcall(load("error('boom')", "@file.lua"))) print(pcall(load("error('boom')"))) print(pcall(load("local x = 1\nerror('second line')")))
+local parts = {"return ", "1", "+", "2", nil}
+local i = 0 print(load(function() i = i + 1 return parts[i] end)())
+i = 0 local p2 = {"return 5", "", "ignored"} print(load(function() i = i + 1 return p2[i] end)())
+print(type(load(function() return nil end))) print(pcall(load(function() return nil end)))
+print(pcall(load, function() return {} end)) print(pcall(load, function() error("reader", 0) end))
+print(load("return x", "n", "t", {x = 42})()) local env = {} load("y = 3", "n", "t", env)() print(env.y, y)
+print(pcall(load)) print(pcall(load, nil)) print(pcall(load, {})) print(pcall(loadstring, 5))
+print(load("return 1,2,3", nil, "t")()) print(load("#!shebang\nreturn 1")()) print(loadfile("/nonexistent/file.lua")) print(pcall(dofile, "/nonexistent/file.lua"))
+local name = os.tmpname() local f = assert(io.open(name, "w")) f:write("#!/usr/bin/lua\nreturn ..., 'from file'\n") f:close()
+print(loadfile(name)("arg")) print(dofile(name)) print(loadfile(name, "t", {})("e"))
+f = assert(io.open(name, "w")) f:write("\239\187\191return 'bom'") f:close() print(dofile(name))
+f = assert(io.open(name, "w")) f:write("syntax error here") f:close() print((select(2, loadfile(name)):gsub("^.-:", "NAME:"))) print((select(2, pcall(dofile, name)):gsub("^.-:", "NAME:")))
+os.remove(name)
