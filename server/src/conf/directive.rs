@@ -100,7 +100,7 @@ pub struct Build {
     pub lua_codes: Vec<(Arc<LuaCode>, Place)>,
     /// Whether `events {}` was seen.
     pub events_seen: bool,
-    /// Whether a directive other than `load_module` was seen.
+    /// Whether `events {}` or `http {}` was seen: what modules there are is settled.
     pub modules_closed: bool,
     /// The level of `http {}`, once seen.
     pub http: Option<Level>,
@@ -276,9 +276,6 @@ fn set(all: &mut Build, scope: &mut Level, node: &Node) -> Result<(), ConfError>
     }
     if !row.arity.allows(node.args.len()) {
         return Err(at(format!("invalid number of arguments in \"{name}\" directive")));
-    }
-    if row.name != "load_module" {
-        all.modules_closed = true;
     }
     (row.set)(&mut Cx { all, scope }, node).map_err(|fail| match fail {
         Fail::Message(message) => at(message),

@@ -97,7 +97,6 @@ fn read_all(options: &Options, file: &Path, reader: &mut Reader, build: &mut Bui
     if !options.globals.is_empty() {
         let items = reader.read_text(options.globals.as_bytes(), COMMAND_LINE);
         directive::walk(build, &mut main, &items)?;
-        build.modules_closed = false;
     }
     let items = reader.read_main(file)?;
     directive::walk(build, &mut main, &items)

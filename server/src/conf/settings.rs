@@ -168,9 +168,9 @@ settings! {
         /// Backtracking limit of `ngx.re`; 0 is the library's.
         lua_regex_match_limit: u64 = 0, number_arg, HTTP, Arity::Exactly(1);
         /// `package.cpath`; empty leaves the default.
-        lua_package_cpath: Box<[u8]> = Box::default(), text_arg, HTTP, Arity::Exactly(1);
+        lua_package_cpath: Box<[u8]> = Box::default(), search_path, HTTP, Arity::Exactly(1);
         /// `package.path`; empty leaves the default.
-        lua_package_path: Box<[u8]> = Box::default(), text_arg, HTTP, Arity::Exactly(1);
+        lua_package_path: Box<[u8]> = Box::default(), search_path, HTTP, Arity::Exactly(1);
         /// Requests between two trims of the C heap.
         lua_malloc_trim: u64 = 1000, number_arg, HTTP, Arity::Exactly(1);
         /// Whether upstream's refusals to yield are restored.
@@ -278,6 +278,19 @@ pub enum BodyInFile {
     On,
     /// Every body.
     Clean,
+}
+
+/// A search path of Lua; `$prefix` and `${prefix}` become the server's prefix.
+fn search_path(cx: &mut Cx<'_>, node: &Node) -> Result<Box<[u8]>, Fail> {
+    use super::directive::prefix_bytes;
+    let prefix = prefix_bytes(&cx.all.prefix).strip_suffix(b"/").unwrap_or(prefix_bytes(&cx.all.prefix));
+    let mut path = node.arg(0).to_vec();
+    for name in [&b"${prefix}"[..], b"$prefix"] {
+        while let Some(at) = memchr::memmem::find(&path, name) {
+            path.splice(at..at + name.len(), prefix.iter().copied());
+        }
+    }
+    Ok(path.into())
 }
 
 fn code_cache_arg(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {

@@ -438,3 +438,13 @@ fn map_finds_exact_masks_patterns_default() {
     );
     assert_eq!(data.get(1), Some((1, 2)));
 }
+
+#[test]
+fn lua_search_path_knows_the_prefix() {
+    let config =
+        load("events {} http { lua_package_path '$prefix/lua/?.lua;${prefix}/x.lua;;'; }").expect("loads");
+    let path = String::from_utf8_lossy(&http(&config).lua.settings.lua_package_path).into_owned();
+    let prefix = config.prefix.display().to_string();
+    let prefix = prefix.trim_end_matches('/');
+    assert_eq!(path, format!("{prefix}/lua/?.lua;{prefix}/x.lua;;"));
+}

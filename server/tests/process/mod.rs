@@ -212,3 +212,45 @@ fn test_mode_says_what_nginx_says() {
     );
     assert!(server.log().contains(" [emerg] "), "the complaint is in the log too");
 }
+
+#[test]
+fn reuseport_and_unix_sockets_are_served_and_survive_a_reload() {
+    let server = Server::new(
+        "worker_processes 2; error_log logs/error.log debug; events { } http { server { \
+         listen 127.0.0.1:PORT reuseport backlog=16; listen unix:SOCKET; location / { } } }",
+    );
+    let socket = server.folder.0.join("unix.sock");
+    let conf = std::fs::read_to_string(server.folder.0.join("conf/nginx.conf")).expect("was written");
+    server.folder.write("conf/nginx.conf", &conf.replace("SOCKET", &socket.display().to_string()));
+    assert!(server.run(&[]).status.success(), "{}", server.log());
+    let ask = || -> std::io::Result<String> {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    assert!(server.get("/").is_ok() && ask().is_ok());
+    server.run(&["-s", "reload"]);
+    server.wait_for("the old workers' end", |server| server.log().matches("exited with code 0").count() == 2);
+    assert!(server.get("/").is_ok() && ask().is_ok());
+    server.run(&["-s", "quit"]);
+    server.wait_for("the end", |server| server.pid().is_none());
+    assert!(!socket.exists(), "the socket's file goes with the server");
+}
+
+#[test]
+fn pid_file_of_a_dead_server_is_told() {
+    let server = Server::new(CONF);
+    let output = server.run(&["-s", "quit"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.starts_with("nginx: [error] open() \"")
+            && said.contains("failed (2: No such file or directory)"),
+        "{said}"
+    );
+    server.folder.write("logs/nginx.pid", "x\n");
+    let said = String::from_utf8_lossy(&server.run(&["-s", "quit"]).stderr).into_owned();
+    assert!(said.starts_with("nginx: [error] invalid PID number \"x\" in \""), "{said}");
+    std::fs::remove_file(server.folder.0.join("logs/nginx.pid")).expect("is there");
+}

@@ -25,6 +25,7 @@ fn events(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         return Err(Fail::duplicate());
     }
     cx.all.events_seen = true;
+    cx.all.modules_closed = true;
     let mut level = Level::new(Contexts::EVENTS, LocationKind::Http);
     Ok(walk(cx.all, &mut level, node.items())?)
 }

@@ -27,6 +27,7 @@ fn http(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     if cx.all.http.is_some() {
         return Err(Fail::duplicate());
     }
+    cx.all.modules_closed = true;
     let mut level = Level::new(Contexts::HTTP, LocationKind::Http);
     walk(cx.all, &mut level, node.items())?;
     for server in &level.inner {
