@@ -38,8 +38,8 @@ pub struct NativeFunc {
     pub func: Func,
     /// Row in the VM's table of natives.
     pub id: NativeId,
-    /// Reserved.
-    pub reserved: u32,
+    /// How the interpreter may call its typed form: 0 not at all, or one of the constants below.
+    pub entry: u32,
 }
 
 // SAFETY: `Func` is `repr(C)` and starts with its header of kind `Func`; the two forms below are told
@@ -108,6 +108,14 @@ impl LuaFunc {
 impl NativeFunc {
     /// Offset of the first upvalue.
     pub const UPVALS_OFFSET: usize = std::mem::size_of::<NativeFunc>();
+    /// `fn(f64) -> f64`.
+    pub const NUM: u32 = 1;
+    /// `fn(f64, f64) -> f64`.
+    pub const NUM2: u32 = 2;
+    /// `fn(i32) -> i32`.
+    pub const INT: u32 = 3;
+    /// `fn(i32, i32) -> i32`.
+    pub const INT2: u32 = 4;
 
     /// Upvalues.
     #[inline(always)]
@@ -177,7 +185,7 @@ impl Heap {
         };
         // SAFETY: the allocation has room for the struct and the values.
         unsafe {
-            (p as *mut NativeFunc).write(NativeFunc { func: Func { hdr, pc, env }, id, reserved: 0 });
+            (p as *mut NativeFunc).write(NativeFunc { func: Func { hdr, pc, env }, id, entry: 0 });
             let u = p.add(NativeFunc::UPVALS_OFFSET) as *mut Value;
             std::ptr::copy_nonoverlapping(upvals.as_ptr(), u, upvals.len());
         }

@@ -444,7 +444,8 @@ fn handlers_dispatch_by_jumps() {
             handlers += name.contains("interp8handlers") as usize;
             continue;
         }
-        if !name.contains("interp8handlers") {
+        // Typed natives are called, by their address.
+        if !name.contains("interp8handlers") || name.contains("typed_native") {
             continue;
         }
         assert!(!(line.contains("call ") && line.contains('*') && !line.contains("rip")), "{name} {line}");

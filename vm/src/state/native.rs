@@ -277,6 +277,15 @@ impl NativeTable {
         &self.rows[id.index()]
     }
 
+    /// Address of the typed form of a native, null when it has none.
+    #[inline(always)]
+    pub fn address(&self, id: NativeId) -> *const () {
+        match self.rows.get(id.index()) {
+            Some(NativeRow { sig: Some(sig), .. }) => sig.addr,
+            _ => std::ptr::null(),
+        }
+    }
+
     /// Number of natives.
     pub fn len(&self) -> usize {
         self.rows.len()

@@ -24,34 +24,55 @@ pub(crate) fn modulo(a: f64, b: f64) -> f64 {
     a - floor(a / b) * b
 }
 
+/// Is the value in a slot a number? Looks at the slot itself, see [`num_in`].
+///
+/// # Safety
+/// `p` is a slot.
+#[inline(always)]
+pub(crate) unsafe fn is_num_in(p: *const Value) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { (*p).is_num() }
+}
+
+/// The number in a slot. Volatile, so that it is loaded into a floating-point register at once and not moved there
+/// from the integer register of the type check.
+///
+/// # Safety
+/// `p` is a slot.
+#[inline(always)]
+pub(crate) unsafe fn num_in(p: *const Value) -> f64 {
+    // SAFETY: the caller's promise; a value has the size and alignment of a double.
+    unsafe { (p as *const f64).read_volatile() }
+}
+
 macro_rules! binary {
     ($vn:ident $nv:ident $vv:ident |$x:ident, $y:ident| $e:expr) => {
         op! { $vn |pc, base, k, vm, a, d| {
-            let l = *base.add(d >> 8);
-            if l.is_num() {
-                let $x = l.num_unchecked();
-                let $y = (*k.add(d & 0xff)).num_unchecked();
+            let l = base.add(d >> 8);
+            if is_num_in(l) {
+                let $x = num_in(l);
+                let $y = num_in(k.add(d & 0xff));
                 *base.add(a) = Value::num_trusted($e);
                 next!(pc, base, k, vm)
             }
             tail!(arith_slow, pc, base, k, vm, a, d)
         } }
         op! { $nv |pc, base, k, vm, a, d| {
-            let r = *base.add(d >> 8);
-            if r.is_num() {
-                let $x = (*k.add(d & 0xff)).num_unchecked();
-                let $y = r.num_unchecked();
+            let r = base.add(d >> 8);
+            if is_num_in(r) {
+                let $x = num_in(k.add(d & 0xff));
+                let $y = num_in(r);
                 *base.add(a) = Value::num_trusted($e);
                 next!(pc, base, k, vm)
             }
             tail!(arith_slow, pc, base, k, vm, a, d)
         } }
         op! { $vv |pc, base, k, vm, a, d| {
-            let l = *base.add(d >> 8);
-            let r = *base.add(d & 0xff);
-            if l.is_num() && r.is_num() {
-                let $x = l.num_unchecked();
-                let $y = r.num_unchecked();
+            let l = base.add(d >> 8);
+            let r = base.add(d & 0xff);
+            if is_num_in(l) && is_num_in(r) {
+                let $x = num_in(l);
+                let $y = num_in(r);
                 *base.add(a) = Value::num_trusted($e);
                 next!(pc, base, k, vm)
             }

@@ -4,16 +4,17 @@ use crate::bytecode::ops::Op;
 use crate::cell::header::{Header, strflags};
 use crate::interp::compare::{comp_slow, eq_slow, eqk_slow, type_slow};
 use crate::interp::dispatch::{jump, next, op, tail};
+use crate::interp::handlers::arith::{is_num_in, num_in};
 use crate::value::{Value, tag};
 
 macro_rules! ordered {
     ($name:ident, |$x:ident, $y:ident| $cond:expr) => {
         op! { $name |pc, base, k, vm, a, d| {
-            let x = *base.add(a);
-            let y = *base.add(d);
-            if x.is_num() && y.is_num() {
-                let $x = x.num_unchecked();
-                let $y = y.num_unchecked();
+            let x = base.add(a);
+            let y = base.add(d);
+            if is_num_in(x) && is_num_in(y) {
+                let $x = num_in(x);
+                let $y = num_in(y);
                 if $cond {
                     jump!(pc, base, k, vm)
                 }
@@ -29,11 +30,11 @@ ordered!(ISLE, |x, y| x <= y);
 macro_rules! not_ordered {
     ($name:ident, |$x:ident, $y:ident| $cond:expr) => {
         op! { $name |pc, base, k, vm, a, d| {
-            let x = *base.add(a);
-            let y = *base.add(d);
-            if x.is_num() && y.is_num() {
-                let $x = x.num_unchecked();
-                let $y = y.num_unchecked();
+            let x = base.add(a);
+            let y = base.add(d);
+            if is_num_in(x) && is_num_in(y) {
+                let $x = num_in(x);
+                let $y = num_in(y);
                 if $cond {
                     next!(pc.add(1), base, k, vm)
                 }
@@ -55,21 +56,26 @@ fn needs_look(t: tag::Tag) -> bool {
 macro_rules! equal {
     ($name:ident, $yes:ident, $no:ident) => {
         op! { $name |pc, base, k, vm, a, d| {
-            let x = *base.add(a);
-            let y = *base.add(d);
-            if x.is_num() && y.is_num() {
-                if x.num_unchecked() == y.num_unchecked() {
+            let l = base.add(a);
+            let r = base.add(d);
+            if is_num_in(l) {
+                if is_num_in(r) {
+                    if num_in(l) == num_in(r) {
+                        $yes!(pc, base, k, vm)
+                    }
+                    $no!(pc, base, k, vm)
+                }
+            } else {
+                let x = *l;
+                let y = *r;
+                if x.0 == y.0 {
                     $yes!(pc, base, k, vm)
                 }
-                $no!(pc, base, k, vm)
+                if x.tag() == y.tag() && needs_look(x.tag()) {
+                    tail!(eq_slow, pc, base, k, vm, a, d)
+                }
             }
-            if x.0 == y.0 {
-                $yes!(pc, base, k, vm)
-            }
-            if (x.tag() == y.tag() && needs_look(x.tag()))
-                || x.tag() == tag::CDATA
-                || y.tag() == tag::CDATA
-            {
+            if (*l).tag() == tag::CDATA || (*r).tag() == tag::CDATA {
                 tail!(eq_slow, pc, base, k, vm, a, d)
             }
             $no!(pc, base, k, vm)

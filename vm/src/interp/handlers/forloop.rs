@@ -3,8 +3,10 @@
 
 use crate::interp::dispatch::{jump, next, op, tail};
 use crate::interp::forloop::for_slow;
+use crate::interp::handlers::arith::{is_num_in, num_in};
 use crate::interp::hot::{enter_trace, hot_loop, poll};
 use crate::state::HOT_SIZE;
+use crate::value::Value;
 
 /// Counts a back edge; runs out of the handler when the counter does.
 macro_rules! count {
@@ -31,14 +33,13 @@ macro_rules! poll {
 
 op! { FORI |pc, base, k, vm, a, d| {
     let r = base.add(a);
-    let (start, limit, step) = (*r, *r.add(1), *r.add(2));
-    if !(start.is_num() && limit.is_num() && step.is_num()) {
+    if !(is_num_in(r) && is_num_in(r.add(1)) && is_num_in(r.add(2))) {
         tail!(for_slow, pc, base, k, vm, a, d)
     }
-    *r.add(3) = start;
-    let (x, l) = (start.num_unchecked(), limit.num_unchecked());
+    let (x, l) = (num_in(r), num_in(r.add(1)));
+    *r.add(3) = Value::num_trusted(x);
     // The sign bit of the step decides, as in LuaJIT.
-    let inside = if (step.0 as i64) < 0 { l <= x } else { x <= l };
+    let inside = if ((*r.add(2)).0 as i64) < 0 { l <= x } else { x <= l };
     if inside {
         next!(pc, base, k, vm)
     }
@@ -46,13 +47,12 @@ op! { FORI |pc, base, k, vm, a, d| {
 } }
 op! { JFORI |pc, base, k, vm, a, d| {
     let r = base.add(a);
-    let (start, limit, step) = (*r, *r.add(1), *r.add(2));
-    if !(start.is_num() && limit.is_num() && step.is_num()) {
+    if !(is_num_in(r) && is_num_in(r.add(1)) && is_num_in(r.add(2))) {
         tail!(for_slow, pc, base, k, vm, a, d)
     }
-    *r.add(3) = start;
-    let (x, l) = (start.num_unchecked(), limit.num_unchecked());
-    let inside = if (step.0 as i64) < 0 { l <= x } else { x <= l };
+    let (x, l) = (num_in(r), num_in(r.add(1)));
+    *r.add(3) = Value::num_trusted(x);
+    let inside = if ((*r.add(2)).0 as i64) < 0 { l <= x } else { x <= l };
     let end = pc.add(d).sub(0x8000);
     if inside {
         // The JFORL in front of the loop's end knows the trace.

@@ -2,17 +2,18 @@
 
 use crate::bytecode::ops::Op;
 use crate::cell::gc_ref::Gc;
-use crate::function::closure::LuaFunc;
+use crate::function::closure::{LuaFunc, NativeFunc};
 use crate::interp::call::{NATIVE_ONE, after_native, native_entry};
 use crate::interp::coroutine::{resume_op, wrap_op, yield_op};
 use crate::interp::dispatch::{constants, enter_func, func_ptr, next, op, put, tail};
+use crate::interp::handlers::arith::{is_num_in, num_in};
 use crate::interp::hot::{enter_trace_call, func_slow, hot_call};
 use crate::interp::unwind::{pcall_slow, xpcall_slow};
 use crate::limits::COROUTINE_DEPTH_MAX;
 use crate::state::HOT_SIZE;
 use crate::thread::frame::{self, FrameType};
 use crate::thread::{Status, Thread};
-use crate::value::{Value, tag};
+use crate::value::{Value, number, tag};
 
 /// Room for the frame, else `$slow`; missing arguments become nil; leaves `$k` set.
 macro_rules! fixed {
@@ -96,6 +97,67 @@ op! { JFUNCV |pc, base, k, vm, a, d| {
 } }
 
 op! { FUNCC |pc, base, k, vm, a, d| {
+    if (*(func_ptr(*base.sub(2)) as *const NativeFunc)).entry != 0 {
+        tail!(typed_native, pc, base, k, vm, a, d)
+    }
+    tail!(any_native, pc, base, k, vm, a, d)
+} }
+
+/// Returns `$v` to a Lua caller that wants one value; any other caller gets it the long way.
+macro_rules! one_result {
+    ($vm:ident, $base:ident, $v:expr) => {{
+        *$base.sub(2) = $v;
+        let link = (*$base.sub(1)).0;
+        let at = (link as *const u8).sub(4);
+        if frame::is_lua(link) && *at.add(3) == 2 {
+            let base = $base.sub(2).sub(*at.add(1) as usize);
+            let k = constants(base);
+            next!(link as *const u32, base, k, $vm)
+        }
+        (*(*$vm).cur.as_ptr()).base = $base;
+        tail!(after_native, std::ptr::null(), $base, std::ptr::null(), $vm, NATIVE_ONE, 0)
+    }};
+}
+op! {
+    /// A native with a typed signature of numbers: called directly when the arguments fit.
+    #[inline(never)]
+    typed_native |pc, base, k, vm, a, d| {
+        let f = func_ptr(*base.sub(2)) as *const NativeFunc;
+        let entry = (*f).entry;
+        let address = (*vm).natives.address((*f).id);
+        if d == 2 && is_num_in(base) {
+            if entry == NativeFunc::NUM {
+                let x = num_in(base);
+                let f: extern "C" fn(f64) -> f64 = std::mem::transmute(address);
+                one_result!(vm, base, Value::num(f(x)))
+            }
+            if entry == NativeFunc::INT {
+                let x = number::to_bit(num_in(base));
+                let f: extern "C" fn(i32) -> i32 = std::mem::transmute(address);
+                one_result!(vm, base, Value::num_trusted(f(x) as f64))
+            }
+        }
+        if d == 3 && is_num_in(base) && is_num_in(base.add(1)) {
+            if entry == NativeFunc::INT2 {
+                let x = number::to_bit(num_in(base));
+                let y = number::to_bit(num_in(base.add(1)));
+                let f: extern "C" fn(i32, i32) -> i32 = std::mem::transmute(address);
+                one_result!(vm, base, Value::num_trusted(f(x, y) as f64))
+            }
+            if entry == NativeFunc::NUM2 {
+                let x = num_in(base);
+                let y = num_in(base.add(1));
+                let f: extern "C" fn(f64, f64) -> f64 = std::mem::transmute(address);
+                one_result!(vm, base, Value::num(f(x, y)))
+            }
+        }
+        tail!(any_native, pc, base, k, vm, a, d)
+    }
+}
+op! {
+    /// A native through its one general signature.
+    #[inline(never)]
+    any_native |pc, base, k, vm, a, d| {
     let th = (*vm).cur.as_ptr();
     let top = base.add(d).sub(1);
     (*th).base = base;

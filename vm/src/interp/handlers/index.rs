@@ -33,6 +33,20 @@ unsafe fn node_str(t: *const Table, key: Value) -> *mut Node {
     }
 }
 
+/// The node a string key belongs in. The handlers look there only; the rest of a chain is walked out of line.
+///
+/// # Safety
+/// As for [`node_str`].
+#[inline(always)]
+unsafe fn main_node(t: *const Table, key: Value) -> *mut Node {
+    // SAFETY: the index is masked by the size of the hash part.
+    unsafe {
+        // Volatile, so that the load is not folded into the mask's instruction: that saves a register.
+        let hash = (&raw const (*(key.payload() as *const Header)).aux).read_volatile();
+        (*t).node.add(((*t).hmask & hash) as usize)
+    }
+}
+
 /// The number cut to 32 bits, one instruction; anything that does not fit gives some integer.
 ///
 /// # Safety
@@ -68,29 +82,51 @@ unsafe fn no_meta(t: *const Table, mm: Mm) -> bool {
 
 macro_rules! get_str {
     ($t:expr, $key:expr, $slow:ident, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
-        let t = $t;
-        let n = node_str(t, $key);
-        if !n.is_null() {
+        let key = $key;
+        let n = main_node($t, key);
+        if (*n).key.0 == key.0 {
             let v = (*n).val;
             if !v.is_nil() {
                 *$base.add($a) = v;
                 next!($pc, $base, $k, $vm)
             }
         }
-        if no_meta(t, Mm::Index) {
-            *$base.add($a) = Value::NIL;
-            next!($pc, $base, $k, $vm)
-        }
         tail!($slow, $pc, $base, $k, $vm, $a, $d)
+    }};
+}
+
+/// The same for keys elsewhere in their chain, and for inherited ones: follows `__index` tables.
+macro_rules! get_str_far {
+    ($t:expr, $key:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
+        let mut t: *const Table = $t;
+        let mut left = 8;
+        while left > 0 {
+            let n = node_str(t, $key);
+            if !n.is_null() && !(*n).val.is_nil() {
+                *$base.add($a) = (*n).val;
+                next!($pc, $base, $k, $vm)
+            }
+            let Some(mt) = (*t).meta else {
+                *$base.add($a) = Value::NIL;
+                next!($pc, $base, $k, $vm)
+            };
+            let n = node_str(mt.as_ptr(), (*$vm).index_name);
+            if n.is_null() || (*n).val.tag() != tag::TAB {
+                break;
+            }
+            t = (*n).val.payload() as *const Table;
+            left -= 1;
+        }
+        tail!(get_slow, $pc, $base, $k, $vm, $a, $d)
     }};
 }
 
 macro_rules! get_int {
     ($t:expr, $i:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
         let t = $t;
-        let i = $i;
-        if i < (*t).asize {
-            let v = *(*t).array.add(i as usize);
+        let i: usize = $i;
+        if i < (*t).asize as usize {
+            let v = *(*t).array.add(i);
             if !v.is_nil() || no_meta(t, Mm::Index) {
                 *$base.add($a) = v;
                 next!($pc, $base, $k, $vm)
@@ -102,44 +138,35 @@ macro_rules! get_int {
 
 op! { GGET |pc, base, k, vm, a, d| {
     let f: *const Func = func_ptr(*base.sub(2));
-    get_str!((*f).env.as_ptr(), *k.sub(1 + d), get_slow, pc, base, k, vm, a, d)
+    get_str!((*f).env.as_ptr(), *k.sub(1 + d), get_global_far, pc, base, k, vm, a, d)
 } }
 op! { TGETS |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
     if o.tag() == tag::TAB {
-        get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), get_inherited, pc, base, k, vm, a, d)
+        get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), get_field_far, pc, base, k, vm, a, d)
     }
     tail!(get_slow, pc, base, k, vm, a, d)
 } }
 op! {
-    /// `TGETS` of a field that the table does not have itself: follows `__index` tables.
-    get_inherited |pc, base, k, vm, a, d| {
-        let mut t = (*base.add(d >> 8)).payload() as *const Table;
-        let mut left = 8;
-        while left > 0 {
-            let Some(mt) = (*t).meta else {
-                *base.add(a) = Value::NIL;
-                next!(pc, base, k, vm)
-            };
-            let n = node_str(mt.as_ptr(), (*vm).index_name);
-            if n.is_null() || (*n).val.tag() != tag::TAB {
-                tail!(get_slow, pc, base, k, vm, a, d)
-            }
-            t = (*n).val.payload() as *const Table;
-            let n = node_str(t, *k.sub(1 + (d & 0xff)));
-            if !n.is_null() && !(*n).val.is_nil() {
-                *base.add(a) = (*n).val;
-                next!(pc, base, k, vm)
-            }
-            left -= 1;
-        }
-        tail!(get_slow, pc, base, k, vm, a, d)
+    /// `TGETS` of a field that is not in its main node.
+    #[inline(never)]
+    get_field_far |pc, base, k, vm, a, d| {
+        let o = *base.add(d >> 8);
+        get_str_far!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+    }
+}
+op! {
+    /// `GGET` of a global that is not in its main node.
+    #[inline(never)]
+    get_global_far |pc, base, k, vm, a, d| {
+        let f: *const Func = func_ptr(*base.sub(2));
+        get_str_far!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
     }
 }
 op! { TGETB |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
     if o.tag() == tag::TAB {
-        get_int!(o.payload() as *const Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
+        get_int!(o.payload() as *const Table, d & 0xff, pc, base, k, vm, a, d)
     }
     tail!(get_slow, pc, base, k, vm, a, d)
 } }
@@ -151,7 +178,7 @@ op! { TGETV |pc, base, k, vm, a, d| {
             let n = key.num_unchecked();
             let i = cut(n);
             if i as f64 == n {
-                get_int!(o.payload() as *const Table, i as u32, pc, base, k, vm, a, d)
+                get_int!(o.payload() as *const Table, i as u32 as usize, pc, base, k, vm, a, d)
             }
         } else {
             tail!(get_str_key, pc, base, k, vm, a, d)
@@ -161,11 +188,12 @@ op! { TGETV |pc, base, k, vm, a, d| {
 } }
 op! {
     /// `TGETV` of a table with a key that is no number.
+    #[inline(never)]
     get_str_key |pc, base, k, vm, a, d| {
         let key = *base.add(d & 0xff);
         if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
             let o = *base.add(d >> 8);
-            get_str!(o.payload() as *const Table, key, get_slow, pc, base, k, vm, a, d)
+            get_str_far!(o.payload() as *const Table, key, pc, base, k, vm, a, d)
         }
         tail!(get_slow, pc, base, k, vm, a, d)
     }
@@ -174,9 +202,9 @@ op! { TGETR |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
     let key = *base.add(d & 0xff);
     let t = o.payload() as *const Table;
-    let i = cut(key.num_unchecked()) as u32;
-    if i < (*t).asize {
-        *base.add(a) = *(*t).array.add(i as usize);
+    let i = cut(key.num_unchecked()) as u32 as usize;
+    if i < (*t).asize as usize {
+        *base.add(a) = *(*t).array.add(i);
         next!(pc, base, k, vm)
     }
     tail!(raw_get, pc, base, k, vm, a, d)
@@ -194,6 +222,20 @@ macro_rules! store {
 }
 
 macro_rules! set_str {
+    ($t:expr, $key:expr, $slow:ident, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
+        let t: *mut Table = $t;
+        let key = $key;
+        let n = main_node(t, key);
+        if (*n).key.0 == key.0 && !(*n).val.is_nil() {
+            (*t).hdr.flags = 0;
+            store!(&raw mut (*n).val, *$base.add($a), t, $pc, $base, $k, $vm, $d)
+        }
+        tail!($slow, $pc, $base, $k, $vm, $a, $d)
+    }};
+}
+
+/// The same for keys elsewhere in their chain, and for entries that are nil.
+macro_rules! set_str_far {
     ($t:expr, $key:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
         let t: *mut Table = $t;
         let n = node_str(t, $key);
@@ -208,9 +250,9 @@ macro_rules! set_str {
 macro_rules! set_int {
     ($t:expr, $i:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
         let t: *mut Table = $t;
-        let i = $i;
-        if i < (*t).asize {
-            let slot = (*t).array.add(i as usize);
+        let i: usize = $i;
+        if i < (*t).asize as usize {
+            let slot = (*t).array.add(i);
             if !(*slot).is_nil() || no_meta(t, Mm::Newindex) {
                 store!(slot, *$base.add($a), t, $pc, $base, $k, $vm, $d)
             }
@@ -221,19 +263,35 @@ macro_rules! set_int {
 
 op! { GSET |pc, base, k, vm, a, d| {
     let f: *const Func = func_ptr(*base.sub(2));
-    set_str!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+    set_str!((*f).env.as_ptr(), *k.sub(1 + d), set_global_far, pc, base, k, vm, a, d)
 } }
 op! { TSETS |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
     if o.tag() == tag::TAB {
-        set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+        set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), set_field_far, pc, base, k, vm, a, d)
     }
     tail!(set_slow, pc, base, k, vm, a, d)
 } }
+op! {
+    /// `TSETS` of a field that is not in its main node.
+    #[inline(never)]
+    set_field_far |pc, base, k, vm, a, d| {
+        let o = *base.add(d >> 8);
+        set_str_far!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+    }
+}
+op! {
+    /// `GSET` of a global that is not in its main node.
+    #[inline(never)]
+    set_global_far |pc, base, k, vm, a, d| {
+        let f: *const Func = func_ptr(*base.sub(2));
+        set_str_far!((*f).env.as_ptr(), *k.sub(1 + d), pc, base, k, vm, a, d)
+    }
+}
 op! { TSETB |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
     if o.tag() == tag::TAB {
-        set_int!(o.payload() as *mut Table, (d & 0xff) as u32, pc, base, k, vm, a, d)
+        set_int!(o.payload() as *mut Table, d & 0xff, pc, base, k, vm, a, d)
     }
     tail!(set_slow, pc, base, k, vm, a, d)
 } }
@@ -245,7 +303,7 @@ op! { TSETV |pc, base, k, vm, a, d| {
             let n = key.num_unchecked();
             let i = cut(n);
             if i as f64 == n {
-                set_int!(o.payload() as *mut Table, i as u32, pc, base, k, vm, a, d)
+                set_int!(o.payload() as *mut Table, i as u32 as usize, pc, base, k, vm, a, d)
             }
         } else {
             tail!(set_str_key, pc, base, k, vm, a, d)
@@ -255,11 +313,12 @@ op! { TSETV |pc, base, k, vm, a, d| {
 } }
 op! {
     /// `TSETV` of a table with a key that is no number.
+    #[inline(never)]
     set_str_key |pc, base, k, vm, a, d| {
         let key = *base.add(d & 0xff);
         if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
             let o = *base.add(d >> 8);
-            set_str!(o.payload() as *mut Table, key, pc, base, k, vm, a, d)
+            set_str_far!(o.payload() as *mut Table, key, pc, base, k, vm, a, d)
         }
         tail!(set_slow, pc, base, k, vm, a, d)
     }
