@@ -242,10 +242,9 @@ fn metatype(vm: &mut Vm, _: Entry) -> NativeResult {
         }
     };
     let Some(key) = key else { return Err(vm.arg_error(0, b"invalid C type")) };
-    if ffi.metatypes.borrow().contains_key(&key) {
+    if !ffi.set_metatype(key, t) {
         return Err(vm.throw_str(b"cannot change a protected metatable"));
     }
-    ffi.metatypes.borrow_mut().insert(key, t);
     Ok(Outcome::one(new_type_object(vm, ty)))
 }
 
@@ -499,6 +498,7 @@ pub fn open(vm: &mut Vm, library: Library) -> Gc<Table> {
     let ffi = Rc::new(Ffi::new(library));
     ffi.make_callback.set(Some(callback::make));
     vm.cdata = Some(Box::new(Hooks(ffi.clone())));
+    vm.cdata_fast = Some(meta::FAST);
 
     let mt = vm.heap.new_table(0, 5);
     vm.register(mt, meta::METHODS);
@@ -511,7 +511,7 @@ pub fn open(vm: &mut Vm, library: Library) -> Gc<Table> {
     vm.register(methods, CALLBACK_FNS);
     let callback_mt = vm.heap.new_table(0, 1);
     field(vm, callback_mt, "__index", Value::obj(methods));
-    ffi.metatypes.borrow_mut().insert(Ffi::FUNCTION_POINTERS, callback_mt);
+    ffi.set_metatype(Ffi::FUNCTION_POINTERS, callback_mt);
 
     let lib = vm.heap.new_table(0, 5);
     vm.register(lib, FNS);

@@ -9,7 +9,7 @@ use moonlit_vm::bytecode::ops::Mm;
 use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
-use moonlit_vm::state::hooks::CdataHooks;
+use moonlit_vm::state::hooks::{CdataFast, CdataHooks};
 use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
@@ -82,7 +82,7 @@ impl CdataHooks for Hooks {
     }
 
     fn mark_roots(&mut self, mark: &mut dyn FnMut(Value)) {
-        for t in self.0.metatypes.borrow().values() {
+        for t in self.0.metatypes.borrow().iter().flatten() {
             mark(Value::obj(*t));
         }
         for f in self.0.finalizers.borrow().values() {
@@ -314,11 +314,9 @@ fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
     if as_cdata(a).is_none() && as_cdata(b).is_none() {
         return Err(vm.type_error(0, "cdata"));
     }
-    let message = match arith::apply(vm, &ffi, mm, a, b) {
-        arith::Outcome::Value(v) => return Ok(Outcome::one(v)),
-        arith::Outcome::Meta(message) => Some(message),
-        arith::Outcome::Unequal => None,
-    };
+    if let arith::Outcome::Value(v) = arith::apply(vm, &ffi, mm, a, b) {
+        return Ok(Outcome::one(v));
+    }
     let mut handler = operand_meta(vm, &ffi, a, mm);
     if handler.is_nil() {
         handler = operand_meta(vm, &ffi, b, mm);
@@ -326,18 +324,49 @@ fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
     if !handler.is_nil() {
         return if mm == Mm::Len { tail(vm, handler, &[a]) } else { tail(vm, handler, &[a, b]) };
     }
-    match message {
-        Some(message) => Err(vm.throw_str(&message)),
-        None => {
-            // The same object, be it by two references or by a pointer.
-            let same = match (as_cdata(a), as_cdata(b)) {
-                (Some(x), Some(y)) => address(vm, &ffi, x) == address(vm, &ffi, y),
-                _ => false,
-            };
-            Ok(Outcome::one(Value::bool(same)))
+    if mm != Mm::Eq {
+        let message = arith::refusal(vm, &ffi.types.borrow(), mm, a, b);
+        return Err(vm.throw_str(&message));
+    }
+    // The same object, be it by two references or by a pointer.
+    let same = match (as_cdata(a), as_cdata(b)) {
+        (Some(x), Some(y)) => address(vm, &ffi, x) == address(vm, &ffi, y),
+        _ => false,
+    };
+    Ok(Outcome::one(Value::bool(same)))
+}
+
+fn attached(vm: &Vm) -> Option<Rc<Ffi>> {
+    vm.cdata.as_ref()?.as_any().downcast_ref::<Hooks>().map(|h| h.0.clone())
+}
+
+fn fast_index(vm: &mut Vm, object: Value, key: Value) -> Option<Value> {
+    let ffi = attached(vm)?;
+    let found = index::find(vm, &ffi, &ffi.types.borrow(), as_cdata(object)?, key);
+    index::load(vm, &ffi, found)
+}
+
+fn fast_newindex(vm: &mut Vm, object: Value, key: Value, value: Value) -> bool {
+    let (Some(ffi), Some(cd)) = (attached(vm), as_cdata(object)) else { return false };
+    let types = ffi.types.borrow();
+    match index::find(vm, &ffi, &types, cd, key) {
+        index::Found::Place { ty, addr, bits, read_only: false } => {
+            index::store(vm, &ffi, &types, (ty, addr, bits), value).is_ok()
         }
+        _ => false,
     }
 }
+
+fn fast_arith(vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Option<Value> {
+    let ffi = attached(vm)?;
+    match arith::apply(vm, &ffi, mm, a, b) {
+        arith::Outcome::Value(v) => Some(v),
+        arith::Outcome::Meta => None,
+    }
+}
+
+/// The metamethods that the interpreter tries before it looks at the metatable.
+pub const FAST: CdataFast = CdataFast { index: fast_index, newindex: fast_newindex, arith: fast_arith };
 
 macro_rules! operators {
     ($($name:ident $mm:ident;)*) => {

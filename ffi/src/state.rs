@@ -45,8 +45,8 @@ struct MemberEntry {
 pub struct Ffi {
     /// All types and declared names.
     pub types: RefCell<CTypeTable>,
-    /// Metatables by unqualified type.
-    pub metatypes: RefCell<HashMap<CTypeId, Gc<Table>>>,
+    /// Metatables by the number of the unqualified type.
+    pub metatypes: RefCell<Vec<Option<Gc<Table>>>>,
     /// Finalizers by address of the C data object.
     pub finalizers: RefCell<HashMap<u64, Value>>,
     /// `errno` as the program sees it between C calls.
@@ -77,7 +77,7 @@ impl Ffi {
     pub fn new(library: Library) -> Ffi {
         Ffi {
             types: RefCell::new(CTypeTable::default()),
-            metatypes: RefCell::new(HashMap::new()),
+            metatypes: RefCell::new(Vec::new()),
             finalizers: RefCell::new(HashMap::new()),
             errno: Cell::new(0),
             callback_error: Cell::new(None),
@@ -163,6 +163,20 @@ impl Ffi {
             Kind::Ptr { to, .. } if matches!(types.kind(to), Kind::Func(_)) => Ffi::FUNCTION_POINTERS,
             _ => types.record(id).map_or(id, |r| r.id),
         };
-        metatypes.get(&id).copied()
+        metatypes.get(id.raw() as usize).copied().flatten()
+    }
+
+    /// Gives a type its metatable, once and for all. Tells whether it had none.
+    pub fn set_metatype(&self, id: CTypeId, t: Gc<Table>) -> bool {
+        let mut metatypes = self.metatypes.borrow_mut();
+        let index = id.raw() as usize;
+        if metatypes.len() <= index {
+            metatypes.resize(index + 1, None);
+        }
+        let free = metatypes[index].is_none();
+        if free {
+            metatypes[index] = Some(t);
+        }
+        free
     }
 }

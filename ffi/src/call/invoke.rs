@@ -1,7 +1,7 @@
 //! Making the call.
 
 use std::ffi::c_void;
-use std::mem::transmute;
+use std::mem::{MaybeUninit, transmute};
 
 use super::classify::{FLOAT_REGS, INT_REGS, PassBy, Prepared, code_ptr};
 
@@ -10,10 +10,10 @@ const INLINE_BYTES: usize = 256;
 /// Arguments that need no allocation.
 const INLINE_ARGS: usize = 16;
 
-/// Memory for the arguments or the result of one call, aligned to 16, zeroed.
+/// Memory for the arguments or the result of one call, aligned to 16. Its contents are unspecified at first.
 #[repr(C, align(16))]
 pub struct CallBuffer {
-    inline: [u8; INLINE_BYTES],
+    inline: MaybeUninit<[u8; INLINE_BYTES]>,
     /// Used instead when more is needed; 16-byte units.
     large: Vec<u128>,
 }
@@ -23,7 +23,7 @@ impl CallBuffer {
     #[inline]
     pub fn new(bytes: usize) -> CallBuffer {
         let large = if bytes > INLINE_BYTES { vec![0u128; bytes.div_ceil(16)] } else { Vec::new() };
-        CallBuffer { inline: [0; INLINE_BYTES], large }
+        CallBuffer { inline: MaybeUninit::uninit(), large }
     }
 
     /// Its size.
@@ -34,7 +34,7 @@ impl CallBuffer {
     /// Its first byte.
     #[inline]
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
-        if self.large.is_empty() { self.inline.as_mut_ptr() } else { self.large.as_mut_ptr().cast() }
+        if self.large.is_empty() { self.inline.as_mut_ptr().cast() } else { self.large.as_mut_ptr().cast() }
     }
 }
 

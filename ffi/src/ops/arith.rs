@@ -29,10 +29,8 @@ enum Operand {
 pub enum Outcome {
     /// Done.
     Value(Value),
-    /// Not an operation on C data as such: a metatype may know, else this is the error.
-    Meta(Vec<u8>),
-    /// Equality of things that have none: never an error.
-    Unequal,
+    /// Not an operation on C data as such: a metatype may know, else [`refusal`] is the error (equality is never one).
+    Meta,
 }
 
 fn operand(vm: &Vm, types: &CTypeTable, v: Value, other: Value) -> Operand {
@@ -158,10 +156,7 @@ pub fn apply(vm: &mut Vm, ffi: &Ffi, mm: Mm, a: Value, b: Value) -> Outcome {
             _ => {}
         }
     }
-    if mm == Mm::Eq {
-        return Outcome::Unequal;
-    }
-    Outcome::Meta(refusal(vm, &types, mm, a, b))
+    Outcome::Meta
 }
 
 fn moved(vm: &mut Vm, ffi: &Ffi, p: usize, to: CTypeId, n: u64, size: u32) -> Outcome {
@@ -214,7 +209,8 @@ fn numbers(vm: &mut Vm, mm: Mm, a: u64, b: u64, unsigned: bool) -> Outcome {
     Outcome::Value(new_scalar(vm, ty, 8, bits))
 }
 
-fn refusal(vm: &Vm, types: &CTypeTable, mm: Mm, a: Value, b: Value) -> Vec<u8> {
+/// The message for an operation that nobody knows.
+pub fn refusal(vm: &Vm, types: &CTypeTable, mm: Mm, a: Value, b: Value) -> Vec<u8> {
     let mut names = [String::new(), String::new()];
     let mut enum_at = None;
     let mut string_at = None;

@@ -83,6 +83,8 @@ pub fn call(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, first: usize) -
         for (i, slot) in prepared.args.iter().enumerate() {
             let v = vm.arg(first + i);
             let dst = base as usize + slot.offset as usize;
+            // Smaller integers leave the rest of their word alone.
+            access::store_int(dst, 8, 0);
             if let Err(e) = convert::to_c(vm, ffi, &types, slot.ty, dst, v, Flags::default()) {
                 drop(types);
                 return Err(match e {

@@ -61,11 +61,25 @@ fn arith(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
     let ins = current_ins(vm);
     let mm = ins.op().info().mm;
     let [l, r] = operands(vm, ins);
+    if let Some(v) = on_cdata(vm, mm, l.0, r.0) {
+        set_reg(vm, a, v);
+        vm.gc_check()?;
+        return Ok(NEXT);
+    }
     if let (Some(x), Some(y)) = (vm.to_number(l.0), vm.to_number(r.0)) {
         set_reg(vm, a, Value::num(compute(mm, x, y)));
         return Ok(NEXT);
     }
     binary_meta(vm, mm, l, r)
+}
+
+/// Arithmetic that the ffi does without a metatype.
+pub(crate) fn on_cdata(vm: &mut Vm, mm: Mm, l: Value, r: Value) -> Option<Value> {
+    if l.tag() != tag::CDATA && r.tag() != tag::CDATA {
+        return None;
+    }
+    let fast = vm.cdata_fast?;
+    (fast.arith)(vm, mm, l, r)
 }
 
 fn binary_meta(vm: &mut Vm, mm: Mm, l: (Value, Option<u32>), r: (Value, Option<u32>)) -> HelperResult {
@@ -93,6 +107,11 @@ fn unm(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let v = reg(vm, d);
     if let Some(n) = vm.to_number(v) {
         set_reg(vm, a, Value::num(-n));
+        return Ok(NEXT);
+    }
+    if let Some(n) = on_cdata(vm, Mm::Unm, v, v) {
+        set_reg(vm, a, n);
+        vm.gc_check()?;
         return Ok(NEXT);
     }
     let f = vm.metamethod(v, Mm::Unm);

@@ -75,6 +75,7 @@ impl Vm {
             natives: NativeTable::default(),
             jit: None,
             cdata: None,
+            cdata_fast: None,
             registry,
             globals,
             main,

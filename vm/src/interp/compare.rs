@@ -1,5 +1,6 @@
 //! Comparisons that are not between two numbers: strings, `__eq`, `__lt`, `__le`.
 
+use super::arith::on_cdata;
 use super::dispatch::{Act, HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use super::meta::{call_meta, current_ins, knum, kstr, reg};
 use crate::bytecode::instr::{BCBIAS_J, Instr};
@@ -55,6 +56,9 @@ fn compare_meta(vm: &mut Vm, x: Value, y: Value, le: bool, negate: bool) -> Help
     if !(vm.compat52 || cdata || same) {
         return Err(vm.compare_error(x, y));
     }
+    if let Some(v) = on_cdata(vm, if le { Mm::Le } else { Mm::Lt }, x, y) {
+        return Ok(branch(vm, v.truthy() != negate));
+    }
     let (mut l, mut r, mut le, mut negate) = (x, y, le, negate);
     loop {
         let mm = if le { Mm::Le } else { Mm::Lt };
@@ -73,11 +77,15 @@ fn compare_meta(vm: &mut Vm, x: Value, y: Value, le: bool, negate: bool) -> Help
     }
 }
 
-/// The handler both operands agree on (5.1), or the first one that exists (5.2, cdata); nil if none.
+/// The handler both operands agree on (5.1), or the first one that exists (5.2); that of the cdata if one is; nil
+/// if none.
 pub(crate) fn order_handler(vm: &mut Vm, l: Value, r: Value, mm: Mm, cdata: bool) -> Value {
+    if cdata {
+        return vm.metamethod(if l.tag() == tag::CDATA { l } else { r }, mm);
+    }
     let f = vm.metamethod(l, mm);
     let g = vm.metamethod(r, mm);
-    if vm.compat52 || cdata {
+    if vm.compat52 {
         return if f.is_nil() { g } else { f };
     }
     if f.raw_identical(g) { f } else { Value::NIL }
@@ -108,6 +116,9 @@ fn equal(vm: &mut Vm, x: Value, y: Value) -> HelperResult {
     if let (Some(l), Some(r)) = (x.as_obj::<Str>(), y.as_obj::<Str>()) {
         let holds = vm.heap.str_eq(l, r);
         return Ok(branch(vm, holds != negate));
+    }
+    if let Some(v) = on_cdata(vm, Mm::Eq, x, y) {
+        return Ok(branch(vm, v.truthy() != negate));
     }
     let f = eq_handler(vm, x, y);
     if f.is_nil() {

@@ -12,7 +12,7 @@ use crate::state::Vm;
 use crate::state::native::Raised;
 use crate::table::{Table, TableErr};
 use crate::thread::frame::Cont;
-use crate::value::{Value, number};
+use crate::value::{Value, number, tag};
 
 helper!(get_slow = get);
 helper!(set_slow = set);
@@ -167,6 +167,14 @@ fn operands(vm: &Vm, d: usize) -> (Value, Value, Option<u32>) {
 
 fn get(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let (o, key, slot) = operands(vm, d);
+    if o.tag() == tag::CDATA
+        && let Some(fast) = vm.cdata_fast
+        && let Some(v) = (fast.index)(vm, o, key)
+    {
+        set_reg(vm, a, v);
+        vm.gc_check()?;
+        return Ok(NEXT);
+    }
     match lookup(vm, o, key, slot)? {
         Found::Value(v) => {
             set_reg(vm, a, v);
@@ -179,6 +187,12 @@ fn get(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
 fn set(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let (o, key, slot) = operands(vm, d);
     let v = reg(vm, a);
+    if o.tag() == tag::CDATA
+        && let Some(fast) = vm.cdata_fast
+        && (fast.newindex)(vm, o, key, v)
+    {
+        return Ok(NEXT);
+    }
     if let Some((f, at)) = store(vm, o, key, v, slot)? {
         return call_meta(vm, Cont::Nop as u64, f, &[at, key, v]);
     }

@@ -1,6 +1,7 @@
 //! What the VM publishes for those above it: the JIT installs [`JitHooks`], the ffi installs [`CdataHooks`].
 
 use crate::cell::gc_ref::Gc;
+use crate::bytecode::ops::Mm;
 use crate::function::proto::Proto;
 use crate::index::TraceNo;
 use crate::state::Vm;
@@ -95,6 +96,18 @@ impl TraceTable {
     pub fn get(&self, no: TraceNo) -> Option<&TraceEntry> {
         self.entries.get(no.index())
     }
+}
+
+/// Direct forms of what the base metatable of cdata does without running Lua code. The interpreter tries
+/// them first; `None` (or `false`) means that the metatable decides, and finds the error if it is one.
+#[derive(Clone, Copy)]
+pub struct CdataFast {
+    /// `cd[key]`.
+    pub index: fn(&mut Vm, Value, Value) -> Option<Value>,
+    /// `cd[key] = v`.
+    pub newindex: fn(&mut Vm, Value, Value, Value) -> bool,
+    /// Arithmetic and comparison of two values, at least one of them cdata.
+    pub arith: fn(&mut Vm, Mm, Value, Value) -> Option<Value>,
 }
 
 /// What the VM asks about C data; everything else is the base metatable of cdata.

@@ -18,7 +18,7 @@ use crate::string::Str;
 use crate::table::Table;
 use crate::thread::Thread;
 use crate::value::Value;
-use hooks::{CdataHooks, JitHooks, TraceTable};
+use hooks::{CdataFast, CdataHooks, JitHooks, TraceTable};
 use native::NativeTable;
 
 /// An instruction handler: next instruction, frame, constants, VM, operand A, operand D.
@@ -139,6 +139,8 @@ pub struct Vm {
     pub jit: Option<Box<dyn JitHooks>>,
     /// The ffi, if there is one.
     pub cdata: Option<Box<dyn CdataHooks>>,
+    /// Its direct forms of metamethods.
+    pub cdata_fast: Option<CdataFast>,
     /// The registry.
     pub registry: Gc<Table>,
     /// The table of globals.
