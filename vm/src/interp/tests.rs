@@ -453,3 +453,17 @@ fn handlers_dispatch_by_jumps() {
     }
     assert!(handlers > 90 && jumps > handlers, "{handlers} handlers, {jumps} jumps");
 }
+
+#[test]
+fn a_loop_of_failing_calls_is_collected() {
+    let mut vm = machine();
+    let out = run_in(
+        &mut vm,
+        "for i=1,1e5 do pcall(error, 'message '..i) pcall(error, 'at '..i, 1) end print'done'",
+    );
+    assert_eq!(out, "done\n");
+    assert!(vm.heap.total_bytes() < 4 << 20, "{}", vm.heap.total_bytes());
+    let out = run_in(&mut vm, "local x for i=1,1e5 do pcall(function() x = nil + {} end) end print'done'");
+    assert_eq!(out, "done\n");
+    assert!(vm.heap.total_bytes() < 4 << 20, "{}", vm.heap.total_bytes());
+}

@@ -173,8 +173,18 @@ fn caught(vm: &mut Vm, b: *mut Value) -> HelperResult {
     vm.set_top_ptr(b);
     vm.cur.relimit_stack(&mut vm.heap);
     vm.sync_stack_limit();
-    let b = vm.cur.get(&vm.heap).stack.wrapping_add(index);
-    let err = vm.take_error();
+    let mut b = vm.cur.get(&vm.heap).stack.wrapping_add(index);
+    let mut err = vm.take_error();
+    if vm.heap.gc_due() {
+        // A loop of failing calls may meet no other safepoint. The error value waits in the frame.
+        // SAFETY: the frame had at least one slot.
+        unsafe { *b = err };
+        vm.set_top_ptr(b.wrapping_add(1));
+        let r = vm.safepoint();
+        b = vm.cur.get(&vm.heap).stack.wrapping_add(index);
+        // SAFETY: as above.
+        err = if r.is_err() { vm.take_error() } else { unsafe { *b } };
+    }
     // SAFETY: `b` is the base of a PCALL or XPCALL frame with its header below.
     unsafe {
         let link = (*b.sub(1)).0;
