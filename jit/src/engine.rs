@@ -92,7 +92,7 @@ impl Engine {
             rec_proto: None,
             retries: 0,
             penalties: Penalties::default(),
-            jitter: 0,
+            jitter: 0x9e37_79b9,
             stats: (0, 0),
         }
     }
@@ -148,9 +148,12 @@ impl Engine {
 
     fn punish(&mut self, vm: &mut Vm, kind: Kind, why: Abort) {
         self.stats.1 += 1;
-        self.jitter = (self.jitter * 5 + 3) & 15;
+        // A xorshift generator: the attempts must not fall into step with short inner loops.
+        self.jitter ^= self.jitter << 13;
+        self.jitter ^= self.jitter >> 17;
+        self.jitter ^= self.jitter << 5;
         match kind {
-            Kind::Loop { pc, op } => match self.penalties.abort(pc, self.jitter) {
+            Kind::Loop { pc, op } => match self.penalties.abort(pc, self.jitter & 15) {
                 Verdict::Retry(n) => vm.set_hot(pc as *const u32, n),
                 Verdict::Blacklist => {
                     let ins = view::ins_at(pc);
@@ -258,6 +261,17 @@ impl Engine {
             stack_limit: vm_addr + layout::VM_STACK_LIMIT as u64,
             heap: vm_addr + layout::VM_HEAP as u64,
         };
+        if self.opts.verbose {
+            let from = match kind {
+                Kind::Loop { pc, op } => format!("{} {pc:x}", op.name()),
+                Kind::Side { parent, exit } => format!("{parent}/{exit}"),
+            };
+            eprintln!(
+                "[TRACE {no:3} {from} -> {:?}, {} IR, {n} snapshots]",
+                rec.trace.link,
+                rec.trace.ir.len()
+            );
+        }
         if self.opts.dump {
             eprintln!("---- TRACE {no} {kind:x?}\n{}", text::print(&rec.trace));
         }
@@ -276,11 +290,16 @@ impl Engine {
                 p.sides += 1;
             }
         }
+        let mut counts = vec![0; n];
+        if trace.link == Link::Interp {
+            // The end of such a trace is no hot exit: what follows cannot be recorded.
+            counts[n - 1] = NEVER;
+        }
         let c = Compiled {
             trace,
             kind,
             cells,
-            counts: vec![0; n],
+            counts,
             tries: vec![0; n],
             keep: rec.keep,
             proto: self.rec_proto,

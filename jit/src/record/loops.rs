@@ -49,8 +49,13 @@ impl Rec {
             Op::LOOP => {
                 rec = Rec::new(kind, hot + 4, p, params);
                 rec.skip = true;
-                let end = hot as i64 + 4 + ins.j() as i64 * 4;
-                rec.range = hot..if end > hot as i64 { end as usize } else { usize::MAX };
+                // The loop ends in a jump back, to its condition; "repeat until true" has none.
+                let last = At { pc: at.pc.wrapping_offset(ins.j() as isize), base: at.base };
+                let back = last.ins(0);
+                if back.op() == Op::JMP && back.j() < 0 {
+                    let first = last.pc.wrapping_offset(1 + back.j() as isize);
+                    rec.range = first as usize..last.pc as usize + 4;
+                }
                 rec.maxslot = ins.a() as usize;
             }
             _ => return Err(Abort::NyiOp(op)),
