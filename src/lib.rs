@@ -22,19 +22,20 @@ pub use moonlit_vm::host::{
 pub struct EngineOptions {
     /// The LUA52COMPAT set, as OpenResty builds its LuaJIT.
     pub compat52: bool,
-    /// The collector's stress mode: a whole collection at every safepoint, freed cells are poisoned.
-    pub zeal: bool,
+    /// The collector's stress mode: 0 off, 1 a whole collection at every safepoint, 2 very small steps with the
+    /// heap verifier. Freed cells are poisoned.
+    pub zeal: u32,
 }
 
 /// A VM with everything that is built in: standard library, ffi, JIT compiler.
 pub fn engine(options: EngineOptions) -> Box<native::Vm> {
     let mut vm = native::Vm::with_compat(options.compat52);
-    vm.heap.zeal = options.zeal;
+    vm.heap.set_zeal(moonlit_vm::heap::zeal::Zeal::from_level(options.zeal));
     moonlit_vm::lib::open_all(&mut vm);
     #[cfg(feature = "ffi")]
-    let _ = &mut vm; // ffi
+    moonlit_ffi::install(&mut vm, Vec::new());
     #[cfg(feature = "jit")]
-    let _ = &mut vm; // jit
+    moonlit_jit::install(&mut vm, moonlit_jit::Options::default());
     vm
 }
 

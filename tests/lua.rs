@@ -29,5 +29,5 @@ fn cases_give_the_same_compiled() {
 
 #[test]
 fn cases_give_the_same_under_collector_stress() {
-    check(&["zeal", "jit-zeal"]);
+    check(&["zeal", "steps", "jit-zeal"]);
 }

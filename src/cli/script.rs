@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use super::args::{self, Args, Step};
-use crate::native::{Value, Vm};
+use crate::native::{DumpOptions, Value, Vm};
 
 /// What `moonlit -v` prints.
 pub const VERSION: &str =
@@ -33,8 +33,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let set = |name| std::env::var_os(name).is_some_and(|v| v == "1");
-    let options = crate::EngineOptions { compat52: set("MOONLIT_COMPAT52"), zeal: set("MOONLIT_ZEAL") };
+    let level = |name| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
+    let options =
+        crate::EngineOptions { compat52: level("MOONLIT_COMPAT52") > 0, zeal: level("MOONLIT_ZEAL") };
     let mut vm = crate::engine(options);
     let ok = run(&mut vm, &args, &parsed);
     // Closing the VM runs the finalizers that are left.
@@ -258,13 +259,14 @@ fn repl(vm: &mut Vm) -> bool {
 fn bytecode(vm: &mut Vm, args: &[OsString]) -> bool {
     let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let flags = words[0].trim_start_matches("-b");
-    let (mut list, mut strip, mut i) = (false, true, 1);
+    let (mut list, mut strip, mut deterministic, mut i) = (false, true, false, 1);
     let mut source: Option<(Vec<u8>, String)> = None;
     for c in flags.chars() {
         match c {
             'l' => list = true,
             's' => strip = true,
             'g' => strip = false,
+            'd' => deterministic = true,
             'e' => {
                 let Some(code) = words.get(i) else {
                     eprintln!("{USAGE}");
@@ -297,11 +299,11 @@ fn bytecode(vm: &mut Vm, args: &[OsString]) -> bool {
             }
         }
     };
-    let _ = strip;
     let output = if list {
         vm.list_bytecode(&source, name.as_bytes())
     } else {
-        Err(b"saving bytecode is not supported yet".to_vec())
+        vm.load(&source, name.as_bytes(), b"bt", None)
+            .map(|f| vm.dump_function(f, DumpOptions { strip, deterministic }).unwrap_or_default())
     };
     let output = match output {
         Ok(o) => o,

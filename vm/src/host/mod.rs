@@ -35,6 +35,7 @@ pub use value::{LightUserData, LuaString, Value};
 pub mod native {
     pub use crate::bytecode::ops::Mm;
     pub use crate::cell::gc_ref::Gc;
+    pub use crate::chunk::dump::DumpOptions;
     pub use crate::function::closure::Func;
     pub use crate::state::Vm;
     pub use crate::state::native::{
