@@ -23,6 +23,14 @@ pub mod flow;
 pub mod cosocket;
 pub mod shared;
 
+// S3: Lua.
+pub mod lua;
+
+// S4: what Lua sees, and everything put together.
+pub mod api;
+
+pub mod application;
+
 // S5: processes and the command line.
 pub mod serve;
 

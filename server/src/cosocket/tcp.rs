@@ -469,6 +469,23 @@ impl Future for Connect {
     type Output = Result<(), SockError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let r = self.run(cx);
+        if r.is_ready() {
+            self.release();
+        }
+        r
+    }
+}
+
+impl Connect {
+    /// The socket is free for the next operation of its kind.
+    fn release(&mut self) {
+        if std::mem::take(&mut self.owns) {
+            self.sock.0.borrow_mut().connecting = false;
+        }
+    }
+
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SockError>> {
         let me = &mut *self;
         let result = loop {
             match &mut me.step {
@@ -509,9 +526,7 @@ impl Future for Connect {
 
 impl Drop for Connect {
     fn drop(&mut self) {
-        if self.owns {
-            self.sock.0.borrow_mut().connecting = false;
-        }
+        self.release();
     }
 }
 
@@ -530,6 +545,23 @@ impl Future for Send {
     type Output = Result<usize, SockError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let r = self.run(cx);
+        if r.is_ready() {
+            self.release();
+        }
+        r
+    }
+}
+
+impl Send {
+    /// The socket is free for the next operation of its kind.
+    fn release(&mut self) {
+        if std::mem::take(&mut self.owns) {
+            self.sock.0.borrow_mut().writing = false;
+        }
+    }
+
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, SockError>> {
         let me = &mut *self;
         if let Some(e) = me.early.take() {
             return Poll::Ready(Err(e));
@@ -567,9 +599,7 @@ impl Future for Send {
 
 impl Drop for Send {
     fn drop(&mut self) {
-        if self.owns {
-            self.sock.0.borrow_mut().writing = false;
-        }
+        self.release();
     }
 }
 
@@ -651,6 +681,23 @@ impl Future for Receive {
     type Output = Result<Option<Vec<u8>>, ReadError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let r = self.run(cx);
+        if r.is_ready() {
+            self.release();
+        }
+        r
+    }
+}
+
+impl Receive {
+    /// The socket is free for the next operation of its kind.
+    fn release(&mut self) {
+        if std::mem::take(&mut self.owns) {
+            self.sock.0.borrow_mut().reading = false;
+        }
+    }
+
+    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>, ReadError>> {
         let me = &mut *self;
         if let Want::Until { until, .. } = &me.want
             && !matches!(me.early, Some(SockError::Busy(_)))
@@ -707,9 +754,7 @@ impl Future for Receive {
 
 impl Drop for Receive {
     fn drop(&mut self) {
-        if self.owns {
-            self.sock.0.borrow_mut().reading = false;
-        }
+        self.release();
     }
 }
 

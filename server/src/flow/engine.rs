@@ -66,10 +66,23 @@ pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
     if let Some(scripts) = &w.scripts {
         scripts.end(req);
     }
-    if !req.response.borrow().eof && !req.gone.get() {
-        submit(w, req, Chunk { last: true, ..Chunk::default() });
-    }
+    end_output(w, req);
     finish(req).await;
+}
+
+/// Ends the response if its handler has not, with what was gathered for its length.
+fn end_output(w: &Rc<Worker>, req: &Rc<Request>) {
+    let mut res = req.response.borrow_mut();
+    if res.eof || req.gone.get() {
+        return;
+    }
+    let data = std::mem::take(&mut res.gathered);
+    if res.gathering {
+        res.gathering = false;
+        res.content_length = Some(data.len() as u64);
+    }
+    drop(res);
+    submit(w, req, Chunk { data, last: true, ..Chunk::default() });
 }
 
 /// The log phase; to be run when the response is out. It may wait without holding anybody up.

@@ -68,8 +68,8 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
             let run = scripts.header_filter(req, &code);
             let r = req.clone();
             let future = Box::pin(async move {
-                if run.await.is_err() {
-                    replace_by_500(&r);
+                if let Err(status) = run.await {
+                    replace_by_page(&r, status);
                 }
                 core_header_filters(&r);
                 commit_head(&r);
@@ -83,12 +83,12 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
     }
 }
 
-/// A header filter failed: an empty 500 takes the response's place.
-fn replace_by_500(req: &Rc<Request>) {
+/// A header filter refused the response: the page of a status takes its place.
+fn replace_by_page(req: &Rc<Request>, status: u16) {
     let mut res = req.response.borrow_mut();
     res.reset_headers();
-    res.status = 500;
-    let (_, body) = super::special::page(500, &req.location().server_tokens);
+    res.status = status;
+    let (_, body) = super::special::page(status, &req.location().server_tokens);
     res.content_type = Some(b"text/html".to_vec());
     res.content_length = Some(body.len() as u64);
     res.lane.clear();

@@ -71,8 +71,8 @@ pub trait Scripts {
     /// Runs a step of a rewrite script; the result is the variable's value. An error ends the request.
     fn set(&self, req: &Rc<Request>, code: &Arc<LuaCode>, args: Vec<Vec<u8>>) -> Wait<Result<Vec<u8>, ()>>;
 
-    /// Runs a header filter. An error makes the response a 500.
-    fn header_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), ()>>;
+    /// Runs a header filter. An error is the status of the page that takes the response's place.
+    fn header_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>>;
 
     /// Runs a body filter on a chunk. An error ends the output.
     fn body_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>, chunk: Chunk) -> Wait<Result<Chunk, ()>>;

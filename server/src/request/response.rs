@@ -80,6 +80,8 @@ pub struct Response {
     pub done: bool,
     /// Whether HTTP/1.0 output is being gathered for its length.
     pub gathering: bool,
+    /// What has been gathered.
+    pub gathered: Vec<u8>,
     /// A filter failed: there is no more output.
     pub failed: bool,
     /// Bytes of the body sent.

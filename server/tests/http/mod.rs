@@ -1,7 +1,8 @@
-//! Requests over real sockets against a worker without scripts.
+//! Requests over real sockets against a whole worker.
 
 mod flow;
 mod idle;
+mod lua;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use moonlit_server::app::{Accepted, App, AppFactory, Socket, WorkerInfo};
+use moonlit_server::application::Gateways;
 use moonlit_server::conf::{Options, load};
-use moonlit_server::flow::{Worker, connection};
-use moonlit_server::http1::conn::{Conn, Transport};
 use moonlit_server::log::Logs;
-use moonlit_server::request::Env;
+use moonlit_vm::host::Lua;
 
 /// A server on a thread of its own, with a directory of its own.
 pub struct Server {
@@ -68,20 +69,22 @@ fn run(dir: &Path, tx: std::sync::mpsc::Sender<SocketAddr>) {
         Err(_) => panic!("the test's configuration does not load"),
     };
     let logs = Arc::new(Logs::open(&config).expect("logs open"));
-    let env = Rc::new(Env::new(config, logs));
-    let worker = Rc::new(Worker { env, scripts: None });
+    let app = match (Gateways { vms: Lua::new }).prepare(&config, &logs, None) {
+        Ok(app) => Rc::new(app),
+        Err(e) => panic!("{e}"),
+    };
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&rt, async move {
+        app.clone().start(WorkerInfo { id: 0, count: 1, has_master: false, master_pid: 0 }).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         tx.send(listener.local_addr().expect("bound")).expect("the test waits");
-        let draining = Rc::new(tokio::sync::Notify::new());
-        let mut serial = 0;
+        let mut id = 0;
         loop {
             let (s, peer) = listener.accept().await.expect("accepts");
-            serial += 1;
+            id += 1;
             let local = s.local_addr().ok();
-            let conn = Rc::new(Conn::new(Transport::Tcp(s), Some(peer), local, serial));
-            tokio::task::spawn_local(connection::serve(worker.clone(), conn, 0, draining.clone()));
+            let accepted = Accepted { socket: Socket::Tcp(s), peer: Some(peer), local, listen: 0, id };
+            tokio::task::spawn_local(app.clone().serve(accepted));
         }
     });
 }

@@ -37,6 +37,9 @@ pub mod native {
     pub use crate::cell::gc_ref::Gc;
     pub use crate::chunk::dump::DumpOptions;
     pub use crate::function::closure::Func;
+    pub use crate::heap::roots::RootId;
+    pub use crate::index::NativeId;
+    pub use crate::interp::run::Resume;
     pub use crate::state::Vm;
     pub use crate::state::native::{
         Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig,

@@ -1,0 +1,148 @@
+//! `ngx.exit`, `ngx.redirect`, `ngx.exec`: ways a handler decides about its request.
+
+use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Table, Vm};
+
+use super::encode::encode_table;
+use super::{ApiFn, request};
+use crate::conf::model::Level;
+use crate::flow::Verdict;
+use crate::flow::rewrite::redirect_to;
+use crate::lua::args::text_of;
+use crate::lua::thread::Handoff;
+use crate::lua::worker::here;
+use crate::phase::{ExitRule, Phase, Phases};
+use crate::request::response::HeadState;
+
+/// The functions.
+pub const FNS: &[ApiFn] = &[
+    ApiFn::plain("ngx.exit", Phases::EXIT, exit),
+    ApiFn::plain("ngx.redirect", Phases::OUTPUT, redirect),
+    ApiFn::plain("ngx.exec", Phases::OUTPUT, exec),
+];
+
+/// Ends the run with a verdict; the native does not come back.
+pub fn end_run(v: Verdict) -> Outcome {
+    let w = here();
+    if let Some(run) = w.run() {
+        *run.outcome.borrow_mut() = Some(v);
+    }
+    w.suspend(Handoff::End, 0)
+}
+
+/// `ngx.exit(status)`: see the table of its effects in the phases' documentation.
+///
+/// Raises `bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE`. Does not return where the
+/// phase ends at once.
+fn exit(vm: &mut Vm, _: Entry) -> NativeResult {
+    let status = i64::from(vm.check_int(0)?);
+    let w = here();
+    let phase = w.phase();
+    if matches!(status, -2 | -4) {
+        return Err(vm.throw_str(b"bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE"));
+    }
+    if phase == Phase::Timer {
+        return Ok(end_run(Verdict::Done));
+    }
+    let req = request(vm)?;
+    if matches!(phase.info().exit, ExitRule::Later) {
+        if let Some(run) = w.run() {
+            run.later_exit.set(Some(status));
+        }
+        return Ok(Outcome::none());
+    }
+    let begun = {
+        let res = req.response.borrow();
+        res.head != HeadState::Open || !res.lane.is_empty() || res.gathering
+    };
+    if begun && status >= 300 && !matches!(status, 408 | 444 | 499) {
+        let now = req.response.borrow().status;
+        if i64::from(now) != status {
+            let text = format!(
+                "attempt to set status {status} via ngx.exit after sending out the response status {now}"
+            );
+            req.log(Level::Error, text.as_bytes());
+        }
+        return Ok(end_run(Verdict::Done));
+    }
+    let verdict = match status {
+        0 if phase == Phase::Content || begun => Verdict::Done,
+        0 | -5 => Verdict::Next,
+        200..300 => {
+            let mut res = req.response.borrow_mut();
+            if res.status == 0 || !begun {
+                res.status = status as u16;
+            }
+            drop(res);
+            super::say::prepare_head(&req);
+            if status == 204 {
+                req.response.borrow_mut().content_type = None;
+            }
+            Verdict::Done
+        }
+        300.. => Verdict::Status(status as u16),
+        _ => Verdict::Close,
+    };
+    Ok(end_run(verdict))
+}
+
+/// `ngx.redirect(uri, status?)`: ends the handler with a redirect, 302 by default.
+fn redirect(vm: &mut Vm, _: Entry) -> NativeResult {
+    let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let status = vm.opt_int(1, 302)?;
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+        let text = "only ngx.HTTP_MOVED_TEMPORARILY, ngx.HTTP_MOVED_PERMANENTLY, ngx.HTTP_PERMANENT_REDIRECT, \
+                    ngx.HTTP_SEE_OTHER, and ngx.HTTP_TEMPORARY_REDIRECT are allowed";
+        return Err(vm.throw_str(text.as_bytes()));
+    }
+    let req = request(vm)?;
+    if req.response.borrow().head != HeadState::Open {
+        return Err(vm.throw_str(b"attempt to call ngx.redirect after sending out the headers"));
+    }
+    if let Some(b) = uri.iter().find(|b| **b < 0x20 || **b == 0x7f) {
+        let text = format!(
+            "unsafe byte \"0x{b:02x}\" in redirect uri \"{}\"",
+            String::from_utf8_lossy(&uri).escape_debug()
+        );
+        return Err(vm.throw_str(text.as_bytes()));
+    }
+    redirect_to(&req, &uri);
+    Ok(end_run(Verdict::Status(status as u16)))
+}
+
+/// `ngx.exec(uri, args?)`: ends the handler with an internal redirect; `@name` goes to a named location.
+fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
+    let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    if uri.is_empty() {
+        return Err(vm.throw_str(b"The uri argument is empty"));
+    }
+    let req = request(vm)?;
+    if req.response.borrow().head != HeadState::Open {
+        return Err(vm.throw_str(b"attempt to call ngx.exec after sending out response headers"));
+    }
+    if uri[0] == b'@' {
+        return Ok(end_run(Verdict::Named(uri)));
+    }
+    let cut = memchr::memchr(b'?', &uri);
+    let mut args = cut.map(|n| uri[n + 1..].to_vec()).unwrap_or_default();
+    let v = vm.arg(1);
+    let more = match v.as_obj::<Table>() {
+        Some(t) => encode_table(vm, t)?,
+        None if v.is_nil() => Vec::new(),
+        None => match text_of(vm, v) {
+            Some(t) => t,
+            None => return Err(vm.type_error(1, "string, number, or table")),
+        },
+    };
+    if !more.is_empty() {
+        if !args.is_empty() {
+            args.push(b'&');
+        }
+        args.extend_from_slice(&more);
+    }
+    let path = &uri[..cut.unwrap_or(uri.len())];
+    let target = match crate::request::uri::normalise(path, false) {
+        Ok(t) if path.starts_with(b"/") => t.uri,
+        _ => return Err(vm.throw_str(b"unsafe uri")),
+    };
+    Ok(end_run(Verdict::Internal { uri: target, args: Some(args) }))
+}

@@ -1,0 +1,187 @@
+//! The `ngx` API: one file per topic, each with its `FNS` table.
+//!
+//! A row names a function, says in which phases it may be called and whether it
+//! waits; registration, the phase check and its message follow from the row.
+
+pub mod consts;
+pub mod ctx;
+pub mod encode;
+pub mod exit;
+pub mod hash;
+pub mod log;
+pub mod re;
+pub mod req;
+pub mod resp;
+pub mod say;
+pub mod shdict;
+pub mod sleep;
+pub mod socket;
+pub mod thread;
+pub mod time;
+pub mod timer;
+pub mod var;
+pub mod worker;
+
+use std::rc::Rc;
+
+use moonlit_vm::host::native::{
+    Entry, Gc, NativeFn, NativeResult, NativeRow, Outcome, Raised, Table, Value, Vm,
+};
+
+use crate::lua::args::set_field;
+use crate::lua::worker::{Limit, LuaWorker, here};
+use crate::phase::{Phase, Phases};
+use crate::request::Request;
+
+/// One function of the API.
+#[derive(Clone, Copy)]
+pub struct ApiFn {
+    /// Full name: `ngx.req.get_method`.
+    pub name: &'static str,
+    /// Where it may be called.
+    pub phases: Phases,
+    /// Whether it may wait.
+    pub yields: bool,
+    /// The function.
+    pub f: NativeFn,
+}
+
+impl ApiFn {
+    /// A function that never waits.
+    pub const fn plain(name: &'static str, phases: Phases, f: NativeFn) -> ApiFn {
+        ApiFn { name, phases, yields: false, f }
+    }
+
+    /// A function that may wait. `phases` is where upstream lets it; without `lua_strict_phases` it
+    /// works everywhere but before the workers are there.
+    pub const fn yields(name: &'static str, phases: Phases, f: NativeFn) -> ApiFn {
+        ApiFn { name, phases, yields: true, f }
+    }
+}
+
+/// Every table of functions below `ngx`.
+pub const TABLES: &[&[ApiFn]] = &[
+    consts::FNS,
+    encode::FNS,
+    exit::FNS,
+    hash::FNS,
+    log::FNS,
+    re::FNS,
+    req::FNS,
+    resp::FNS,
+    say::FNS,
+    sleep::FNS,
+    socket::FNS,
+    thread::FNS,
+    time::FNS,
+    timer::FNS,
+    worker::FNS,
+];
+
+/// Makes `ngx` and its relatives in a fresh VM.
+pub fn install(w: &Rc<LuaWorker>) {
+    w.enter(|vm| {
+        let ngx = vm.heap.new_table(0, 7);
+        let globals = vm.globals;
+        set_field(vm, globals, b"ngx", Value::obj(ngx));
+        for rows in TABLES {
+            for row in *rows {
+                let f = function(w, vm, row);
+                let (path, name) = row.name.rsplit_once('.').unwrap_or(("", row.name));
+                let t = subtable(vm, globals, path);
+                set_field(vm, t, name.as_bytes(), f);
+            }
+        }
+        consts::install(vm, ngx, w);
+        ctx::install(w, vm, ngx);
+        resp::install(w, vm, ngx);
+        var::install(w, vm, ngx);
+        shdict::install(w, vm, ngx);
+        socket::install(w, vm);
+        let print = function(w, vm, &log::PRINT);
+        set_field(vm, globals, b"print", print);
+    });
+}
+
+/// The table at a dotted path below the globals; made where it is missing.
+pub fn subtable(vm: &mut Vm, from: Gc<Table>, path: &str) -> Gc<Table> {
+    let mut t = from;
+    for part in path.split('.').filter(|p| !p.is_empty()) {
+        t = match t.get_bytes(&vm.heap, part.as_bytes()).as_obj() {
+            Some(inner) => inner,
+            None => {
+                let inner = vm.heap.new_table(0, 4);
+                set_field(vm, t, part.as_bytes(), Value::obj(inner));
+                inner
+            }
+        };
+    }
+    t
+}
+
+/// A function value for a row, with its phase check.
+pub fn function(w: &LuaWorker, vm: &mut Vm, row: &ApiFn) -> Value {
+    let strict = w.config.http.as_ref().is_some_and(|h| h.lua.settings.lua_strict_phases)
+        || std::env::var_os("MOONLIT_STRICT_PHASES").is_some_and(|v| v == "1");
+    let phases = match (row.yields, strict) {
+        (true, false) => Phases::ANY.without(Phases::of(Phase::Init)).without(Phases::of(Phase::ExitWorker)),
+        _ => row.phases,
+    };
+    let limited = phases != Phases::ANY;
+    let native = NativeRow::new(row.name, if limited { gate } else { row.f });
+    let f = vm.new_native(native, &[]);
+    if limited {
+        // The row just added is the last one.
+        let at = vm.natives.len() - 1;
+        let mut limits = w.limits.borrow_mut();
+        if limits.len() <= at {
+            limits.resize(at + 1, None);
+        }
+        limits[at] = Some(Limit { phases, f: row.f });
+    }
+    Value::obj(f)
+}
+
+/// What stands in front of functions that are not allowed everywhere.
+fn gate(vm: &mut Vm, e: Entry) -> NativeResult {
+    let w = here();
+    let limit = w.limits.borrow().get(vm.running_native().index()).copied().flatten();
+    let Some(limit) = limit else { return Err(vm.throw_str(b"API function without a row")) };
+    if e.label() == 0 && !limit.phases.has(w.phase()) {
+        return Err(disabled(vm, w.phase()));
+    }
+    (limit.f)(vm, e)
+}
+
+/// Raises the refusal of a phase.
+pub fn disabled(vm: &mut Vm, phase: Phase) -> Raised {
+    vm.throw_str(phase.disabled_message().as_bytes())
+}
+
+/// The request that the running code handles, or the error that there is none.
+pub fn request(vm: &mut Vm) -> Result<Rc<Request>, Raised> {
+    match here().request() {
+        Some(r) => Ok(r),
+        None => Err(vm.throw_str(b"no request found")),
+    }
+}
+
+/// Returns a boolean.
+pub fn yes(b: bool) -> NativeResult {
+    Ok(Outcome::one(Value::bool(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TABLES;
+
+    #[test]
+    fn names_are_unique_and_below_ngx() {
+        let mut names: Vec<&str> = TABLES.iter().flat_map(|t| t.iter().map(|r| r.name)).collect();
+        assert!(names.iter().all(|n| n.starts_with("ngx.")));
+        names.sort_unstable();
+        let before = names.len();
+        names.dedup();
+        assert_eq!(names.len(), before);
+    }
+}

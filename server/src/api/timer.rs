@@ -1,0 +1,114 @@
+//! `ngx.timer.at`, `ngx.timer.every` and their counts.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Value, Vm};
+
+use super::ApiFn;
+use crate::conf::model::Level;
+use crate::lua::args::fail;
+use crate::lua::bridge::{Start, drive};
+use crate::lua::thread::Run;
+use crate::lua::worker::{LuaWorker, Rooted, here};
+use crate::phase::{Phase, Phases};
+
+/// Where timers may be made: not before the workers are there, not when they exit.
+const PHASES: Phases = Phases::ANY.without(Phases::of(Phase::Init)).without(Phases::of(Phase::ExitWorker));
+
+/// The functions.
+pub const FNS: &[ApiFn] = &[
+    ApiFn::plain("ngx.timer.at", PHASES, at),
+    ApiFn::plain("ngx.timer.every", PHASES, every),
+    ApiFn::plain("ngx.timer.pending_count", Phases::ANY, pending_count),
+    ApiFn::plain("ngx.timer.running_count", Phases::ANY, running_count),
+];
+
+/// `ngx.timer.at(delay, f, ...)`: runs `f(premature, ...)` once, outside of any request.
+///
+/// Returns 1, or nil and `process exiting`, `too many pending timers`.
+fn at(vm: &mut Vm, _: Entry) -> NativeResult {
+    create(vm, false)
+}
+
+/// `ngx.timer.every(delay, f, ...)`: the same again and again.
+fn every(vm: &mut Vm, _: Entry) -> NativeResult {
+    create(vm, true)
+}
+
+fn create(vm: &mut Vm, repeat: bool) -> NativeResult {
+    let delay = vm.check_num(0)?;
+    vm.check_func(1)?;
+    if !(delay >= 0.0) {
+        return Err(vm.arg_error(0, b"delay cannot be negative"));
+    }
+    if repeat && delay == 0.0 {
+        return Err(vm.arg_error(0, b"delay cannot be zero"));
+    }
+    let w = here();
+    if w.exiting() && delay > 0.0 {
+        return fail(vm, "process exiting");
+    }
+    let max = w.http().lua.settings.lua_max_pending_timers as usize;
+    if w.timers.pending.get() >= max {
+        return fail(vm, "too many pending timers");
+    }
+    w.timers.pending.set(w.timers.pending.get() + 1);
+    let args: Rc<Vec<Rooted>> = Rc::new(
+        (1..vm.nargs())
+            .map(|i| {
+                let v = vm.arg(i);
+                Rooted::new(&w, vm, v)
+            })
+            .collect(),
+    );
+    let ms = (delay * 1000.0).min(1e15) as u64;
+    tokio::task::spawn_local(run_timer(w, args, ms, repeat));
+    Ok(Outcome::one(Value::int(1)))
+}
+
+async fn run_timer(w: Rc<LuaWorker>, args: Rc<Vec<Rooted>>, ms: u64, repeat: bool) {
+    loop {
+        let premature = if w.exiting() {
+            true
+        } else {
+            let draining = w.draining.clone();
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(ms)) => false,
+                () = draining.notified() => true,
+            }
+        };
+        crate::http1::clock::update();
+        let counts = &w.timers;
+        let max = w.http().lua.settings.lua_max_running_timers as usize;
+        if counts.running.get() >= max {
+            w.log_plain(Level::Alert, format!("{max} lua_max_running_timers are not enough").as_bytes());
+        } else {
+            counts.pending.set(counts.pending.get() - 1);
+            counts.running.set(counts.running.get() + 1);
+            let run = Run::new(&w, None, Phase::Timer);
+            let parts = w.enter(|vm| {
+                let mut values: Vec<Value> = args.iter().map(|a| a.get(vm)).collect();
+                values.insert(1, Value::bool(premature));
+                values.into_iter().map(|v| Rooted::new(&w, vm, v)).collect::<Vec<_>>()
+            });
+            drive(&run, Start::Function(parts)).await;
+            counts.running.set(counts.running.get() - 1);
+            counts.pending.set(counts.pending.get() + 1);
+        }
+        if !repeat || premature {
+            counts.pending.set(counts.pending.get() - 1);
+            return;
+        }
+    }
+}
+
+/// `ngx.timer.pending_count()`.
+fn pending_count(_: &mut Vm, _: Entry) -> NativeResult {
+    Ok(Outcome::one(Value::num(here().timers.pending.get() as f64)))
+}
+
+/// `ngx.timer.running_count()`.
+fn running_count(_: &mut Vm, _: Entry) -> NativeResult {
+    Ok(Outcome::one(Value::num(here().timers.running.get() as f64)))
+}

@@ -1,0 +1,215 @@
+//! The application that the processes run: configuration, phases and Lua put together.
+//!
+//! One `Gateway` per configuration: made in the master (zones mapped, VM made,
+//! `init_by_lua` run), forked, started in each worker.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use moonlit_vm::host::Lua;
+
+use crate::app::{Accepted, App, AppFactory, Socket, WorkerInfo};
+use crate::conf::ChunkCheck;
+use crate::conf::model::{Config, Level};
+use crate::flow::{self, connection};
+use crate::http1::conn::{Conn, Transport};
+use crate::log::Logs;
+use crate::lua::bridge::{LuaScripts, run_detached, run_init};
+use crate::lua::worker::LuaWorker;
+use crate::phase::Phase;
+use crate::request::Env;
+use crate::shared::shdict::ShDict;
+use crate::{api, http1};
+
+/// Makes VMs: a plain interpreter, or one with JIT and ffi.
+pub trait VmFactory {
+    /// A fresh VM with all its libraries.
+    fn make(&self) -> Lua;
+}
+
+impl<F: Fn() -> Lua> VmFactory for F {
+    fn make(&self) -> Lua {
+        self()
+    }
+}
+
+/// Makes gateways.
+pub struct Gateways<V> {
+    /// Where their VMs come from.
+    pub vms: V,
+}
+
+/// An HTTP server with Lua.
+pub struct Gateway {
+    config: Arc<Config>,
+    logs: Arc<Logs>,
+    dicts: HashMap<String, Arc<ShDict>>,
+    lua: Option<Rc<LuaWorker>>,
+    worker: RefCell<Option<Rc<flow::Worker>>>,
+    draining: Rc<tokio::sync::Notify>,
+    connections: Cell<usize>,
+}
+
+impl<V: VmFactory> AppFactory for Gateways<V> {
+    type App = Gateway;
+
+    fn prepare(
+        &self,
+        config: &Arc<Config>,
+        logs: &Arc<Logs>,
+        old: Option<&Gateway>,
+    ) -> Result<Gateway, String> {
+        let mut dicts = HashMap::new();
+        let mut lua = None;
+        if let Some(http) = &config.http {
+            for d in &http.lua.shared_dicts {
+                let kept = old.and_then(|o| o.dicts.get(&d.name)).filter(|z| z.capacity() == d.size_bytes);
+                let zone = match kept {
+                    Some(z) => z.clone(),
+                    None => Arc::new(
+                        ShDict::new(&d.name, d.size_bytes, zone_alert)
+                            .map_err(|e| format!("mmap({}) failed ({e})", d.size_bytes))?,
+                    ),
+                };
+                dicts.insert(d.name.clone(), zone);
+            }
+            if http.lua.used.iter().any(|u| *u) {
+                lua = Some(make_lua(self.vms.make(), config, logs, &dicts)?);
+            }
+        }
+        Ok(Gateway {
+            config: config.clone(),
+            logs: logs.clone(),
+            dicts,
+            lua,
+            worker: RefCell::new(None),
+            draining: Rc::new(tokio::sync::Notify::new()),
+            connections: Cell::new(0),
+        })
+    }
+
+    fn chunk_check(&self) -> Box<dyn ChunkCheck> {
+        Box::new(Check(self.vms.make()))
+    }
+}
+
+/// Zones have no log of their own: their alerts go where everything goes that has no better place.
+fn zone_alert(text: &str) {
+    let line = crate::log::error_line(Level::Alert, None, text.as_bytes());
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), &line);
+}
+
+struct Check(Lua);
+
+impl ChunkCheck for Check {
+    fn check(&mut self, code: &[u8], name: &str) -> Result<(), String> {
+        self.0
+            .with(|vm| vm.load(code, name.as_bytes(), b"t", None))
+            .map(|_| ())
+            .map_err(|e| String::from_utf8_lossy(&e).into_owned())
+    }
+}
+
+/// A VM with the API in it, after `init_by_lua`.
+pub fn make_lua(
+    vm: Lua,
+    config: &Arc<Config>,
+    logs: &Arc<Logs>,
+    dicts: &HashMap<String, Arc<ShDict>>,
+) -> Result<Rc<LuaWorker>, String> {
+    let w = LuaWorker::new(vm, config.clone(), logs.clone(), dicts.clone());
+    set_paths(&w);
+    api::install(&w);
+    http1::clock::update();
+    if let Some(code) = &w.http().lua.init {
+        run_init(&w, code)?;
+    }
+    Ok(w)
+}
+
+/// `lua_package_path` and `lua_package_cpath`: `$prefix` and `;;` are filled in.
+fn set_paths(w: &Rc<LuaWorker>) {
+    let settings = &w.http().lua.settings;
+    let prefix = w.config.prefix.to_string_lossy().into_owned();
+    let prefix = prefix.trim_end_matches('/').to_owned();
+    for (name, value) in [("path", &settings.lua_package_path), ("cpath", &settings.lua_package_cpath)] {
+        if value.is_empty() {
+            continue;
+        }
+        w.enter(|vm| {
+            let Some(package) = vm.global(b"package").as_obj::<moonlit_vm::host::native::Table>() else {
+                return;
+            };
+            let default = package.get_bytes(&vm.heap, name.as_bytes());
+            let default = String::from_utf8_lossy(&vm.raw_text(default)).into_owned();
+            let mut text =
+                String::from_utf8_lossy(value).replace("${prefix}", &prefix).replace("$prefix", &prefix);
+            if text.ends_with(";;") {
+                text.truncate(text.len() - 1);
+                text.push_str(&default);
+            } else {
+                text = text.replace(";;", &format!(";{default};"));
+            }
+            let v = crate::lua::args::string(vm, text);
+            crate::lua::args::set_field(vm, package, name.as_bytes(), v);
+        });
+    }
+}
+
+impl App for Gateway {
+    async fn start(self: Rc<Self>, worker: WorkerInfo) {
+        http1::clock::update();
+        let env = Rc::new(Env::new(self.config.clone(), self.logs.clone()));
+        let scripts = self.lua.as_ref().map(|l| Rc::new(LuaScripts(l.clone())) as Rc<dyn flow::Scripts>);
+        let flow = Rc::new(flow::Worker { env, scripts });
+        *self.worker.borrow_mut() = Some(flow.clone());
+        if let Some(lua) = &self.lua {
+            lua.info.set(Some(worker));
+            // Set once: a worker starts once.
+            let _ = lua.flow.set(flow);
+            if let Some(code) = &lua.http().lua.init_worker {
+                run_detached(lua, Phase::InitWorker, code).await;
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, accepted: Accepted) {
+        let Some(worker) = self.worker.borrow().clone() else { return };
+        let io = match accepted.socket {
+            Socket::Tcp(s) => {
+                // Responses go out in one write; waiting for more would only add latency.
+                let _ = s.set_nodelay(true);
+                Transport::Tcp(s)
+            }
+            Socket::Unix(s) => Transport::Unix(s),
+        };
+        let conn = Rc::new(Conn::new(io, accepted.peer, accepted.local, accepted.id));
+        self.connections.set(self.connections.get() + 1);
+        connection::serve(worker, conn, accepted.listen, self.draining.clone()).await;
+        self.connections.set(self.connections.get() - 1);
+    }
+
+    fn drain(&self) {
+        if let Some(w) = &*self.worker.borrow() {
+            w.env.exiting.set(true);
+        }
+        self.draining.notify_waiters();
+        if let Some(lua) = &self.lua {
+            lua.draining.notify_waiters();
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.lua.as_ref().map_or(0, |l| l.timers.pending.get() + l.timers.running.get())
+    }
+
+    async fn finish(self: Rc<Self>) {
+        if let Some(lua) = &self.lua
+            && let Some(code) = &lua.http().lua.exit_worker
+        {
+            run_detached(lua, Phase::ExitWorker, code).await;
+        }
+    }
+}

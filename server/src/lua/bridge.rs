@@ -1,0 +1,230 @@
+//! Runs as futures, host operations as suspensions, and the phases' `Scripts`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use moonlit_vm::host::native::{NativeResult, Value, Vm};
+
+use super::args::results;
+use super::cache::{NoCode, closure};
+use super::thread::{Handoff, Run};
+use super::worker::{LuaWorker, here};
+use crate::conf::model::{Level, LuaCode};
+use crate::flow::{self, Scripts, Verdict, Wait};
+use crate::phase::Phase;
+use crate::request::Request;
+use crate::request::body::{BodyError, read_body};
+use crate::request::response::{Chunk, HeadState};
+
+/// Finishes an operation on the spot if it is ready, else suspends the running code until it is.
+/// `finish` turns the result into the native's return values.
+pub fn wait<F>(
+    vm: &mut Vm,
+    mut operation: F,
+    mut finish: impl FnMut(&mut Vm, F::Output) -> Vec<Value> + 'static,
+) -> NativeResult
+where
+    F: Future + Unpin + 'static,
+{
+    let w = here();
+    match w.with_cx(|cx| Pin::new(&mut operation).poll(cx)) {
+        Poll::Ready(out) => {
+            let values = finish(vm, out);
+            results(vm, &values)
+        }
+        Poll::Pending => {
+            let pending = move |vm: &mut Vm, cx: &mut Context<'_>| {
+                Pin::new(&mut operation).poll(cx).map(|out| finish(vm, out))
+            };
+            Ok(w.suspend(Handoff::Wait(Box::new(pending)), 0))
+        }
+    }
+}
+
+/// A run as a future: ready when it is over. Dropped, it ends its threads.
+pub struct Drive {
+    run: Rc<Run>,
+    start: Option<Start>,
+}
+
+/// What the entry thread is made of.
+pub enum Start {
+    /// The code of a directive.
+    Code(Arc<LuaCode>),
+    /// A function with arguments, kept alive.
+    Function(Vec<super::worker::Rooted>),
+}
+
+/// Drives a run that has not begun.
+pub fn drive(run: &Rc<Run>, start: Start) -> Drive {
+    Drive { run: run.clone(), start: Some(start) }
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = &mut *self;
+        let run = me.run.clone();
+        let w = run.worker.clone();
+        if let Some(req) = &run.req {
+            req.phase.set(run.phase);
+        }
+        w.enter(|vm| match me.start.take() {
+            None => run.advance(vm, cx),
+            Some(Start::Code(code)) => {
+                let level = match &run.req {
+                    Some(req) => req.level.borrow().clone(),
+                    None => w.http().level.clone(),
+                };
+                match closure(&w, vm, &code, run.req.as_ref(), &level) {
+                    Ok(f) => run.begin(vm, f, Vec::new(), cx),
+                    Err(NoCode(status)) => {
+                        run.failed.set(true);
+                        *run.outcome.borrow_mut() = Some(Verdict::Status(status));
+                    }
+                }
+            }
+            Some(Start::Function(parts)) => {
+                let values: Vec<Value> = parts.iter().map(|p| p.get(vm)).collect();
+                run.begin(vm, values[0], values[1..].to_vec(), cx);
+            }
+        });
+        if run.is_over() {
+            run.kill_all();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Drive {
+    fn drop(&mut self) {
+        self.run.kill_all();
+    }
+}
+
+/// The phases' view of Lua.
+pub struct LuaScripts(pub Rc<LuaWorker>);
+
+impl LuaScripts {
+    fn verdict(run: &Run) -> Verdict {
+        let req = run.req.as_ref().expect("handlers of phases have a request");
+        if let Some(v) = run.outcome.borrow_mut().take() {
+            let begun = {
+                let res = req.response.borrow();
+                res.head != HeadState::Open || !res.lane.is_empty()
+            };
+            return match v {
+                // Output has begun: the status cannot be changed any more.
+                Verdict::Status(s) if begun && !matches!(s, 408 | 444 | 499) && !run.failed.get() => {
+                    Verdict::Done
+                }
+                v => v,
+            };
+        }
+        let res = req.response.borrow();
+        if res.head != HeadState::Open || !res.lane.is_empty() || res.gathering {
+            return Verdict::Done;
+        }
+        if run.phase == Phase::Content { Verdict::Done } else { Verdict::Next }
+    }
+}
+
+impl Scripts for LuaScripts {
+    fn run(&self, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>) -> flow::Run {
+        let run = Run::new(&self.0, Some(req), phase);
+        let (req, code) = (req.clone(), code.clone());
+        flow::Run::Wait(Box::pin(async move {
+            if req.location().lua_need_request_body {
+                match read_body(&req).await {
+                    Ok(()) => {}
+                    Err(BodyError::Status(s)) => return Verdict::Status(s),
+                    Err(BodyError::Gone) => return Verdict::Close,
+                }
+            }
+            drive(&run, Start::Code(code)).await;
+            LuaScripts::verdict(&run)
+        }))
+    }
+
+    fn set(&self, req: &Rc<Request>, code: &Arc<LuaCode>, args: Vec<Vec<u8>>) -> Wait<Result<Vec<u8>, ()>> {
+        let run = Run::new(&self.0, Some(req), Phase::Set);
+        *run.set_args.borrow_mut() = args;
+        let code = code.clone();
+        Box::pin(async move {
+            drive(&run, Start::Code(code)).await;
+            if run.failed.get() { Err(()) } else { Ok(run.result.take()) }
+        })
+    }
+
+    fn header_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>> {
+        let run = Run::new(&self.0, Some(req), Phase::HeaderFilter);
+        let code = code.clone();
+        Box::pin(async move {
+            drive(&run, Start::Code(code)).await;
+            if run.failed.get() {
+                return Err(500);
+            }
+            match run.later_exit.get() {
+                Some(-1) => Err(500),
+                Some(s) if s >= 300 => Err(s as u16),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    fn body_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>, chunk: Chunk) -> Wait<Result<Chunk, ()>> {
+        let run = Run::new(&self.0, Some(req), Phase::BodyFilter);
+        let (code, req) = (code.clone(), req.clone());
+        Box::pin(async move {
+            {
+                let mut arg = run.body_arg.borrow_mut();
+                arg.data = chunk.data;
+                arg.eof = chunk.last;
+            }
+            drive(&run, Start::Code(code)).await;
+            if run.failed.get() {
+                return Err(());
+            }
+            let arg = run.body_arg.take();
+            if arg.eof && !chunk.last {
+                // The filter ends the response: what comes later is dropped.
+                req.response.borrow_mut().eof = true;
+            }
+            Ok(Chunk { data: arg.data, last: arg.eof, flush: chunk.flush, head_only: false })
+        })
+    }
+
+    fn log(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<()> {
+        let run = Run::new(&self.0, Some(req), Phase::Log);
+        let code = code.clone();
+        Box::pin(async move {
+            drive(&run, Start::Code(code)).await;
+        })
+    }
+
+    fn end(&self, _req: &Rc<Request>) {}
+}
+
+/// Runs code that belongs to no request (`init_worker`, `exit_worker`) to its end.
+pub async fn run_detached(w: &Rc<LuaWorker>, phase: Phase, code: &Arc<LuaCode>) {
+    let run = Run::new(w, None, phase);
+    drive(&run, Start::Code(code.clone())).await;
+}
+
+/// Runs `init_by_lua` on the spot: there is no runtime, so nothing in it can wait.
+pub fn run_init(w: &Rc<LuaWorker>, code: &Arc<LuaCode>) -> Result<(), String> {
+    let run = Run::new(w, None, Phase::Init);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let mut d = drive(&run, Start::Code(code.clone()));
+    let over = Pin::new(&mut d).poll(&mut cx).is_ready();
+    if !over {
+        w.log_plain(Level::Error, b"init_by_lua error: attempt to wait before the workers are there");
+        return Err("init_by_lua error: attempt to wait before the workers are there".into());
+    }
+    if run.failed.get() { Err("init_by_lua error".into()) } else { Ok(()) }
+}

@@ -1,0 +1,78 @@
+//! Handlers' closures: compiled once per VM, kept as roots, by the number of their code.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use moonlit_vm::host::native::{Value, Vm};
+
+use super::worker::LuaWorker;
+use crate::conf::model::{Level, Location, LuaCode, LuaSource};
+use crate::request::Request;
+use crate::request::body::bytes_to_path;
+
+/// Why a handler has no closure: the status that the request gets. The reason has been logged.
+pub struct NoCode(pub u16);
+
+/// The closure of a piece of code; compiled if it is not cached.
+pub fn closure(
+    w: &Rc<LuaWorker>,
+    vm: &mut Vm,
+    code: &Arc<LuaCode>,
+    req: Option<&Rc<Request>>,
+    level: &Location,
+) -> Result<Value, NoCode> {
+    let variable_path = matches!(&code.source, LuaSource::File(path) if path.as_literal().is_none());
+    let cached = level.lua_code_cache && !variable_path;
+    if cached && let Some(id) = w.closures.borrow().get(&code.id) {
+        return Ok(vm.heap.roots.get(*id));
+    }
+    let loaded = match &code.source {
+        LuaSource::Inline(text) => vm
+            .load(text, code.chunk_name.as_bytes(), b"t", None)
+            .map_err(|e| (500, "failed to load inlined Lua code: ".to_owned(), e)),
+        LuaSource::File(path) => {
+            let path = match (path.as_literal(), req) {
+                (Some(p), _) => p.to_vec(),
+                (None, Some(req)) => req.eval(path),
+                (None, None) => Vec::new(),
+            };
+            let shown = String::from_utf8_lossy(&path).into_owned();
+            let what = format!("failed to load external Lua file \"{shown}\": ");
+            match std::fs::read(bytes_to_path(&path)) {
+                Err(e) => Err((404, what, format!("cannot open {shown} ({e})").into_bytes())),
+                Ok(text) => {
+                    let name = format!("@{shown}");
+                    vm.load(skip_shebang(&text), name.as_bytes(), b"bt", None).map_err(|e| (500, what, e))
+                }
+            }
+        }
+    };
+    match loaded {
+        Ok(f) => {
+            let v = Value::obj(f);
+            if cached {
+                let id = vm.heap.roots.add(v);
+                w.closures.borrow_mut().insert(code.id, id);
+            }
+            Ok(v)
+        }
+        Err((status, what, text)) => {
+            let mut line = what.into_bytes();
+            line.extend_from_slice(&text);
+            match req {
+                Some(req) => req.log(Level::Error, &line),
+                None => w.log_plain(Level::Error, &line),
+            }
+            Err(NoCode(status))
+        }
+    }
+}
+
+/// A file may begin with a line for the shell; its line end stays, so that line numbers hold.
+fn skip_shebang(text: &[u8]) -> &[u8] {
+    if text.first() == Some(&b'#') {
+        &text[memchr::memchr(b'\n', text).unwrap_or(text.len())..]
+    } else {
+        text
+    }
+}

@@ -1,0 +1,353 @@
+//! One handler run and its light threads: who is ready, who waits for what, how it ends.
+//!
+//! A run begins with its entry thread. Threads spawned by it run until they
+//! wait; whoever is ready is resumed in order. The run ends when all threads
+//! have ended or one of them decided about the request.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use moonlit_vm::host::native::{Gc, Resume, Thread, Value, Vm};
+
+use super::args::text_of;
+use super::worker::{LuaWorker, Rooted};
+use crate::conf::model::Level;
+use crate::flow::Verdict;
+use crate::phase::Phase;
+use crate::request::Request;
+
+/// What a thread waits for. Ready with the values its native returns.
+pub type Pending = Box<dyn FnMut(&mut Vm, &mut Context<'_>) -> Poll<Vec<Value>>>;
+
+/// What a native leaves for the driver when it suspends.
+pub enum Handoff {
+    /// The thread waits.
+    Wait(Pending),
+    /// A light thread is to be started with these arguments; its coroutine is the result.
+    Spawn {
+        /// Its function.
+        f: Value,
+        /// Its arguments.
+        args: Vec<Value>,
+    },
+    /// The run ends: the native has stored what is to happen.
+    End,
+}
+
+/// What the chunk of a body filter is.
+#[derive(Debug, Default)]
+pub struct BodyArg {
+    /// `ngx.arg[1]`.
+    pub data: Vec<u8>,
+    /// `ngx.arg[2]`.
+    pub eof: bool,
+}
+
+/// One run of a handler.
+pub struct Run {
+    /// The worker.
+    pub worker: Rc<LuaWorker>,
+    /// The request; none in timers and at worker start and end.
+    pub req: Option<Rc<Request>>,
+    /// The phase.
+    pub phase: Phase,
+    /// What a thread decided about the request.
+    pub outcome: RefCell<Option<Verdict>>,
+    /// What `ngx.exit` said in a phase where it takes effect later.
+    pub later_exit: Cell<Option<i64>>,
+    /// `ngx.arg` of a body filter.
+    pub body_arg: RefCell<BodyArg>,
+    /// `ngx.arg` of `set_by_lua*`.
+    pub set_args: RefCell<Vec<Vec<u8>>>,
+    /// `ngx.ctx` where it belongs to the run.
+    pub ctx: RefCell<Option<Rooted>>,
+    /// The entry thread's results as text, for `set_by_lua*`.
+    pub result: RefCell<Vec<u8>>,
+    /// Whether the entry thread ended with an error.
+    pub failed: Cell<bool>,
+    threads: RefCell<Vec<Rc<Light>>>,
+    ready: RefCell<VecDeque<(Rc<Light>, Go)>>,
+}
+
+/// How a thread is resumed.
+enum Go {
+    /// For the first time. The values are not rooted: it must be resumed before anything else runs.
+    Start(Vec<Value>),
+    /// With the coroutine it has spawned.
+    Spawned(Rc<Light>),
+    /// After a yield.
+    Yielded,
+}
+
+/// A thread: a coroutine that the driver resumes.
+pub struct Light {
+    /// The coroutine, kept alive.
+    co: Rooted,
+    /// Whether it is the handler itself.
+    entry: bool,
+    /// Who spawned it.
+    parent: Option<Rc<Light>>,
+    state: RefCell<State>,
+}
+
+enum State {
+    Ready,
+    Waiting(Pending),
+    /// Taken out while it is polled.
+    Polled,
+    Ended {
+        ok: bool,
+        values: Vec<Rooted>,
+    },
+    /// Waited for, or killed.
+    Gone,
+}
+
+/// How `kill` and `wait` see a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Not ended.
+    Alive,
+    /// Ended and not waited for.
+    Zombie,
+    /// Waited for, or killed.
+    Gone,
+}
+
+impl Light {
+    /// The coroutine.
+    pub fn coroutine(&self, vm: &Vm) -> Option<Gc<Thread>> {
+        self.co.get(vm).as_obj()
+    }
+
+    /// The thread that spawned it.
+    pub fn parent(&self) -> Option<&Rc<Light>> {
+        self.parent.as_ref()
+    }
+
+    /// Whether it is the handler itself.
+    pub fn is_entry(&self) -> bool {
+        self.entry
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        match &*self.state.borrow() {
+            State::Ready | State::Waiting(_) | State::Polled => Standing::Alive,
+            State::Ended { .. } => Standing::Zombie,
+            State::Gone => Standing::Gone,
+        }
+    }
+
+    /// What it ended with; afterwards it is gone.
+    pub fn reap(&self, vm: &Vm) -> Option<(bool, Vec<Value>)> {
+        let mut state = self.state.borrow_mut();
+        match std::mem::replace(&mut *state, State::Gone) {
+            State::Ended { ok, values } => Some((ok, values.iter().map(|v| v.get(vm)).collect())),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+
+    /// Ends it wherever it stands.
+    pub fn kill(&self) {
+        *self.state.borrow_mut() = State::Gone;
+    }
+}
+
+impl Run {
+    /// A run of `f` with these arguments, not begun. The values must be alive until the first poll.
+    pub fn new(worker: &Rc<LuaWorker>, req: Option<&Rc<Request>>, phase: Phase) -> Rc<Run> {
+        Rc::new(Run {
+            worker: worker.clone(),
+            req: req.cloned(),
+            phase,
+            outcome: RefCell::new(None),
+            later_exit: Cell::new(None),
+            body_arg: RefCell::default(),
+            set_args: RefCell::default(),
+            ctx: RefCell::new(None),
+            result: RefCell::default(),
+            failed: Cell::new(false),
+            threads: RefCell::default(),
+            ready: RefCell::default(),
+        })
+    }
+
+    /// Adds the entry thread and resumes it; goes on until everybody waits or has ended.
+    pub fn begin(self: &Rc<Self>, vm: &mut Vm, f: Value, args: Vec<Value>, cx: &mut Context<'_>) {
+        let light = self.add_thread(vm, f, None);
+        self.ready.borrow_mut().push_back((light, Go::Start(args)));
+        self.advance(vm, cx);
+    }
+
+    fn add_thread(self: &Rc<Self>, vm: &mut Vm, f: Value, parent: Option<Rc<Light>>) -> Rc<Light> {
+        let co = vm.new_coroutine(f);
+        let light = Rc::new(Light {
+            co: Rooted::new(&self.worker, vm, Value::obj(co)),
+            entry: parent.is_none(),
+            parent,
+            state: RefCell::new(State::Ready),
+        });
+        self.threads.borrow_mut().push(light.clone());
+        light
+    }
+
+    /// The thread of a coroutine, if it is one of this run.
+    pub fn find(&self, vm: &Vm, co: Gc<Thread>) -> Option<Rc<Light>> {
+        self.threads.borrow().iter().find(|l| l.coroutine(vm) == Some(co)).cloned()
+    }
+
+    /// Whether the run is over.
+    pub fn is_over(&self) -> bool {
+        self.outcome.borrow().is_some()
+            || self.threads.borrow().iter().all(|l| l.standing() != Standing::Alive)
+    }
+
+    /// Polls whoever waits, resumes whoever is ready, until nothing moves.
+    pub fn advance(self: &Rc<Self>, vm: &mut Vm, cx: &mut Context<'_>) {
+        self.worker.set_waker(cx.waker());
+        loop {
+            while self.outcome.borrow().is_none() {
+                let Some((light, go)) = self.ready.borrow_mut().pop_front() else { break };
+                self.step(vm, &light, go);
+            }
+            if self.outcome.borrow().is_some() || !self.poll_waiting(vm, cx) {
+                return;
+            }
+        }
+    }
+
+    /// Polls every waiting thread once; true when one of them went on.
+    fn poll_waiting(self: &Rc<Self>, vm: &mut Vm, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        let mut at = 0;
+        loop {
+            let Some(light) = self.threads.borrow().get(at).cloned() else { return moved };
+            at += 1;
+            let state = std::mem::replace(&mut *light.state.borrow_mut(), State::Polled);
+            let State::Waiting(mut pending) = state else {
+                *light.state.borrow_mut() = state;
+                continue;
+            };
+            match pending(vm, cx) {
+                Poll::Pending => *light.state.borrow_mut() = State::Waiting(pending),
+                Poll::Ready(values) => {
+                    moved = true;
+                    // The operation is over: what it held is free before the code goes on.
+                    drop(pending);
+                    *light.state.borrow_mut() = State::Ready;
+                    let Some(co) = light.coroutine(vm) else { continue };
+                    let r = self.worker.with_current(self, &light, || vm.resume_suspended(co, &values));
+                    self.settle(vm, &light, r);
+                    if self.outcome.borrow().is_some() {
+                        return true;
+                    }
+                    while let Some((l, go)) = self.pop_ready() {
+                        self.step(vm, &l, go);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pop_ready(&self) -> Option<(Rc<Light>, Go)> {
+        if self.outcome.borrow().is_some() { None } else { self.ready.borrow_mut().pop_front() }
+    }
+
+    fn step(self: &Rc<Self>, vm: &mut Vm, light: &Rc<Light>, go: Go) {
+        if light.standing() != Standing::Alive {
+            return;
+        }
+        let Some(co) = light.coroutine(vm) else { return };
+        let r = self.worker.with_current(self, light, || match go {
+            Go::Start(args) => vm.resume(co, &args),
+            Go::Spawned(child) => {
+                let v = child.co.get(vm);
+                vm.resume_suspended(co, &[v])
+            }
+            Go::Yielded => vm.resume(co, &[]),
+        });
+        self.settle(vm, light, r);
+    }
+
+    fn settle(self: &Rc<Self>, vm: &mut Vm, light: &Rc<Light>, r: Resume) {
+        match r {
+            Resume::Suspended(_) => match self.worker.take_handoff() {
+                Some(Handoff::Wait(p)) => *light.state.borrow_mut() = State::Waiting(p),
+                Some(Handoff::Spawn { f, args }) => {
+                    let child = self.add_thread(vm, f, Some(light.clone()));
+                    let mut ready = self.ready.borrow_mut();
+                    // The child runs at once, then its parent, then the others.
+                    ready.push_front((light.clone(), Go::Spawned(child.clone())));
+                    ready.push_front((child, Go::Start(args)));
+                }
+                Some(Handoff::End) | None => {}
+            },
+            Resume::Yielded(_) => self.ready.borrow_mut().push_back((light.clone(), Go::Yielded)),
+            Resume::Finished(values) => {
+                if light.entry {
+                    let text = values.first().map(|v| text_of(vm, *v).unwrap_or_default());
+                    *self.result.borrow_mut() = text.unwrap_or_default();
+                    *light.state.borrow_mut() = State::Gone;
+                } else {
+                    let values = values.into_iter().map(|v| Rooted::new(&self.worker, vm, v)).collect();
+                    *light.state.borrow_mut() = State::Ended { ok: true, values };
+                }
+            }
+            Resume::Error(e) => {
+                let error = Rooted::new(&self.worker, vm, e);
+                self.log_error(vm, light, e);
+                *light.state.borrow_mut() = State::Ended { ok: false, values: vec![error] };
+                if light.entry {
+                    self.failed.set(true);
+                    if self.outcome.borrow().is_none() {
+                        *self.outcome.borrow_mut() = Some(Verdict::Status(500));
+                    }
+                }
+            }
+        }
+    }
+
+    fn log_error(self: &Rc<Self>, vm: &mut Vm, light: &Rc<Light>, e: Value) {
+        let mut line: Vec<u8> = if light.entry {
+            b"lua entry thread aborted: runtime error: ".to_vec()
+        } else {
+            b"lua user thread aborted: runtime error: ".to_vec()
+        };
+        let text = text_of(vm, e).or_else(|| vm.error_string(e));
+        line.extend_from_slice(&text.unwrap_or_else(|| b"unknown reason".to_vec()));
+        if let Some(co) = light.coroutine(vm) {
+            let trace = vm.traceback(co, None, 0);
+            let body = trace.strip_prefix(b"stack traceback:".as_slice()).unwrap_or(&trace);
+            line.extend_from_slice(b"\nstack traceback:\ncoroutine 0:");
+            line.extend_from_slice(body);
+        }
+        self.log(Level::Error, &line);
+    }
+
+    /// Logs a line with the run's context.
+    pub fn log(&self, level: Level, text: &[u8]) {
+        match &self.req {
+            Some(req) => req.log(level, text),
+            None if self.phase == Phase::Timer => {
+                let mut line = text.to_vec();
+                line.extend_from_slice(b", context: ngx.timer");
+                self.worker.log_plain(level, &line);
+            }
+            None => self.worker.log_plain(level, text),
+        }
+    }
+
+    /// Drops all threads: whoever waited waits no more.
+    pub fn kill_all(&self) {
+        self.ready.borrow_mut().clear();
+        for l in self.threads.borrow_mut().drain(..) {
+            l.kill();
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! One VM and everything its natives share.
+//!
+//! The VM is entered through `LuaWorker::enter`, which also makes the worker
+//! known to natives (`here`). A native must never enter again: it has the VM in
+//! its hands. Roots given up inside a native are released at the next entry.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use moonlit_vm::host::Lua;
+use moonlit_vm::host::native::{Outcome, RootId, Value, Vm};
+
+use super::thread::{Handoff, Light, Run};
+use crate::app::WorkerInfo;
+use crate::conf::model::{Config, HttpConf, Level};
+use crate::cosocket::pool::Pools;
+use crate::flow;
+use crate::log::Logs;
+use crate::phase::{Phase, Phases};
+use crate::regex::Regex;
+use crate::request::Request;
+use crate::shared::shdict::ShDict;
+
+/// The state of one VM. Lives from before the fork to the end of the worker.
+pub struct LuaWorker {
+    /// The VM.
+    pub lua: Lua,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The logs.
+    pub logs: Arc<Logs>,
+    /// The shared dictionaries, by name.
+    pub dicts: HashMap<String, Arc<ShDict>>,
+    /// The phases' worker; there once the process serves.
+    pub flow: OnceCell<Rc<flow::Worker>>,
+    /// Which worker this is; none in the master.
+    pub info: Cell<Option<WorkerInfo>>,
+    /// Pools of idle cosockets.
+    pub pools: Rc<Pools>,
+    /// Timers waiting and running.
+    pub timers: TimerCounts,
+    /// Wakes waiting timers when the worker drains.
+    pub draining: Rc<tokio::sync::Notify>,
+    /// Compiled expressions by pattern and options.
+    pub regexes: RefCell<HashMap<(Vec<u8>, u32), Rc<Regex>>>,
+    /// Phases in which a native may be called, by its number in the VM; none for those without limits.
+    pub limits: RefCell<Vec<Option<Limit>>>,
+    /// Closures of handlers by code number.
+    pub(super) closures: RefCell<HashMap<usize, RootId>>,
+    current: RefCell<Option<(Rc<Run>, Rc<Light>)>>,
+    handoff: RefCell<Option<Handoff>>,
+    waker: RefCell<Waker>,
+    dead_roots: RefCell<Vec<RootId>>,
+}
+
+/// In which phases a native may be called, and the function behind the gate.
+#[derive(Clone, Copy)]
+pub struct Limit {
+    /// The phases.
+    pub phases: Phases,
+    /// The function.
+    pub f: moonlit_vm::host::native::NativeFn,
+}
+
+/// How many timers there are.
+#[derive(Debug, Default)]
+pub struct TimerCounts {
+    /// Waiting.
+    pub pending: Cell<usize>,
+    /// Running.
+    pub running: Cell<usize>,
+}
+
+thread_local! {
+    static HERE: RefCell<Option<Rc<LuaWorker>>> = const { RefCell::new(None) };
+}
+
+/// The worker whose VM is running. Only natives ask, so there is one.
+pub fn here() -> Rc<LuaWorker> {
+    HERE.with_borrow(|h| h.clone()).expect("natives run inside LuaWorker::enter")
+}
+
+impl LuaWorker {
+    /// The state around a VM.
+    pub fn new(
+        lua: Lua,
+        config: Arc<Config>,
+        logs: Arc<Logs>,
+        dicts: HashMap<String, Arc<ShDict>>,
+    ) -> Rc<LuaWorker> {
+        Rc::new(LuaWorker {
+            lua,
+            config,
+            logs,
+            dicts,
+            flow: OnceCell::new(),
+            info: Cell::new(None),
+            pools: Pools::new(),
+            timers: TimerCounts::default(),
+            draining: Rc::new(tokio::sync::Notify::new()),
+            regexes: RefCell::default(),
+            limits: RefCell::default(),
+            closures: RefCell::default(),
+            current: RefCell::new(None),
+            handoff: RefCell::new(None),
+            waker: RefCell::new(Waker::noop().clone()),
+            dead_roots: RefCell::default(),
+        })
+    }
+
+    /// `http {}`. There is Lua only where there is one.
+    pub fn http(&self) -> &HttpConf {
+        self.config.http.as_ref().expect("Lua directives stand in http {}")
+    }
+
+    /// Whether the worker is on its way out.
+    pub fn exiting(&self) -> bool {
+        self.flow.get().is_some_and(|f| f.env.exiting.get())
+    }
+
+    /// Runs `f` with the VM, outside of any native.
+    pub fn enter<R>(self: &Rc<Self>, f: impl FnOnce(&mut Vm) -> R) -> R {
+        let before = HERE.with_borrow_mut(|h| h.replace(self.clone()));
+        let r = self.lua.with(|vm| {
+            for id in self.dead_roots.borrow_mut().drain(..) {
+                vm.heap.roots.remove(id);
+            }
+            f(vm)
+        });
+        HERE.with_borrow_mut(|h| *h = before);
+        r
+    }
+
+    /// Gives a root up; safe everywhere.
+    pub fn drop_root(&self, id: RootId) {
+        self.dead_roots.borrow_mut().push(id);
+    }
+
+    /// Makes a run and its thread known to natives while `f` runs.
+    pub(super) fn with_current<R>(&self, run: &Rc<Run>, light: &Rc<Light>, f: impl FnOnce() -> R) -> R {
+        let before = self.current.borrow_mut().replace((run.clone(), light.clone()));
+        let r = f();
+        *self.current.borrow_mut() = before;
+        r
+    }
+
+    /// The run that the running code belongs to; none inside `init_by_lua`'s loading of the VM.
+    pub fn run(&self) -> Option<Rc<Run>> {
+        self.current.borrow().as_ref().map(|(r, _)| r.clone())
+    }
+
+    /// The light thread that runs.
+    pub fn light(&self) -> Option<Rc<Light>> {
+        self.current.borrow().as_ref().map(|(_, l)| l.clone())
+    }
+
+    /// The request that the running code handles.
+    pub fn request(&self) -> Option<Rc<Request>> {
+        self.current.borrow().as_ref().and_then(|(r, _)| r.req.clone())
+    }
+
+    /// The phase that runs.
+    pub fn phase(&self) -> Phase {
+        self.current.borrow().as_ref().map_or(Phase::Init, |(r, _)| r.phase)
+    }
+
+    /// Remembers whom operations that natives try on the spot are to wake.
+    pub(super) fn set_waker(&self, w: &Waker) {
+        self.waker.borrow_mut().clone_from(w);
+    }
+
+    /// Runs `f` with the context of the task that drives the running code.
+    pub fn with_cx<R>(&self, f: impl FnOnce(&mut Context<'_>) -> R) -> R {
+        let w = self.waker.borrow().clone();
+        f(&mut Context::from_waker(&w))
+    }
+
+    /// Leaves word for the driver and suspends the running chain of coroutines. The values that the
+    /// driver comes back with are the native's results (label 0), or it is entered again.
+    pub fn suspend(&self, h: Handoff, label: u32) -> Outcome {
+        *self.handoff.borrow_mut() = Some(h);
+        Outcome::suspend(0, label)
+    }
+
+    pub(super) fn take_handoff(&self) -> Option<Handoff> {
+        self.handoff.borrow_mut().take()
+    }
+
+    /// Logs a line with the context of the running code.
+    pub fn log(&self, level: Level, text: &[u8]) {
+        match self.run() {
+            Some(run) => run.log(level, text),
+            None => self.log_plain(level, text),
+        }
+    }
+
+    /// Logs a line without any request.
+    pub fn log_plain(&self, level: Level, text: &[u8]) {
+        let to = match &self.config.http {
+            Some(http) => &http.level.error_logs,
+            None => &self.config.error_logs,
+        };
+        self.logs.error(to, level, None, text);
+    }
+}
+
+/// A rooted value: alive while this is. May be dropped anywhere.
+pub struct Rooted {
+    worker: Rc<LuaWorker>,
+    id: RootId,
+}
+
+impl Rooted {
+    /// Keeps a value alive.
+    pub fn new(worker: &Rc<LuaWorker>, vm: &mut Vm, v: Value) -> Rooted {
+        Rooted { worker: worker.clone(), id: vm.heap.roots.add(v) }
+    }
+
+    /// The value.
+    pub fn get(&self, vm: &Vm) -> Value {
+        vm.heap.roots.get(self.id)
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, vm: &mut Vm, v: Value) {
+        vm.heap.roots.set(self.id, v);
+    }
+}
+
+impl Drop for Rooted {
+    fn drop(&mut self) {
+        self.worker.drop_root(self.id);
+    }
+}
