@@ -57,6 +57,7 @@ pub fn compile(
         outer: Vec::new(),
         vars: Vec::new(),
         any_const: false,
+        entries: 0,
         place: 0,
         spine: Vec::new(),
     };
@@ -104,7 +105,14 @@ struct FuncState {
     /// All its locals in order of declaration.
     declared: Vec<VarId>,
     scopes: Vec<Scope>,
+    /// Jumps that wait for their label, outermost scope first.
     gotos: Vec<scope::Goto>,
+    /// How many of them wait for each name.
+    waiting: HashMap<scope::LabelName, u32>,
+    /// Written labels by depth of their scope.
+    labels: HashMap<(usize, scope::LabelName), scope::Label>,
+    /// Their names, outermost scope first.
+    label_names: Vec<scope::LabelName>,
     knum: Vec<f64>,
     knum_index: HashMap<u64, u32>,
     kgc: Vec<KGc>,
@@ -135,6 +143,9 @@ impl FuncState {
             declared: Vec::new(),
             scopes: Vec::new(),
             gotos: Vec::new(),
+            waiting: HashMap::new(),
+            labels: HashMap::new(),
+            label_names: Vec::new(),
             knum: Vec::new(),
             knum_index: HashMap::new(),
             kgc: Vec::new(),
@@ -165,6 +176,8 @@ struct Compiler<'a> {
     vars: Vec<Variable>,
     /// Some variable was declared by `const`.
     any_const: bool,
+    /// Variables, labels and gotos of the functions being compiled.
+    entries: usize,
     /// The last token consumed so far.
     place: Tok,
     /// Pending left-associative operations.
@@ -185,6 +198,7 @@ impl Compiler<'_> {
     /// last token and returns the index of the constant.
     fn nested(&mut self, id: FuncId) -> Result<u32> {
         let func = self.ast.func(id);
+        let entries = self.entries;
         let parent = std::mem::replace(&mut self.fs, FuncState::new(&func));
         self.outer.push(parent);
         self.scope_begin(scope::PLAIN);
@@ -210,6 +224,7 @@ impl Compiler<'_> {
         self.place = func.end;
         let (def, captured) = self.finish(self.ast.line(func.end))?;
         self.fs = self.outer.pop().expect("pushed above");
+        self.entries = entries;
         self.fs.flags |= def.flags & protoflags::FFI;
         let index = self.add_kgc(KGc::Proto(Box::new(def)))?;
         self.fs.child_upvals.push((index as usize, captured));
@@ -337,3 +352,6 @@ impl Compiler<'_> {
 fn is_return(op: Op) -> bool {
     matches!(op, Op::CALLMT | Op::CALLT | Op::RETM | Op::RET | Op::RET0 | Op::RET1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,8 @@ pub(super) struct Scope {
     pub(super) flags: u8,
     /// First entry of [`FuncState::gotos`] that belongs to it.
     first_goto: usize,
+    /// First entry of [`FuncState::label_names`] that belongs to it.
+    first_label: usize,
 }
 
 /// Nothing special.
@@ -64,7 +66,7 @@ pub(super) const UPVAL: u8 = 8;
 pub(super) const NOCLOSE: u8 = 16;
 
 /// Names of labels.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub(super) enum LabelName {
     /// The end of the loop.
     Break,
@@ -74,22 +76,25 @@ pub(super) enum LabelName {
     Named(StrId),
 }
 
-/// A label, or a goto without its target yet.
+/// A jump that waits for its label.
 #[derive(Clone, Copy)]
 pub(super) struct Goto {
     name: LabelName,
     /// Active locals.
     slot: u32,
-    kind: GotoKind,
+    list: JumpList,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum GotoKind {
-    Label(Pc),
-    Jump(JumpList),
-    /// Resolved, or out of scope.
-    Done,
+/// A written label.
+#[derive(Clone, Copy)]
+pub(super) struct Label {
+    /// Active locals.
+    slot: u32,
+    pc: Pc,
 }
+
+/// Variables, labels and gotos of the functions being compiled, and upvalues of one function.
+const ENTRIES_MAX: usize = 65536;
 
 impl Compiler<'_> {
     // -- Variables.
@@ -102,12 +107,28 @@ impl Compiler<'_> {
         if self.any_const && self.const_in_scope(name) {
             return Err(self.const_error("re-declare", name));
         }
+        self.count_entry()?;
         let id = VarId(self.vars.len() as u32);
         self.vars.push(Variable { name, slot: slot as u8, startpc: 0, endpc: 0, assigned: false, is_const });
         self.fs.slots.truncate(slot);
         self.fs.slots.push(id);
         self.fs.declared.push(id);
         Ok(())
+    }
+
+    /// Counts a variable, label or goto of the functions being compiled.
+    fn count_entry(&mut self) -> Result<()> {
+        let limit = ENTRIES_MAX - self.upvalues_max();
+        if self.entries >= limit {
+            let text = format!("chunk has more than {limit} local variables");
+            return Err(self.error_on(self.ast.line(self.place + 1), text.as_bytes()));
+        }
+        self.entries += 1;
+        Ok(())
+    }
+
+    fn upvalues_max(&self) -> usize {
+        if self.options.compat52 { UPVALUES_MAX_COMPAT52 } else { UPVALUES_MAX }
     }
 
     fn const_in_scope(&self, name: StrId) -> bool {
@@ -188,7 +209,7 @@ impl Compiler<'_> {
         if let Some(at) = self.func(level).upvals.iter().position(|c| c.var == var) {
             return Ok(at as u32);
         }
-        let limit = if self.options.compat52 { UPVALUES_MAX_COMPAT52 } else { UPVALUES_MAX };
+        let limit = self.upvalues_max();
         if count >= limit {
             let line = self.func(level).firstline;
             let text = match line {
@@ -212,8 +233,12 @@ impl Compiler<'_> {
     // -- Scopes.
 
     pub(super) fn scope_begin(&mut self, flags: u8) {
-        let first_goto = self.fs.gotos.len();
-        self.fs.scopes.push(Scope { nactive: self.fs.nactive, flags, first_goto });
+        self.fs.scopes.push(Scope {
+            nactive: self.fs.nactive,
+            flags,
+            first_goto: self.fs.gotos.len(),
+            first_label: self.fs.label_names.len(),
+        });
     }
 
     /// Flags of the innermost scope.
@@ -240,8 +265,7 @@ impl Compiler<'_> {
                 return self.end_gotos(&scope);
             }
             let pc = self.pc();
-            self.resolve_label(&scope, LabelName::Break, self.fs.nactive, pc)?;
-            self.drop_done(&scope);
+            self.resolve_label(scope.first_goto, LabelName::Break, self.fs.nactive, pc)?;
         }
         if scope.flags & GOTO != 0 {
             self.end_gotos(&scope)?;
@@ -253,23 +277,22 @@ impl Compiler<'_> {
 
     /// Emits a jump to a label.
     pub(super) fn goto(&mut self, name: LabelName) -> Result<()> {
-        if let LabelName::Named(_) = name
-            && let Some(slot) = self.find_label(name)
-        {
+        if let Some(label) = self.find_label(name) {
             // Backwards within the scope: a loop.
+            let slot = label.slot;
             self.emit(Instr::aj(Op::LOOP, slot, -1))?;
         }
         *self.scope_flags() |= if name == LabelName::Break { BREAK } else { GOTO };
+        self.count_entry()?;
         let list = self.jump()?;
-        self.fs.gotos.push(Goto { name, slot: self.fs.nactive, kind: GotoKind::Jump(list) });
+        self.fs.gotos.push(Goto { name, slot: self.fs.nactive, list });
+        *self.fs.waiting.entry(name).or_default() += 1;
         Ok(())
     }
 
-    /// A label of the innermost scope: its active locals.
-    fn find_label(&self, name: LabelName) -> Option<u32> {
-        let first = self.fs.scopes.last()?.first_goto;
-        let found = |g: &&Goto| g.name == name && matches!(g.kind, GotoKind::Label(_));
-        self.fs.gotos[first..].iter().find(found).map(|g| g.slot)
+    /// A label of the innermost scope.
+    fn find_label(&self, name: LabelName) -> Option<Label> {
+        self.fs.labels.get(&(self.fs.scopes.len(), name)).copied()
     }
 
     /// Places a written label here.
@@ -282,139 +305,131 @@ impl Compiler<'_> {
             let text = [b"duplicate label '", self.ast.strings.get(name), b"'"].concat();
             return Err(self.error_on(self.ast.line(self.place), &text));
         }
-        let scope_nactive = self.fs.scopes.last().map_or(0, |s| s.nactive);
+        self.count_entry()?;
+        let depth = self.fs.scopes.len();
+        let scope = &self.fs.scopes[depth - 1];
         // A label at the end is outside the scope of the block's locals.
-        let slot = if is_last { scope_nactive } else { self.fs.nactive };
-        self.fs.gotos.push(Goto { name: label, slot, kind: GotoKind::Label(pc) });
-        let scope = self.fs.scopes.pop().expect("every function has a scope");
-        let result = self.resolve_label(&scope, label, slot, pc);
-        self.fs.scopes.push(scope);
-        result
+        let slot = if is_last { scope.nactive } else { self.fs.nactive };
+        let first_goto = scope.first_goto;
+        self.fs.labels.insert((depth, label), Label { slot, pc });
+        self.fs.label_names.push(label);
+        self.resolve_label(first_goto, label, slot, pc)
     }
 
     /// Sends `continue`s of the innermost scope here.
     pub(super) fn continue_label(&mut self) -> Result<()> {
-        let scope = self.fs.scopes.pop().expect("every function has a scope");
+        let Some(scope) = self.fs.scopes.last() else { return Ok(()) };
+        let first_goto = scope.first_goto;
         let pc = self.pc();
-        let result = if scope.flags & GOTO != 0 {
-            self.resolve_label(&scope, LabelName::Continue, self.fs.nactive, pc)
-        } else {
-            Ok(())
-        };
-        self.fs.scopes.push(scope);
-        result
+        self.resolve_label(first_goto, LabelName::Continue, self.fs.nactive, pc)
     }
 
-    /// Sends the waiting jumps of `scope` to a label.
-    fn resolve_label(&mut self, scope: &Scope, name: LabelName, slot: u32, pc: Pc) -> Result<()> {
-        for i in scope.first_goto..self.fs.gotos.len() {
+    /// Sends the waiting jumps from number `first` on to a label.
+    fn resolve_label(&mut self, first: usize, name: LabelName, slot: u32, pc: Pc) -> Result<()> {
+        if self.fs.waiting.get(&name).is_none_or(|n| *n == 0) {
+            return Ok(());
+        }
+        let mut kept = first;
+        for i in first..self.fs.gotos.len() {
             let goto = self.fs.gotos[i];
-            let GotoKind::Jump(list) = goto.kind else { continue };
             if goto.name != name {
+                self.fs.gotos[kept] = goto;
+                kept += 1;
                 continue;
             }
             if goto.slot < slot {
-                let local = self.vars[self.var_at(goto.slot).0 as usize].name;
-                let shown: &[u8] = match name {
-                    LabelName::Named(name) => self.ast.strings.get(name),
-                    LabelName::Continue => b"continue",
-                    LabelName::Break => b"break",
-                };
-                let prefix: &[u8] = if name == LabelName::Continue { b"<" } else { b"<goto " };
-                let text =
-                    [prefix, shown, b"> jumps into the scope of local '", self.ast.strings.get(local), b"'"]
-                        .concat();
-                return Err(self.error_on(self.jump_line(list), &text));
+                return Err(self.scope_error(&goto));
             }
-            self.fs.gotos[i].kind = GotoKind::Done;
-            self.patch_goto(list, slot, pc)?;
+            self.patch_goto(goto, slot, pc)?;
         }
+        self.fs.gotos.truncate(kept);
         Ok(())
+    }
+
+    /// A jump would enter the scope of the local that was declared next after it.
+    fn scope_error(&self, goto: &Goto) -> Box<SyntaxError> {
+        let local = self.vars[self.var_at(goto.slot).0 as usize].name;
+        let (prefix, shown): (&[u8], &[u8]) = match goto.name {
+            LabelName::Named(name) => (b"<goto ", self.ast.strings.get(name)),
+            LabelName::Continue => (b"<", b"continue"),
+            LabelName::Break => (b"<", b"break"),
+        };
+        let local = self.ast.strings.get(local);
+        let text = [prefix, shown, b"> jumps into the scope of local '", local, b"'"].concat();
+        self.error_on(self.jump_line(goto.list), &text)
     }
 
     fn jump_line(&self, list: JumpList) -> u32 {
         self.fs.lines[self.first_jump(list) as usize]
     }
 
-    fn patch_goto(&mut self, list: JumpList, slot: u32, pc: Pc) -> Result<()> {
-        let at = self.first_jump(list) as usize;
+    /// Sends a jump to its label.
+    fn patch_goto(&mut self, goto: Goto, slot: u32, pc: Pc) -> Result<()> {
+        if let Some(n) = self.fs.waiting.get_mut(&goto.name) {
+            *n -= 1;
+        }
+        let at = self.first_jump(goto.list) as usize;
         self.fs.code[at] = self.fs.code[at].with_a(slot);
-        self.land(list, pc)
+        self.land(goto.list, pc)
     }
 
     /// Makes a waiting jump close upvalues on its way.
-    fn close_goto(&mut self, list: JumpList, slot: u32) -> Result<JumpList> {
-        let pc = self.first_jump(list);
-        let ins = self.fs.code[pc as usize].with_a(slot);
+    fn close_goto(&mut self, goto: &mut Goto) -> Result<()> {
+        let pc = self.first_jump(goto.list);
+        let ins = self.fs.code[pc as usize].with_a(goto.slot);
         if ins.op() != Op::JMP {
             self.fs.code[pc as usize] = ins;
-            return Ok(list);
+            return Ok(());
         }
         self.fs.code[pc as usize] = ins.with_op(Op::UCLO);
-        let others = self.rest_jumps(list);
-        let list = self.cut_to_first(list);
+        let others = self.rest_jumps(goto.list);
+        goto.list = self.cut_to_first(goto.list);
         if !others.is_none() {
             self.land(others, pc)?;
         }
-        Ok(list)
-    }
-
-    /// At the end of a scope: labels vanish, after taking the jumps backwards to them; other jumps
-    /// go on waiting in the scope around.
-    fn end_gotos(&mut self, scope: &Scope) -> Result<()> {
-        let closes = scope.flags & UPVAL != 0;
-        for i in scope.first_goto..self.fs.gotos.len() {
-            let entry = self.fs.gotos[i];
-            match entry.kind {
-                GotoKind::Done => {}
-                GotoKind::Label(pc) => {
-                    self.fs.gotos[i].kind = GotoKind::Done;
-                    for k in i + 1..self.fs.gotos.len() {
-                        let goto = self.fs.gotos[k];
-                        let GotoKind::Jump(mut list) = goto.kind else { continue };
-                        if goto.name != entry.name {
-                            continue;
-                        }
-                        if closes && goto.slot > entry.slot {
-                            list = self.close_goto(list, goto.slot)?;
-                        }
-                        self.fs.gotos[k].kind = GotoKind::Done;
-                        self.patch_goto(list, entry.slot, pc)?;
-                    }
-                }
-                GotoKind::Jump(list) => {
-                    let Some(outer) = self.fs.scopes.last_mut() else {
-                        let text = match entry.name {
-                            LabelName::Break => b"no loop to break".to_vec(),
-                            LabelName::Continue => b"no loop to continue".to_vec(),
-                            LabelName::Named(name) => {
-                                [b"undefined label '", self.ast.strings.get(name), b"'"].concat()
-                            }
-                        };
-                        return Err(self.error_on(self.jump_line(list), &text));
-                    };
-                    outer.flags |= if entry.name == LabelName::Break { BREAK } else { GOTO };
-                    self.fs.gotos[i].slot = scope.nactive;
-                    if closes {
-                        let list = self.close_goto(list, scope.nactive)?;
-                        self.fs.gotos[i].kind = GotoKind::Jump(list);
-                    }
-                }
-            }
-        }
-        self.drop_done(scope);
         Ok(())
     }
 
-    /// Keeps only what still waits.
-    fn drop_done(&mut self, scope: &Scope) {
+    /// At the end of a scope: its labels take the jumps backwards to them and vanish; other jumps
+    /// go on waiting in the scope around.
+    fn end_gotos(&mut self, scope: &Scope) -> Result<()> {
+        // The scope itself is no longer on the list.
+        let depth = self.fs.scopes.len() + 1;
+        let closes = scope.flags & UPVAL != 0;
         let mut kept = scope.first_goto;
         for i in scope.first_goto..self.fs.gotos.len() {
-            if self.fs.gotos[i].kind != GotoKind::Done {
-                self.fs.gotos[kept] = self.fs.gotos[i];
-                kept += 1;
+            let mut goto = self.fs.gotos[i];
+            if let Some(label) = self.fs.labels.get(&(depth, goto.name)).copied() {
+                if closes && goto.slot > label.slot {
+                    self.close_goto(&mut goto)?;
+                }
+                self.patch_goto(goto, label.slot, label.pc)?;
+                continue;
             }
+            let Some(outer) = self.fs.scopes.last_mut() else {
+                return Err(self.no_label_error(&goto));
+            };
+            outer.flags |= if goto.name == LabelName::Break { BREAK } else { GOTO };
+            goto.slot = scope.nactive;
+            if closes {
+                self.close_goto(&mut goto)?;
+            }
+            self.fs.gotos[kept] = goto;
+            kept += 1;
         }
         self.fs.gotos.truncate(kept);
+        for name in self.fs.label_names.drain(scope.first_label..) {
+            self.fs.labels.remove(&(depth, name));
+        }
+        Ok(())
+    }
+
+    fn no_label_error(&self, goto: &Goto) -> Box<SyntaxError> {
+        let text = match goto.name {
+            LabelName::Break => b"no loop to break".to_vec(),
+            LabelName::Continue => b"no loop to continue".to_vec(),
+            LabelName::Named(name) => [b"undefined label '", self.ast.strings.get(name), b"'"].concat(),
+        };
+        self.error_on(self.jump_line(goto.list), &text)
     }
 }
