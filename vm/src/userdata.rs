@@ -20,8 +20,8 @@ pub struct Userdata {
     pub env: Option<Gc<Table>>,
     /// Payload bytes.
     pub len: u32,
-    /// Reserved.
-    pub reserved: u32,
+    /// Bytes the payload holds outside the heap, as told by [`Heap::set_udata_extern`].
+    pub external: u32,
     /// Identity of the Rust type of the payload (a hash of its `TypeId`), or 0 for plain bytes.
     pub type_id: u64,
     /// Destructor of the payload, run when the object is freed (after `__gc`); must not touch the VM.
@@ -66,10 +66,11 @@ unsafe fn drop_payload<T>(p: *mut u8) {
 ///
 /// # Safety
 /// `o` is a userdata whose payload was not destroyed yet.
-unsafe fn release(_: &mut Heap, o: Gc<Header>) {
+unsafe fn release(heap: &mut Heap, o: Gc<Header>) {
     // SAFETY: the caller's promise; `drop` belongs to the payload's type.
     unsafe {
         let u = &mut *o.cast::<Userdata>().as_ptr();
+        heap.credit_extern(u.external as usize);
         if let Some(f) = u.drop.take() {
             f(u.data_ptr());
         }
@@ -112,12 +113,25 @@ impl Heap {
                 meta: None,
                 env: None,
                 len: len as u32,
-                reserved: 0,
+                external: 0,
                 type_id,
                 drop,
             })
         };
         Gc::from_addr(p as u64).expect("the allocator never returns null")
+    }
+
+    /// Tells how many bytes the payload holds outside the heap: they count against the limit, and the
+    /// collector comes earlier. Only for payloads with a destructor, which frees them.
+    pub fn set_udata_extern(&mut self, u: Gc<Userdata>, bytes: usize) {
+        let o = u.get_mut(self);
+        if o.drop.is_none() {
+            return;
+        }
+        let bytes = bytes.min(u32::MAX as usize);
+        let old = std::mem::replace(&mut o.external, bytes as u32) as usize;
+        self.charge_extern(bytes);
+        self.credit_extern(old);
     }
 
     /// Sets the metatable, with the barrier. From the first one on the object can have a finalizer.
@@ -187,6 +201,10 @@ mod tests {
         assert_eq!(u.downcast::<Rc<i32>>(&h).map(|r| **r), Some(5));
         assert!(u.downcast::<i32>(&h).is_none());
         assert!(big.downcast_mut::<(Rc<i32>, [u8; 2000])>(&mut h).is_some());
+        let used = h.total_bytes();
+        h.set_udata_extern(u, 5000);
+        h.set_udata_extern(u, 3000);
+        assert_eq!(h.total_bytes(), used + 3000);
         let taken = h.new_udata(alive.clone(), None).take::<Rc<i32>>(&mut h).unwrap();
         drop(taken);
         assert_eq!(Rc::strong_count(&alive), 3);

@@ -402,7 +402,10 @@ fn new_opened(vm: &mut Vm, f: File, mode: &[u8]) -> Result<Value, Raised> {
 fn new_stream(vm: &mut Vm, stream: Stream) -> Result<Value, Raised> {
     let meta = shared_table(vm)?.geti(&vm.heap, META).as_obj::<Table>();
     let stream = Rc::new(RefCell::new(stream));
-    Ok(vm.heap.new_udata(LuaFile(stream), meta).value())
+    let u = vm.heap.new_udata(LuaFile(stream), meta);
+    // A file that is not closed holds its buffer until it is collected.
+    vm.heap.set_udata_extern(u, BUFFER);
+    Ok(u.value())
 }
 
 /// `true` (or the file in 5.2 mode), or nil, message, number.
@@ -503,7 +506,8 @@ fn close_stream(vm: &mut Vm, s: &Shared) -> NativeResult {
         return Ok(Outcome::top(2));
     }
     let r = s.flush();
-    s.ahead.clear();
+    s.ahead = Vec::new();
+    s.pending = Vec::new();
     s.read_at = 0;
     let source = s.source.take();
     drop(s);
@@ -536,6 +540,9 @@ fn close(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `file:close()`.
 fn file_close(vm: &mut Vm, _: Entry) -> NativeResult {
     let s = check_file(vm, 0)?;
+    if let Some(u) = vm.arg(0).as_obj() {
+        vm.heap.set_udata_extern(u, 0);
+    }
     close_stream(vm, &s)
 }
 

@@ -1,7 +1,7 @@
 //! What the VM publishes for those above it: the JIT installs [`JitHooks`], the ffi installs [`CdataHooks`].
 
-use crate::cell::gc_ref::Gc;
 use crate::bytecode::ops::Mm;
+use crate::cell::gc_ref::Gc;
 use crate::function::proto::Proto;
 use crate::index::TraceNo;
 use crate::state::Vm;
