@@ -90,7 +90,7 @@ impl Vm {
                 count: 0,
                 left: 0,
                 active: false,
-                entered: false,
+                stage: 0,
                 last_pc: std::ptr::null(),
                 event_line: 0,
             },

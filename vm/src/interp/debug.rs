@@ -1,6 +1,6 @@
 //! Debug hooks.
 
-use super::dispatch::{Act, HelperResult, NEXT, enter_func, helper, next, resume, tail};
+use super::dispatch::{Act, CALL, HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use super::meta::{push_cont, sync_top};
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::Op;
@@ -27,91 +27,109 @@ impl Vm {
         self.hook.count = count;
         self.hook.left = count;
         self.hook.last_pc = std::ptr::null();
+        self.hook.stage = 0;
         self.refresh_dispatch();
     }
 }
 
 /// Looks for an event in front of the instruction before `vm.pc`; 0 when there is none, else the act that calls the
-/// hook.
+/// hook. Afterwards the instruction is dispatched again, until all its events are through.
 #[inline(never)]
 pub(crate) unsafe extern "C" fn hook_step(vm: *mut Vm, d: usize) -> Act {
     // SAFETY: the handler holds no reference to the VM.
     let vm = unsafe { &mut *vm };
-    // SAFETY: `pc` points behind the instruction.
-    let ins = Instr(unsafe { *vm.pc.sub(1) });
-    if ins.op_byte() >= Op::FUNCF as u8 {
-        // A header: its arguments are not in the frame yet. The event comes with the first instruction.
-        vm.call_nargs = d.wrapping_sub(1);
-        vm.hook.last_pc = std::ptr::null();
-        vm.hook.entered = ins.op_byte() < Op::FUNCC as u8;
-        return 0;
-    }
     if vm.hook.active {
         return 0;
     }
-    let r = match event(vm, ins) {
-        Some((name, line)) => call_hook(vm, name, line),
-        None => return 0,
+    // SAFETY: `pc` points behind the instruction.
+    let ins = Instr(unsafe { *vm.pc.sub(1) });
+    let stage = std::mem::replace(&mut vm.hook.stage, 0);
+    let r = if ins.op_byte() >= Op::FUNCF as u8 {
+        if stage != 0 || vm.hook.mask & hookmask::CALL == 0 {
+            return 0;
+        }
+        call_event(vm, d - 1)
+    } else {
+        match event(vm, ins, stage) {
+            Some((name, line)) => {
+                sync_top(vm);
+                let word = Cont::Hook as u64 | (vm.multres as u64) << 8;
+                call_hook(vm, name, line, word)
+            }
+            None => return 0,
+        }
     };
     super::settle(vm, r)
 }
 
-fn event(vm: &mut Vm, ins: Instr) -> Option<(&'static str, Option<u32>)> {
-    let mask = vm.hook.mask;
-    if std::mem::take(&mut vm.hook.entered) && mask & hookmask::CALL != 0 {
-        // The same instruction is looked at again for the other events.
-        return Some(("call", None));
+/// Bit of a hook frame's word: it belongs to a function header; the number of arguments lies above.
+const AT_HEADER: u64 = 1 << 40;
+
+/// Goes on with the instruction a hook was called for.
+pub(crate) fn hook_done(vm: &mut Vm, word: u64) -> HelperResult {
+    vm.hook.active = false;
+    vm.multres = (word >> 8) as u32;
+    if word & AT_HEADER != 0 {
+        vm.call_nargs = (word >> 41) as usize;
+        return Ok(CALL);
     }
-    if mask & hookmask::COUNT != 0 {
+    vm.pc = vm.pc.wrapping_sub(1);
+    Ok(NEXT)
+}
+
+/// A function is entered: its arguments are all that is in its frame.
+fn call_event(vm: &mut Vm, nargs: usize) -> HelperResult {
+    vm.hook.stage = 1;
+    let base = vm.base();
+    vm.set_top_ptr(base.wrapping_add(nargs));
+    let word = Cont::Hook as u64 | (vm.multres as u64) << 8 | AT_HEADER | (nargs as u64) << 41;
+    call_hook(vm, "call", None, word)
+}
+
+/// The next event of an instruction; `stage` of them have been looked at.
+fn event(vm: &mut Vm, ins: Instr, stage: u8) -> Option<(&'static str, Option<u32>)> {
+    let mask = vm.hook.mask;
+    if stage < 1 && mask & hookmask::COUNT != 0 {
         vm.hook.left = vm.hook.left.saturating_sub(1);
         if vm.hook.left == 0 {
             vm.hook.left = vm.hook.count;
+            vm.hook.stage = 1;
             return Some(("count", None));
         }
     }
-    if mask & hookmask::LINE != 0 {
+    if stage < 2 && mask & hookmask::LINE != 0 {
         let pc = vm.pc;
         let f = vm.innermost(vm.cur)?;
         let pt = vm.frame_proto(f)?;
         let p = pt.get(&vm.heap);
-        let at = |pc: *const u32| (pc as usize).wrapping_sub(p.code as usize) / 4;
-        let line = p.line_at(at(pc) as u32 - 1);
+        let index = |pc: *const u32| ((pc as usize).wrapping_sub(p.code as usize) / 4).wrapping_sub(1);
+        let line = p.line_at(index(pc) as u32);
         let last = vm.hook.last_pc;
-        let changed = last.is_null()
-            || pc <= last
-            || at(last) >= p.ncode as usize + 1
-            || p.line_at((at(last) as u32).wrapping_sub(1)) != line;
+        let changed = pc <= last || index(last) >= p.ncode as usize || p.line_at(index(last) as u32) != line;
         vm.hook.last_pc = pc;
         if changed && let Some(line) = line {
+            vm.hook.stage = 2;
             return Some(("line", Some(line)));
         }
     }
-    if mask & hookmask::RET != 0
-        && matches!(ins.op(), Op::RET | Op::RET0 | Op::RET1 | Op::RETM | Op::CALLT | Op::CALLMT)
+    if stage < 3 && mask & hookmask::RET != 0 && matches!(ins.op(), Op::RET | Op::RET0 | Op::RET1 | Op::RETM)
     {
+        vm.hook.stage = 3;
         return Some(("return", None));
     }
     None
 }
 
-fn call_hook(vm: &mut Vm, name: &str, line: Option<u32>) -> HelperResult {
+fn call_hook(vm: &mut Vm, name: &str, line: Option<u32>, word: u64) -> HelperResult {
     vm.hook.active = true;
+    vm.hook.event_line = line.map_or(-1, |l| l as i32);
     let f = vm.hook.func;
-    let word = Cont::Hook as u64 | (vm.multres as u64) << 8;
     let name = Value::obj(vm.heap.str(name.as_bytes()));
     let line = line.map_or(Value::NIL, |l| Value::int(l as i32));
-    sync_top(vm);
     // Values of a multi-value instruction lie above the frame.
-    if vm.multres > 1 {
-        let top = vm.top().wrapping_add(vm.multres as usize);
-        if vm.ensure_slots(vm.multres as usize + 8).is_ok() {
-            let t = vm.cur.get_mut(&mut vm.heap);
-            let _ = top;
-            t.top = t.top.wrapping_add(vm.multres as usize);
-        }
-    }
+    let extra = vm.multres as usize;
+    vm.ensure_slots(extra + 8)?;
+    let top = vm.top().wrapping_add(extra);
+    vm.set_top_ptr(top);
     push_cont(vm, word, f, &[name, line])
 }
-
-#[allow(unused_imports)]
-use NEXT as _;

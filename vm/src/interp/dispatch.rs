@@ -20,8 +20,6 @@ pub(crate) type Act = usize;
 pub(crate) const NEXT: Act = 0;
 /// Enter the function of the current frame with `vm.call_nargs` arguments.
 pub(crate) const CALL: Act = 1;
-/// Execute the instruction before `vm.pc` through the plain table (after a hook).
-pub(crate) const PLAIN: Act = 2;
 /// Enter a native again with `vm.entry`. Never leaves `settle`.
 pub(crate) const NATIVE: Act = 3;
 /// Acts from here on leave the run.
@@ -138,14 +136,6 @@ macro_rules! resume {
             let base = (*(*$vm).cur.as_ptr()).base;
             let d = (*$vm).call_nargs + 1;
             enter_func!(base, $vm, d)
-        }
-        if act == $crate::interp::dispatch::PLAIN {
-            let base = (*(*$vm).cur.as_ptr()).base;
-            let k = $crate::interp::dispatch::constants(base);
-            let pc = (*$vm).pc;
-            let at = pc.sub(1) as *const u8;
-            let f = *((*$vm).plain as *const $crate::state::Handler).add(*at as usize);
-            tail!(f, pc, base, k, $vm, *at.add(1) as usize, *(at as *const u16).add(1) as usize)
         }
         return act;
     }};

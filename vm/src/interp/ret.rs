@@ -3,7 +3,8 @@
 use super::arith::cat_range;
 use super::compare::branch;
 use super::coroutine::finish;
-use super::dispatch::{EXIT_DONE, HelperResult, NATIVE, NEXT, PLAIN, enter_func, helper, next, resume, tail};
+use super::debug::hook_done;
+use super::dispatch::{EXIT_DONE, HelperResult, NATIVE, NEXT, enter_func, helper, next, resume, tail};
 use super::meta::{current_ins, move_values, set_reg};
 use super::unwind::handled;
 use crate::bytecode::instr::Instr;
@@ -133,11 +134,7 @@ fn continue_instruction(vm: &mut Vm, word: u64, v: Value) -> HelperResult {
             cat_range(vm, first, at)
         }
         Some(Cont::ErrHandler) => handled(vm, v),
-        Some(Cont::Hook) => {
-            vm.hook.active = false;
-            vm.multres = (word >> 8) as u32;
-            Ok(PLAIN)
-        }
+        Some(Cont::Hook) => hook_done(vm, word),
         Some(Cont::Nop) | None => Ok(NEXT),
     }
 }

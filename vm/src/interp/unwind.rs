@@ -137,7 +137,10 @@ fn search(vm: &mut Vm, mut handler_done: bool) -> HelperResult {
             let word = unsafe { (*b.sub(4)).0 };
             match Cont::from_word(word) {
                 Some(Cont::ErrHandler) => in_handler = true,
-                Some(Cont::Hook) => vm.hook.active = false,
+                Some(Cont::Hook) => {
+                    vm.hook.active = false;
+                    vm.hook.stage = 0;
+                }
                 _ => {}
             }
         }

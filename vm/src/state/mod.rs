@@ -69,8 +69,8 @@ pub struct HookState {
     pub left: u32,
     /// A hook is running.
     pub active: bool,
-    /// A function was entered; its call event is due.
-    pub entered: bool,
+    /// How many kinds of events of the current instruction are through.
+    pub stage: u8,
     /// Position of the last line event, to find out whether the line changed.
     pub last_pc: *const u32,
     /// What the running hook was called for (`debug.getinfo` inside a hook).

@@ -100,7 +100,8 @@ pub enum Cont {
     Cat = 5,
     /// The message handler of `xpcall` has run: its result is the error value.
     ErrHandler = 6,
-    /// A debug hook has run: the instruction is executed; `base[-4]` carries MULTRES above bit 8.
+    /// A debug hook has run: the instruction is dispatched again; `base[-4]` carries MULTRES above bit 8 and more
+    /// above it.
     Hook = 7,
 }
 
