@@ -74,8 +74,8 @@ fn resolve_call(vm: &mut Vm, f: Value, slot: u32) -> Result<(), Raised> {
 
 fn iterate_any(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
     let f = reg(vm, a);
-    // The error names the iterator's own register.
-    resolve_call(vm, f, a as u32 - 3)?;
+    // The register of the copy: an error does not name the iterator.
+    resolve_call(vm, f, a as u32)?;
     let nb = vm.base().wrapping_add(a + 2);
     // SAFETY: the call header lies in the frame.
     unsafe { *nb.sub(1) = frame::raw(vm.pc as u64) };

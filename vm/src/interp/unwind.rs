@@ -48,6 +48,7 @@ fn xpcall(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
     vm.native_nargs = n;
     let base = vm.base();
     vm.set_top_ptr(base.wrapping_add(n));
+    vm.check_any(0)?;
     vm.check_func(1)?;
     vm.ensure_slots(2)?;
     let base = vm.base();

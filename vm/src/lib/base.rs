@@ -198,6 +198,7 @@ fn ipairs(vm: &mut Vm, e: Entry) -> NativeResult {
     if let Some(r) = iterate_by(vm, e, Mm::Ipairs) {
         return r;
     }
+    vm.check_any(0)?;
     let t = vm.check_tab(0)?;
     vm.push(vm.upvalue(0));
     vm.push(Value::obj(t));

@@ -1,0 +1,4 @@
+-- Faulty patterns.
+local function try(f, ...) print((select(2, pcall(f, ...)))) end
+for _, p in ipairs{"[a", "[", "[^", "[]", "[a-", "[%", "[%a", "%", "a%", "(a", "((a)", "a)", ")", "%1", "(%1)", "(a)%2", "%b", "%b(", "%f", "%fa", "%f[", "(", "()(", "a%b", "[z-a", "[a]]", "%z%"} do io.write(("%-8q "):format(p)) try(string.match, "a", p) end
+try(string.match, "a", ("()"):rep(32)) try(string.match, "a", ("()"):rep(33)) try(string.find, ("a"):rep(250), ("a?"):rep(250)) try(string.gsub, "a", "a", "%9") try(string.gsub, "a", "(a)", "%1%2") try(string.gsub, "abc", "(", "x") try(string.gsub, "a", "[", "x") try(string.match, ("("):rep(10), "%b()") try(string.gmatch("a", "[a")) print(pcall(string.match, "bbb", "a%")) print(pcall(string.find, "a", "a)")) print(pcall(string.match, ("x"):rep(5000), "(.-)y")) print(pcall(string.match, ("x"):rep(50), ".-.-.-y"))

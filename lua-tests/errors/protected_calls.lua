@@ -1,0 +1,15 @@
+-- pcall and xpcall: results, handlers, errors in handlers, nesting, error objects.
+print(pcall(function() return 1, 2, 3 end)) print(pcall(function() end)) print(pcall(function(...) return ... end, nil, 2, nil)) print(select("#", pcall(function() return nil, nil end)))
+print(pcall(error, "msg")) print(pcall(error, {code = 1}) == false) print(pcall(pcall, error, "x")) print(pcall(pcall)) print(pcall(5)) print(pcall(nil)) print(pcall({}))
+print(xpcall(function(...) return "ok", ... end, print, 1, 2)) print(xpcall(function() error("e", 0) end, function(m) return "handled " .. m end)) print(xpcall(function() error({1}) end, function(m) return type(m), m[1] end)) print(xpcall(error, function(m) return tostring(m) end)) print(xpcall(function() local x = nil; x() end, function(m) return "H:" .. m end))
+print(xpcall(5, function(m) return "called " .. m end)) print(pcall(xpcall)) print(pcall(xpcall, print)) 
+print(xpcall(function() error("first") end, function(m) error("second") end)) 
+local e = setmetatable({}, {__tostring = function() return "object" end}) local ok, got = pcall(error, e) print(ok, got == e, tostring(got))
+print(pcall(function() local ok, m = pcall(error, "inner", 0) error("outer+" .. m, 0) end)) print((pcall(function() pcall(error) return true end)))
+local depth = 0 local function f() depth = depth + 1 local ok, m = pcall(f) if not ok then error(m, 0) end return m end local ok, m = pcall(f) print(ok, tostring(m):match("stack overflow") or m, depth > 50)
+local function g() return g() + 1 end local ok, m = pcall(g) print(ok, (m:match("stack overflow"))) local function h(n) if n == 0 then return "bottom" end return h(n - 1) end print(h(10000))
+print(pcall(string.rep, "x", -1)) print(pcall(setmetatable, 1)) local t = setmetatable({}, {__call = function(self, a) return "called", a end}) print(pcall(t, 5)) print(xpcall(t, print, 6))
+-- The stack is sound after many errors.
+local n = 0 for i = 1, 1000 do if not pcall(error, i) then n = n + 1 end end print(n) for i = 1, 100 do pcall(function() local a, b, c = 1, 2, 3 local t = {a, b, c, f = function() return a + nil end} t.f() end) end print("sound")
+print(pcall(function() for i = 1, 3 do local ok = pcall(function() if i == 2 then error("skip") end end) io.write(i, tostring(ok), " ") end end))
+local co = coroutine.wrap(function() return pcall(function() local v = coroutine.yield(1) return v end) end) print(co(), co("v")) co = coroutine.wrap(function() return xpcall(function() coroutine.yield(1) error("after", 0) end, function(m) return m .. "!" end) end) print(co(), co())
