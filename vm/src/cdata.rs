@@ -24,11 +24,13 @@ unsafe impl Object for Cdata {
 
 impl Cdata {
     /// Address of the payload.
+    #[inline(always)]
     pub fn data_ptr(&self) -> *mut u8 {
         (self as *const Cdata as *mut u8).wrapping_add(self.offset as usize)
     }
 
     /// The ctype id.
+    #[inline(always)]
     pub fn ctypeid(&self) -> u32 {
         self.hdr.aux
     }

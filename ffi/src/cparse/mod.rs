@@ -30,19 +30,31 @@ pub enum Param {
 
 /// Declares everything in `source`.
 ///
-/// Each `$` takes the next of `params`; all must be used. On an error what was declared before it stays declared.
+/// Each `$` takes the next of `params`; all must be used. On an error nothing of it is declared.
 pub fn declare(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<(), CdeclError> {
-    let mut parser = decl::Parser::new(table, source, params, decl::Mode::Declarations)?;
-    parser.declarations()?;
-    parser.all_params_used()
+    table.begin();
+    let done = decl::Parser::new(table, source, params, decl::Mode::Declarations).and_then(|mut parser| {
+        parser.declarations()?;
+        parser.all_params_used()
+    });
+    if done.is_err() {
+        table.take_back();
+    }
+    done
 }
 
 /// Reads one abstract type, as in `ffi.typeof("int *[3]")`.
 ///
 /// A tag must be declared already or come with a body.
 pub fn parse_type(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<CTypeId, CdeclError> {
-    let mut parser = decl::Parser::new(table, source, params, decl::Mode::SingleType)?;
-    let id = parser.single_type()?;
-    parser.all_params_used()?;
-    Ok(id)
+    table.begin();
+    let done = decl::Parser::new(table, source, params, decl::Mode::SingleType).and_then(|mut parser| {
+        let id = parser.single_type()?;
+        parser.all_params_used()?;
+        Ok(id)
+    });
+    if done.is_err() {
+        table.take_back();
+    }
+    done
 }

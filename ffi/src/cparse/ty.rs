@@ -566,8 +566,9 @@ impl Parser<'_, '_> {
             if flexible {
                 return Err(self.error_expected(b"}"));
             }
-            if self.token() == Token::Semicolon && specs.tagged {
-                // An anonymous struct, union or enum: its names belong to this record too.
+            let can_be_anonymous = specs.tagged || self.table().record(specs.ty).is_some();
+            if self.token() == Token::Semicolon && can_be_anonymous {
+                // An anonymous struct, union or enum, or one named by a typedef: its names belong to this record too.
                 let anonymous = match (self.table().record(specs.ty), self.table().enumeration(specs.ty)) {
                     (Some(record), _) => record.complete,
                     (None, e) => e.is_some(),

@@ -52,6 +52,8 @@ pub struct CTypeTable {
     func_index: HashMap<Rc<FuncType>, u32>,
     tags: HashMap<Name, CTypeId>,
     names: HashMap<Name, Symbol>,
+    /// Names and tags (`true`) declared since the last `begin`.
+    journal: Vec<(bool, Name)>,
 }
 
 impl Default for CTypeTable {
@@ -73,6 +75,7 @@ impl CTypeTable {
             func_index: HashMap::new(),
             tags: HashMap::new(),
             names: HashMap::new(),
+            journal: Vec::new(),
         };
         builtin::populate(&mut table);
         table
@@ -502,8 +505,25 @@ impl CTypeTable {
         self.tags.get(name).copied()
     }
 
+    /// Begins a group of declarations that can be taken back.
+    pub fn begin(&mut self) {
+        self.journal.clear();
+    }
+
+    /// Forgets the names and tags declared since `begin`. The types stay, unreachable: objects may have them.
+    pub fn take_back(&mut self) {
+        for (is_tag, name) in std::mem::take(&mut self.journal) {
+            if is_tag {
+                self.tags.remove(&name);
+            } else {
+                self.names.remove(&name);
+            }
+        }
+    }
+
     /// Declares a tag.
     pub fn declare_tag(&mut self, name: Name, id: CTypeId) {
+        self.journal.push((true, name.clone()));
         self.tags.insert(name, id);
     }
 
@@ -517,6 +537,7 @@ impl CTypeTable {
         match self.names.entry(name) {
             std::collections::hash_map::Entry::Occupied(_) => false,
             std::collections::hash_map::Entry::Vacant(slot) => {
+                self.journal.push((false, slot.key().clone()));
                 slot.insert(symbol);
                 true
             }
