@@ -29,6 +29,8 @@ pub enum ServerName {
     Prefix(Box<[u8]>),
     /// `~regex`.
     Pattern(Pattern),
+    /// A `*` in the wrong place; refused when the addresses are known.
+    Invalid(Box<[u8]>),
 }
 
 impl ServerNames {
@@ -46,6 +48,7 @@ impl ServerNames {
                 self.patterns.push((pattern.clone(), server));
                 true
             }
+            ServerName::Invalid(_) => false,
         }
     }
 

@@ -8,7 +8,9 @@ use super::directive::{Arity, Cx, Row};
 use super::error::{Fail, Place};
 use super::model::Level;
 use super::tree::Node;
-use super::value::{buffers_arg, flag_arg, ms_arg, number_arg, offset_arg, size_arg, text_arg};
+use super::value::{
+    buffers_arg, flag_arg, ms_arg, number_arg, offset_arg, shown_number_arg, size_arg, text_arg,
+};
 use crate::phase::Contexts;
 
 const MAIN: Contexts = Contexts::MAIN;
@@ -82,7 +84,7 @@ fn worker_count(_: &mut Cx<'_>, node: &Node) -> Result<WorkerCount, Fail> {
     }
     super::value::number(node.arg(0))
         .and_then(|count| u32::try_from(count).ok())
-        .filter(|count| (1..=1024).contains(count))
+        .filter(|count| *count <= 1024)
         .map(WorkerCount::Fixed)
         .ok_or_else(Fail::invalid_value)
 }
@@ -138,7 +140,7 @@ settings! {
         /// Whether expressions are compiled to machine code; they always are where it is possible.
         pcre_jit: bool = true, flag_arg, MAIN, Arity::Exactly(1);
         /// Connections per worker.
-        worker_connections: u64 = 512, number_arg, EVENTS, Arity::Exactly(1);
+        worker_connections: u64 = 512, shown_number_arg, EVENTS, Arity::Exactly(1);
         /// Accepted: workers always accept all that waits, up to a cap.
         multi_accept: bool = false, flag_arg, EVENTS, Arity::Exactly(1);
         /// Accepted: the kernel chooses the worker.
@@ -293,6 +295,12 @@ fn search_path(cx: &mut Cx<'_>, node: &Node) -> Result<Box<[u8]>, Fail> {
     Ok(path.into())
 }
 
+fn send_lowat_arg(cx: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
+    let bytes = size_arg(cx, node)?;
+    cx.warn(Level::Warn, node, "\"send_lowat\" is not supported, ignored");
+    Ok(bytes)
+}
+
 fn code_cache_arg(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
     let on = flag_arg(cx, node)?;
     if !on {
@@ -352,7 +360,7 @@ settings! {
         /// How long between two writes of a response.
         send_timeout: u64 = 60_000, ms_arg, LEVELS, Arity::Exactly(1);
         /// Accepted: nothing waits for a low-water mark.
-        send_lowat: u64 = 0, size_arg, LEVELS, Arity::Exactly(1);
+        send_lowat: u64 = 0, send_lowat_arg, LEVELS, Arity::Exactly(1);
         /// Bytes gathered before a write.
         postpone_output: u64 = 1460, size_arg, LEVELS, Arity::Exactly(1);
         /// TCP_NODELAY.

@@ -120,6 +120,11 @@ pub fn number_arg(_: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
     number(node.arg(0)).ok_or_else(|| Fail::Directive("invalid number".to_owned()))
 }
 
+/// Setter of a number, for those directives that show what they got.
+pub fn shown_number_arg(_: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
+    number(node.arg(0)).ok_or_else(|| Fail::Message(format!("invalid number \"{}\"", node.text(0))))
+}
+
 /// Setter of a size.
 pub fn size_arg(_: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
     size(node.arg(0)).ok_or_else(Fail::invalid_value)

@@ -410,6 +410,18 @@ impl Script {
         out
     }
 
+    /// Puts another script behind.
+    pub fn append(&mut self, more: Script) {
+        for part in more.parts {
+            match (self.parts.last_mut(), part) {
+                (Some(Part::Literal(last)), Part::Literal(bytes)) => {
+                    *last = [&**last, &*bytes].concat().into()
+                }
+                (_, part) => self.parts.push(part),
+            }
+        }
+    }
+
     /// Puts bytes in front, as a prefix directory of a path.
     pub fn prepend(&mut self, bytes: &[u8]) {
         if let Some(Part::Literal(first)) = self.parts.first_mut() {

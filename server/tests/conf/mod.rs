@@ -448,3 +448,11 @@ fn lua_search_path_knows_the_prefix() {
     let prefix = prefix.trim_end_matches('/');
     assert_eq!(path, format!("{prefix}/lua/?.lua;{prefix}/x.lua;;"));
 }
+
+#[test]
+fn log_format_joins_its_arguments_as_they_are() {
+    let config =
+        load("events {} http { log_format m '$uri' 'x $status' y; access_log logs/a m; }").expect("loads");
+    let parts = http(&config).level.access_logs[0].format.script.parts().len();
+    assert_eq!(parts, 4, "uri, literal, status, literal");
+}

@@ -140,19 +140,19 @@ fn listen_option(
         }
         ("backlog", Some(val)) => {
             let backlog = val.parse().ok().filter(|n| *n > 0);
-            options.backlog = backlog.ok_or_else(|| Fail::Message(format!("invalid backlog \"{val}\"")))?;
+            options.backlog = backlog.ok_or_else(|| Fail::Message(format!("invalid backlog \"{text}\"")))?;
             *set = true;
         }
         ("fastopen", Some(val)) => {
             let queue = val.parse().ok().filter(|n| *n >= 0);
             options.fastopen =
-                Some(queue.ok_or_else(|| Fail::Message(format!("invalid fastopen \"{val}\"")))?);
+                Some(queue.ok_or_else(|| Fail::Message(format!("invalid fastopen \"{text}\"")))?);
             *set = true;
         }
         ("rcvbuf" | "sndbuf", Some(val)) => {
             let bytes = value::size(val.as_bytes())
                 .and_then(|bytes| usize::try_from(bytes).ok())
-                .ok_or_else(|| Fail::Message(format!("invalid {name} \"{val}\"")))?;
+                .ok_or_else(|| Fail::Message(format!("invalid {name} \"{text}\"")))?;
             if name == "rcvbuf" {
                 options.rcvbuf_bytes = Some(bytes);
             } else {
@@ -275,11 +275,8 @@ fn server_name(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             (ServerName::Pattern(cx.pattern(&arg[1..], caseless)?), text.clone())
         } else {
             let lower = text.to_ascii_lowercase();
-            (
-                plain_name(&lower)
-                    .ok_or_else(|| Fail::Message(format!("server name \"{text}\" is invalid")))?,
-                first,
-            )
+            let invalid = ServerName::Invalid(text.as_bytes().into());
+            (plain_name(&lower).unwrap_or(invalid), first)
         };
         let part = &mut cx.scope.server_part;
         part.first_name.get_or_insert(shown);
@@ -343,6 +340,11 @@ pub fn listens(all: &mut Build, servers: &[Level]) -> Result<Vec<Listen>, ConfEr
             listen.bind |= line.bind;
             listen.servers.push(index);
             for name in &server.server_part.names {
+                if let ServerName::Invalid(name) = name {
+                    let name = String::from_utf8_lossy(name);
+                    let message = format!("invalid server name or wildcard \"{name}\" on {}", line.addr);
+                    return Err(ConfError::whole(message));
+                }
                 if !listen.names.add(name, index) {
                     let shown = match name {
                         ServerName::Exact(name) | ServerName::Domain(name) => {
@@ -350,7 +352,7 @@ pub fn listens(all: &mut Build, servers: &[Level]) -> Result<Vec<Listen>, ConfEr
                         }
                         ServerName::Suffix(name) => format!("*{}", String::from_utf8_lossy(name)),
                         ServerName::Prefix(name) => format!("{}*", String::from_utf8_lossy(name)),
-                        ServerName::Pattern(_) => continue,
+                        ServerName::Pattern(_) | ServerName::Invalid(_) => continue,
                     };
                     let message = format!("conflicting server name \"{shown}\" on {}, ignored", line.addr);
                     all.warnings.push((LogLevel::Warn, message));

@@ -265,7 +265,7 @@ fn error_page(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         let number =
             value::number(code).ok_or_else(|| Fail::Message(format!("invalid value \"{shown}\"")))?;
         if number == 499 {
-            return Err(Fail::Message(format!("value \"{shown}\" must not be 499")));
+            return Err(Fail::Message(format!("invalid value \"{shown}\"")));
         }
         let number = u16::try_from(number).ok().filter(|number| (300..=599).contains(number));
         numbers.push(
@@ -299,10 +299,15 @@ fn resolver(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     let mut resolver = Resolver { servers: Vec::new(), valid_ms: None, ipv4: true, ipv6: true, local: None };
     for arg in &node.args {
         let text = String::from_utf8_lossy(arg);
-        let flag = |val: &str| value::on_off(val.as_bytes()).ok_or_else(|| Fail::parameter(arg));
+        let flag = |val: &str| match val {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(Fail::Message(format!("invalid parameter: {text}"))),
+        };
         match text.split_once('=') {
             Some(("valid", val)) => {
-                let valid = value::time_s(val.as_bytes()).ok_or_else(|| Fail::parameter(arg))?;
+                let valid = value::time_s(val.as_bytes())
+                    .ok_or_else(|| Fail::Message(format!("invalid parameter: {text}")))?;
                 resolver.valid_ms = Some(valid * 1000);
             }
             Some(("ipv4", val)) => resolver.ipv4 = flag(val)?,
@@ -311,8 +316,7 @@ fn resolver(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             Some(("local", "on")) => resolver.local = Some(PathBuf::from("/etc/resolv.conf")),
             Some(("local", path)) => resolver.local = Some(PathBuf::from(path)),
             Some(("status_zone", _)) => {}
-            Some(_) => return Err(Fail::parameter(arg)),
-            None => resolver.servers.push(
+            Some(_) | None => resolver.servers.push(
                 name_server(&text)
                     .ok_or_else(|| Fail::Message(format!("host not found in resolver \"{text}\"")))?,
             ),

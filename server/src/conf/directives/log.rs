@@ -145,7 +145,11 @@ fn log_format(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         };
         texts = rest;
     }
-    let script = cx.script(&texts.concat())?;
+    let mut script = Script::default();
+    for text in texts {
+        // Each argument by itself: a name does not go on in the next one.
+        script.append(cx.script(text)?);
+    }
     cx.all.log_formats.insert(name.clone(), Arc::new(LogFormat { name, escape, script }));
     Ok(())
 }

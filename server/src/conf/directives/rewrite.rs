@@ -50,28 +50,19 @@ fn condition(cx: &mut Cx<'_>, node: &Node) -> Result<Condition, Fail> {
     let invalid =
         |word: &[u8]| Fail::Message(format!("invalid condition \"{}\"", String::from_utf8_lossy(word)));
     let mut words: Vec<&[u8]> = node.args.iter().map(|word| &**word).collect();
-    let first = words[0];
-    let last = *words.last().expect("the arity is one or more");
-    if first.first() != Some(&b'(') || last.last() != Some(&b')') {
-        return Err(invalid(first));
-    }
-    if words.len() == 1 && first.len() < 2 {
-        return Err(invalid(first));
-    }
-    words[0] = &first[1..];
-    let end = words.len() - 1;
-    words[end] = &words[end][..words[end].len() - 1];
-    if words[0].is_empty() {
+    let Some(first) = words[0].strip_prefix(b"(") else { return Err(invalid(words[0])) };
+    if first.is_empty() {
         words.remove(0);
+    } else {
+        words[0] = first;
     }
-    if words.last().is_some_and(|word| word.is_empty()) && words.len() > 1 {
-        // `( $a = "" )` has an empty text before the bracket's own word.
-        let bracket_alone = last == b")";
-        if bracket_alone {
-            words.pop();
-        }
+    let Some(last) = words.pop() else { return Err(invalid(b"(")) };
+    let Some(rest) = last.strip_suffix(b")") else { return Err(invalid(last)) };
+    // A word that is the bracket alone is no part of the condition, but is shown when there is no other.
+    if !rest.is_empty() {
+        words.push(rest);
     }
-    let shown = words.first().copied().unwrap_or_default();
+    let shown = words.first().copied().unwrap_or(last);
     match words.as_slice() {
         [name] if name.first() == Some(&b'$') && name.len() > 1 => Ok(Condition::True(cx.variable(name)?)),
         [name, op, text] if name.first() == Some(&b'$') && name.len() > 1 => {
