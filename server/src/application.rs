@@ -3,7 +3,7 @@
 //! One `Gateway` per configuration: made in the master (zones mapped, VM made,
 //! `init_by_lua` run), forked, started in each worker.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,7 +49,6 @@ pub struct Gateway {
     lua: Option<Rc<LuaWorker>>,
     worker: RefCell<Option<Rc<flow::Worker>>>,
     draining: Rc<tokio::sync::Notify>,
-    connections: Cell<usize>,
 }
 
 impl<V: VmFactory> AppFactory for Gateways<V> {
@@ -86,7 +85,6 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
             lua,
             worker: RefCell::new(None),
             draining: Rc::new(tokio::sync::Notify::new()),
-            connections: Cell::new(0),
         })
     }
 
@@ -175,8 +173,7 @@ impl App for Gateway {
         }
     }
 
-    async fn serve(self: Rc<Self>, accepted: Accepted) {
-        let Some(worker) = self.worker.borrow().clone() else { return };
+    fn serve(self: Rc<Self>, accepted: Accepted) -> impl Future<Output = ()> {
         let io = match accepted.socket {
             Socket::Tcp(s) => {
                 // Responses go out in one write; waiting for more would only add latency.
@@ -185,10 +182,10 @@ impl App for Gateway {
             }
             Socket::Unix(s) => Transport::Unix(s),
         };
+        let worker = self.worker.borrow().clone().expect("a worker starts before it accepts");
         let conn = Rc::new(Conn::new(io, accepted.peer, accepted.local, accepted.id));
-        self.connections.set(self.connections.get() + 1);
-        connection::serve(worker, conn, accepted.listen, self.draining.clone()).await;
-        self.connections.set(self.connections.get() - 1);
+        // Nothing but the connection's own future: it is all that an idle connection keeps.
+        connection::serve(worker, conn, accepted.listen, self.draining.clone())
     }
 
     fn drain(&self) {

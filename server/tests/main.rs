@@ -1,4 +1,5 @@
 //! The package's one integration binary.
 
 mod conf;
+mod http;
 mod process;

@@ -51,6 +51,6 @@ fn measure() {
     let more = open(CONNECTIONS);
     let each = rss_bytes().saturating_sub(before) / CONNECTIONS;
     println!("{each} bytes per idle connection");
-    assert!(each <= 1700, "{each} bytes per idle connection");
+    assert!(each <= 1400, "{each} bytes per idle connection");
     drop((first, more));
 }
