@@ -65,6 +65,8 @@ pub struct Engine {
     rec: Option<Box<Rec>>,
     rec_proto: Option<Gc<Proto>>,
     retries: u32,
+    /// The next step is a repetition of the last one.
+    repeated: bool,
     penalties: Penalties,
     jitter: u32,
     /// Traces recorded and aborts so far.
@@ -91,6 +93,7 @@ impl Engine {
             rec: None,
             rec_proto: None,
             retries: 0,
+            repeated: false,
             penalties: Penalties::default(),
             jitter: 0x9e37_79b9,
             stats: (0, 0),
@@ -131,6 +134,7 @@ impl Engine {
         self.rec_proto = at.proto(&vm.heap);
         self.rec = Some(Box::new(rec));
         self.retries = 0;
+        self.repeated = false;
         vm.set_recording(true);
     }
 
@@ -451,7 +455,12 @@ impl Engine {
 
 impl JitHooks for Engine {
     fn hot(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value, kind: HotKind) {
-        if self.rec.is_some() || !self.opts.on {
+        if self.rec.is_some() {
+            // The instruction was recorded already and is dispatched once more.
+            self.repeated = true;
+            return;
+        }
+        if !self.opts.on {
             return;
         }
         if self.worker.as_ref().is_some_and(|w| w.lost()) {
@@ -484,6 +493,9 @@ impl JitHooks for Engine {
     fn record_step(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value) -> bool {
         let at = At { pc, base };
         let Some(rec) = self.rec.as_mut() else { return false };
+        if std::mem::take(&mut self.repeated) {
+            return true;
+        }
         let mut res = rec.step(vm, at);
         if let Err(e) = res {
             if !rec.is_root() && rec.count > 1 && Engine::may_end_here(e) {
