@@ -13,59 +13,50 @@ impl Compiler<'_> {
         let mut e = self.expr(base)?;
         for i in suffixes.range() {
             let suffix = self.ast.suffixes[i];
-            if suffix.safe {
-                let skip = self.skip_if_nil(&mut e)?;
-                self.suffix(&mut e, &suffix, Some(skip))?;
-            } else {
-                self.suffix(&mut e, &suffix, None)?;
-            }
+            let skip = if suffix.safe { self.jump_if_nil(&mut e)? } else { JumpList::NONE };
+            self.suffix(&mut e, &suffix, skip)?;
         }
         Ok(e)
     }
 
-    /// Puts the value into a new register and emits a jump that is taken when it is nil.
-    fn skip_if_nil(&mut self, e: &mut Exp) -> Result<JumpList> {
-        let reg = self.to_next_reg(e)?;
+    /// Emits a jump that is taken when the value is nil; it is in a register then.
+    pub(super) fn jump_if_nil(&mut self, e: &mut Exp) -> Result<JumpList> {
+        let reg = self.to_any_reg(e)?;
         self.emit(Instr::ad(Op::ISEQP, reg, 0))?;
         self.jump()
     }
 
-    /// Applies one suffix. With `skip`, the value is in the newest register; the result goes there
-    /// too, and the jumps of `skip` arrive with nil in it.
-    fn suffix(&mut self, e: &mut Exp, suffix: &Suffix, skip: Option<JumpList>) -> Result<()> {
+    /// Applies one suffix. The jumps of `skip` arrive behind it, where the result is nil for them.
+    fn suffix(&mut self, e: &mut Exp, suffix: &Suffix, skip: JumpList) -> Result<()> {
+        let mut skip = skip;
         match suffix.kind {
             SuffixKind::Field(_) | SuffixKind::Index(_) => self.field_or_index(e, suffix)?,
             SuffixKind::Call(args) => {
-                self.to_next_reg_for_call(e, skip.is_some())?;
+                self.to_next_reg(e)?;
+                self.reserve(FRAME_SLOTS - 1)?;
                 self.call_args(e, args, suffix.end)?;
             }
             SuffixKind::Method { name, name_tok, safe, args } => {
                 self.place = name_tok;
                 self.method(e, name)?;
                 if safe {
-                    let Val::Reg(func) = e.val else { unreachable!("the method is in a register") };
-                    self.emit(Instr::ad(Op::ISEQP, func, 0))?;
-                    let no_method = self.jump()?;
-                    self.call_args(e, args, suffix.end)?;
-                    self.join_nil(e, no_method)?;
-                } else {
-                    self.call_args(e, args, suffix.end)?;
+                    let no_method = self.jump_if_nil(e)?;
+                    skip = self.join(skip, no_method);
                 }
+                self.call_args(e, args, suffix.end)?;
             }
         }
-        if let Some(skip) = skip {
-            self.join_nil(e, skip)?;
+        if !skip.is_none() {
+            self.discharge(e)?;
+            let reg = match e.val {
+                Val::Reg(reg) => reg,
+                _ => self.to_next_reg(e)?,
+            };
+            let over = self.jump()?;
+            self.land_here(skip);
+            self.emit(Instr::ad(Op::KPRI, reg, 0))?;
+            self.land_here(over);
         }
-        Ok(())
-    }
-
-    /// Completes the value in a register where `skip` arrives with nil.
-    fn join_nil(&mut self, e: &mut Exp, skip: JumpList) -> Result<()> {
-        self.discharge(e)?;
-        if let Val::Open(_) = e.val {
-            self.to_next_reg(e)?;
-        }
-        self.land_here(skip);
         Ok(())
     }
 
@@ -85,13 +76,6 @@ impl Compiler<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    fn to_next_reg_for_call(&mut self, e: &mut Exp, in_place: bool) -> Result<()> {
-        if !in_place {
-            self.to_next_reg(e)?;
-        }
-        self.reserve(FRAME_SLOTS - 1)
     }
 
     /// Loads the method `name` of the object and the object itself where a call wants them.
