@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::app::AppFactory;
+use crate::application::{Gateways, VmFactory};
 use crate::conf::directive::full_path;
 use crate::conf::error::{ConfError, os_text};
 use crate::conf::model::Level;
@@ -154,7 +155,12 @@ impl Console {
     }
 }
 
-/// Runs the server's command line. `args` are without the program's name.
+/// Runs the server's command line with VMs from `vms`. `args` are without the program's name.
+pub fn main<V: VmFactory>(args: &[OsString], vms: V) -> ExitCode {
+    run(args, &Gateways { vms })
+}
+
+/// Runs the command line for any application. `args` are without the program's name.
 pub fn run<F: AppFactory>(args: &[OsString], factory: &F) -> ExitCode {
     start::note_process();
     let command = match parse(args) {
