@@ -120,6 +120,13 @@ pub fn make_lua(
     let w = LuaWorker::new(vm, config.clone(), logs.clone(), dicts.clone());
     set_paths(&w);
     api::install(&w);
+    // Compiled code must not exist before the fork: `start` switches the compiler on.
+    let jit = w.enter(|vm| {
+        let on = vm.jit_on();
+        vm.set_jit_on(false);
+        on
+    });
+    w.jit.set(jit);
     http1::clock::update();
     if let Some(code) = &w.http().lua.init {
         run_init(&w, code)?;
@@ -165,6 +172,7 @@ impl App for Gateway {
         *self.worker.borrow_mut() = Some(flow.clone());
         if let Some(lua) = &self.lua {
             lua.info.set(Some(worker));
+            lua.enter(|vm| vm.set_jit_on(lua.jit.get()));
             // Set once: a worker starts once.
             let _ = lua.flow.set(flow);
             if let Some(code) = &lua.http().lua.init_worker {

@@ -22,9 +22,11 @@ pub fn main(default_name: &str) -> ExitCode {
 
 #[cfg(feature = "server")]
 fn server(args: Vec<OsString>) -> ExitCode {
-    let _ = args;
-    eprintln!("moonlitd: the server is not wired in yet");
-    ExitCode::FAILURE
+    use crate::EngineOptions;
+    use moonlit_server::application::Gateways;
+    // OpenResty builds its LuaJIT with the 5.2 set.
+    let vms = || crate::lua(EngineOptions { compat52: true, ..EngineOptions::default() });
+    moonlit_server::cli::run(args.get(1..).unwrap_or_default(), &Gateways { vms })
 }
 
 #[cfg(not(feature = "server"))]

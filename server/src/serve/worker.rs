@@ -376,9 +376,10 @@ async fn accept_loop<A: App>(state: AcceptLoop<A>) {
             continue;
         }
         let active = Active::new(&state.counters, &state.own, &state.idle);
-        let app = state.app.clone();
+        // Made out here, so that the task holds the connection's future and nothing beside it.
+        let served = state.app.clone().serve(accepted);
         tokio::task::spawn_local(async move {
-            app.serve(accepted).await;
+            served.await;
             drop(active);
         });
         // Others get their turn, other workers among them.
