@@ -12,6 +12,8 @@ use std::rc::Rc;
 use std::thread::ThreadId;
 
 use libffi::low::{self, ffi_cif, ffi_closure};
+use moonlit_vm::bytecode::chunkname;
+use moonlit_vm::function::closure::Func;
 use moonlit_vm::state::Vm;
 use moonlit_vm::value::{Value, tag};
 
@@ -160,6 +162,15 @@ unsafe extern "C" fn enter(
     unsafe { *libc::__errno_location() = ffi.errno.get() };
 }
 
+/// `source:line: ` of the end of a Lua function: where its result was refused.
+fn end_of(vm: &Vm, function: Value) -> Vec<u8> {
+    let Some(lua) = function.as_obj::<Func>().and_then(|f| f.as_lua(&vm.heap)) else { return Vec::new() };
+    let proto = lua.get(&vm.heap).proto.get(&vm.heap);
+    let mut text = chunkname::shorten(proto.chunkname.bytes(&vm.heap));
+    text.extend_from_slice(format!(":{}: ", proto.lastline).as_bytes());
+    text
+}
+
 fn run(vm: &mut Vm, ffi: &Ffi, slot: &Slot, args: &[usize], place: usize) -> Result<(), Value> {
     let function = ffi.callback_functions.borrow()[slot.index];
     if function.tag() != tag::FUNC {
@@ -181,7 +192,9 @@ fn run(vm: &mut Vm, ffi: &Ffi, slot: &Slot, args: &[usize], place: usize) -> Res
     let addr = word.as_mut_ptr() as usize;
     if let Err(e) = convert::to_c(vm, ffi, &types, ty, addr, value, Flags::default()) {
         drop(types);
-        return Err(Value::obj(vm.heap.str(e.message())));
+        let mut message = end_of(vm, function);
+        message.extend_from_slice(e.message());
+        return Err(Value::obj(vm.heap.str(&message)));
     }
     match slot.prepared.ret {
         // libffi takes small integers as whole registers.

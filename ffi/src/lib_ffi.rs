@@ -325,7 +325,7 @@ fn load(vm: &mut Vm, _: Entry) -> NativeResult {
             let v = namespace(vm, Rc::new(library));
             Ok(Outcome::one(v))
         }
-        Err(text) => Err(vm.throw_plain(&text)),
+        Err(text) => Err(vm.throw_str(&text)),
     }
 }
 

@@ -272,7 +272,11 @@ fn meta_newindex(vm: &mut Vm, _: Entry) -> NativeResult {
         }
         index::Found::Missing(ty) => ty,
     };
+    let read_only = types.quals(ty).is_const();
     drop(types);
+    if read_only {
+        return Err(vm.throw_str(b"attempt to write to constant location"));
+    }
     let mut handler = meta_field(vm, &ffi, ty, Mm::Newindex);
     let mut object = vm.arg(0);
     for _ in 0..INDEX_CHAIN_MAX {
@@ -297,14 +301,17 @@ fn meta_newindex(vm: &mut Vm, _: Entry) -> NativeResult {
     Err(missing(vm, &ffi, ty, key))
 }
 
-/// What an object points to, or where it lies.
-fn address(vm: &Vm, ffi: &Ffi, cd: Gc<Cdata>) -> usize {
+/// What an object points to, or where it lies; of a string, where its bytes are.
+fn address(vm: &Vm, ffi: &Ffi, v: Value) -> Option<usize> {
+    if let Some(s) = v.as_obj::<Str>() {
+        return Some(s.bytes(&vm.heap).as_ptr() as usize);
+    }
     let types = ffi.types.borrow();
-    let p = place(vm, &types, cd);
-    match types.kind(p.ty) {
+    let p = place(vm, &types, as_cdata(v)?);
+    Some(match types.kind(p.ty) {
         Kind::Ptr { bytes, .. } => access::load_pointer(p.addr, bytes),
         _ => p.addr,
-    }
+    })
 }
 
 fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
@@ -328,9 +335,9 @@ fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
         let message = arith::refusal(vm, &ffi.types.borrow(), mm, a, b);
         return Err(vm.throw_str(&message));
     }
-    // The same object, be it by two references or by a pointer.
-    let same = match (as_cdata(a), as_cdata(b)) {
-        (Some(x), Some(y)) => address(vm, &ffi, x) == address(vm, &ffi, y),
+    // The same object, be it by two references, by a pointer or by the bytes of a string.
+    let same = match (address(vm, &ffi, a), address(vm, &ffi, b)) {
+        (Some(x), Some(y)) => x == y,
         _ => false,
     };
     Ok(Outcome::one(Value::bool(same)))

@@ -104,7 +104,7 @@ fn pass_by(table: &CTypeTable, id: CTypeId) -> Result<PassBy, NotCallable> {
     Ok(match table.kind(id) {
         Kind::Void => PassBy::Nothing,
         Kind::Bool => PassBy::Int { bytes: 1, signed: false },
-        Kind::Int { bytes, unsigned } => PassBy::Int { bytes, signed: !unsigned },
+        Kind::Int { bytes: bytes @ 1..=8, unsigned } => PassBy::Int { bytes, signed: !unsigned },
         Kind::Enum(_) => {
             let signed = table.enumeration(id).is_some_and(|e| e.base == CTypeId::INT32);
             PassBy::Int { bytes: 4, signed }
@@ -115,7 +115,12 @@ fn pass_by(table: &CTypeTable, id: CTypeId) -> Result<PassBy, NotCallable> {
         Kind::Float { bytes: 8 } => PassBy::F64,
         Kind::Complex { .. } => PassBy::Other,
         Kind::Record(_) if table.size(id).is_some_and(|s| s > 0) && !table.is_variable(id) => PassBy::Other,
-        Kind::Record(_) | Kind::Float { .. } | Kind::Vector { .. } | Kind::Array { .. } | Kind::Func(_) => {
+        Kind::Record(_)
+        | Kind::Int { .. }
+        | Kind::Float { .. }
+        | Kind::Vector { .. }
+        | Kind::Array { .. }
+        | Kind::Func(_) => {
             return Err(NotCallable);
         }
     })

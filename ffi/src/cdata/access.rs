@@ -93,8 +93,8 @@ pub fn store_pointer(addr: usize, bytes: u8, value: usize) {
 pub fn load_scalar(kind: Kind, addr: usize) -> Option<Scalar> {
     Some(match kind {
         Kind::Bool => Scalar::Uint(u64::from(load!(u8, addr) != 0)),
-        Kind::Int { bytes, unsigned: true } => Scalar::Uint(load_uint(addr, bytes)),
-        Kind::Int { bytes, unsigned: false } => Scalar::Int(load_int(addr, bytes)),
+        Kind::Int { bytes: bytes @ 1..=8, unsigned: true } => Scalar::Uint(load_uint(addr, bytes)),
+        Kind::Int { bytes: bytes @ 1..=8, unsigned: false } => Scalar::Int(load_int(addr, bytes)),
         Kind::Float { bytes: bytes @ (4 | 8) } => Scalar::Float(load_float(addr, bytes)),
         _ => return None,
     })

@@ -102,6 +102,7 @@ fn plain_kind(types: &CTypeTable, id: CTypeId) -> Kind {
 #[inline]
 fn store_scalar(kind: Kind, addr: usize, value: Scalar) -> bool {
     match (kind, value) {
+        (Kind::Int { bytes: 9.., .. }, _) => return false,
         (Kind::Int { bytes, .. }, Scalar::Int(v)) => access::store_int(addr, bytes, v as u64),
         (Kind::Int { bytes, .. }, Scalar::Uint(v)) => access::store_int(addr, bytes, v),
         (Kind::Int { bytes: 8, unsigned: true }, Scalar::Float(v)) => {
@@ -188,11 +189,13 @@ pub fn c_to_c(
             };
             if store_scalar(d, dst, value) { Ok(()) } else { Err(refused(types, to, from, flags)) }
         }
-        (Kind::Int { bytes, .. }, Kind::Ptr { bytes: size, .. }) if flags.cast => {
+        (Kind::Int { bytes: bytes @ 1..=8, .. }, Kind::Ptr { bytes: size, .. }) if flags.cast => {
             access::store_int(dst, bytes, access::load_pointer(src, size) as u64);
             Ok(())
         }
-        (Kind::Int { bytes, .. }, Kind::Array { .. } | Kind::Record(_) | Kind::Func(_)) if flags.cast => {
+        (Kind::Int { bytes: bytes @ 1..=8, .. }, Kind::Array { .. } | Kind::Record(_) | Kind::Func(_))
+            if flags.cast =>
+        {
             access::store_int(dst, bytes, src as u64);
             Ok(())
         }
@@ -222,6 +225,13 @@ pub fn c_to_c(
         }
         (Kind::Record(x), Kind::Record(y)) if x == y && !flags.cast && !types.is_variable(to) => {
             access::copy(dst, src, types.size(to).unwrap_or(0) as usize);
+            Ok(())
+        }
+        (Kind::Int { bytes: x @ 9.., .. }, Kind::Int { bytes: y, .. })
+        | (Kind::Float { bytes: x @ 9.. }, Kind::Float { bytes: y })
+            if x == y =>
+        {
+            access::copy(dst, src, usize::from(x));
             Ok(())
         }
         (Kind::Vector { bytes: x, .. }, Kind::Vector { bytes: y, .. }) if x == y => {

@@ -23,7 +23,7 @@ pub fn from_c(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, addr: usize) -> Value {
         }
         Kind::Float { bytes: bytes @ (4 | 8) } => Value::num(access::load_float(addr, bytes)),
         Kind::Bool => Value::bool(access::load_uint(addr, 1) != 0),
-        Kind::Int { .. } => new_scalar(vm, ty, 8, access::load_uint(addr, 8)),
+        Kind::Int { bytes: 8, .. } => new_scalar(vm, ty, 8, access::load_uint(addr, 8)),
         Kind::Ptr { bytes: 8, .. } => new_pointer(vm, ty, access::load_pointer(addr, 8)),
         Kind::Record(_) | Kind::Array { .. } => {
             let known = ffi.types.borrow().known_ref(ty);
@@ -36,7 +36,8 @@ pub fn from_c(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, addr: usize) -> Value {
         }
         Kind::Func(_) => new_pointer(vm, ty, addr),
         Kind::Void => Value::NIL,
-        Kind::Float { .. }
+        Kind::Int { .. }
+        | Kind::Float { .. }
         | Kind::Complex { .. }
         | Kind::Vector { .. }
         | Kind::Ptr { .. }

@@ -38,7 +38,7 @@ pub fn to_c(
                 access::store_int(dst, 8, num_to_u64(n));
                 return Ok(());
             }
-            Kind::Int { bytes, .. } => {
+            Kind::Int { bytes: bytes @ 1..=8, .. } => {
                 access::store_int(dst, bytes, num_to_i64(n) as u64);
                 return Ok(());
             }

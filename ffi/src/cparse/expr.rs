@@ -7,18 +7,24 @@ use super::decl::Parser;
 use super::error::text;
 use super::lexer::{self, Token};
 use super::ty::Keyword;
-use crate::ctype::{CTypeId, Kind, Symbol};
+use crate::ctype::{CTypeId, Kind, Member, Symbol};
 
 /// A constant: 32 bits and whether they have a sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Const {
     pub bits: u32,
     pub unsigned: bool,
+    /// The record (or pointer to one) whose scoped constants can be asked for with a dot or an arrow.
+    scope: Option<CTypeId>,
 }
 
 impl Const {
     pub(super) fn int(value: i32) -> Const {
-        Const { bits: value as u32, unsigned: false }
+        Const::new(value as u32, false)
+    }
+
+    pub(super) fn new(bits: u32, unsigned: bool) -> Const {
+        Const { bits, unsigned, scope: None }
     }
 
     fn bool(value: bool) -> Const {
@@ -93,7 +99,7 @@ impl Parser<'_, '_> {
         let unsigned = a.unsigned || b.unsigned;
         let wide = |c: Const| if unsigned { i64::from(c.bits) } else { i64::from(c.bits as i32) };
         let (x, y) = (wide(a), wide(b));
-        let arith = |bits: u32| Const { bits, unsigned };
+        let arith = |bits: u32| Const::new(bits, unsigned);
         Ok(match op {
             Token::OrOr => Const::bool(a.bits != 0 || b.bits != 0),
             Token::AndAnd => Const::bool(a.bits != 0 && b.bits != 0),
@@ -121,9 +127,30 @@ impl Parser<'_, '_> {
 
     fn unary(&mut self) -> Result<Const, CdeclError> {
         self.enter()?;
-        let result = self.unary_inner();
+        let mut result = self.unary_inner()?;
+        while matches!(self.token(), Token::Dot | Token::Arrow) {
+            let Some(scope) = result.scope else { return Err(self.error_near(text::UNEXPECTED)) };
+            result = self.scoped(scope)?;
+        }
         self.leave();
-        result
+        Ok(result)
+    }
+
+    /// `.name` or `->name`: only constants of a record have a value here.
+    fn scoped(&mut self, scope: CTypeId) -> Result<Const, CdeclError> {
+        self.advance()?;
+        if self.token() != Token::Ident {
+            return Err(self.error_expected(b"<identifier>"));
+        }
+        let record = match self.table().kind(scope) {
+            Kind::Ptr { to, .. } | Kind::Ref { to } => to,
+            _ => scope,
+        };
+        let Some(Member::Const(c)) = self.table().member(record, self.slice()) else {
+            return Err(self.error(text::BAD_VALUE));
+        };
+        self.advance()?;
+        Ok(Const::new(c.value as u32, c.value > 0x7fff_ffff))
     }
 
     fn unary_inner(&mut self) -> Result<Const, CdeclError> {
@@ -164,7 +191,7 @@ impl Parser<'_, '_> {
                     return Err(self.error_near(text::BAD_NUMBER));
                 };
                 self.advance()?;
-                Ok(Const { bits, unsigned })
+                Ok(Const::new(bits, unsigned))
             }
             Token::Char => {
                 let slice = self.slice();
@@ -191,10 +218,12 @@ impl Parser<'_, '_> {
                 }
                 _ => {
                     let value = match self.table().symbol(self.slice()) {
-                        Some(Symbol::Const(c)) => Const {
-                            bits: c.value as u32,
-                            unsigned: c.ty == CTypeId::UINT32 && c.value > 0x7fff_ffff,
-                        },
+                        Some(Symbol::Const(c)) => {
+                            Const::new(c.value as u32, c.ty == CTypeId::UINT32 && c.value > 0x7fff_ffff)
+                        }
+                        Some(&Symbol::Extern { ty, .. }) if self.table().record(ty).is_some() => {
+                            Const { scope: Some(ty), ..Const::int(0) }
+                        }
                         Some(Symbol::Type(_) | Symbol::Extern { .. }) | None => {
                             return Err(self.error_near(text::UNEXPECTED));
                         }
@@ -219,8 +248,9 @@ impl Parser<'_, '_> {
             Kind::Int { bytes: 1, unsigned: true } => Const::int(i32::from(value as u8)),
             Kind::Int { bytes: 2, unsigned: false } => Const::int(i32::from(value as i16)),
             Kind::Int { bytes: 2, unsigned: true } => Const::int(i32::from(value as u16)),
-            Kind::Int { unsigned, .. } => Const { bits: v.bits, unsigned },
-            Kind::Ptr { .. } | Kind::Float { .. } => v,
+            Kind::Int { unsigned, .. } => Const::new(v.bits, unsigned),
+            Kind::Ptr { .. } | Kind::Record(_) => Const { scope: Some(id), ..v },
+            Kind::Float { .. } => v,
             _ => return Err(self.error(text::BAD_VALUE)),
         })
     }
@@ -228,14 +258,13 @@ impl Parser<'_, '_> {
     fn size_or_align(&mut self, size: bool) -> Result<Const, CdeclError> {
         self.advance()?;
         let layout = if self.token() == Token::Str {
-            let mut bytes = 1;
-            while self.token() == Token::Str {
-                let slice = self.slice();
-                bytes += lexer::unescape(&slice[1..slice.len() - 1]).map_or(0, |b| b.len());
-                self.advance()?;
-            }
-            return Ok(Const { bits: if size { bytes as u32 } else { 1 }, unsigned: true });
+            return self.string_size(size);
         } else if self.accept(Token::LParen)? {
+            if self.token() == Token::Str {
+                let inner = self.string_size(size)?;
+                self.expect(Token::RParen)?;
+                return Ok(inner);
+            }
             let id = if self.at_type() {
                 Some(self.type_name()?)
             } else if self.token() == Token::Ident {
@@ -273,6 +302,17 @@ impl Parser<'_, '_> {
         } else {
             1 << layout.align_log2
         };
-        Ok(Const { bits, unsigned: true })
+        Ok(Const::new(bits, true))
+    }
+
+    /// Size or alignment of adjacent string constants.
+    fn string_size(&mut self, size: bool) -> Result<Const, CdeclError> {
+        let mut bytes = 1;
+        while self.token() == Token::Str {
+            let slice = self.slice();
+            bytes += lexer::unescape(&slice[1..slice.len() - 1]).map_or(0, |b| b.len());
+            self.advance()?;
+        }
+        Ok(Const::new(if size { bytes as u32 } else { 1 }, true))
     }
 }

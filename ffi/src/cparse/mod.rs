@@ -7,6 +7,8 @@
 //!                             \--expr (array sizes, enum values)
 //! ```
 
+use std::borrow::Cow;
+
 mod decl;
 mod error;
 mod expr;
@@ -28,12 +30,32 @@ pub enum Param {
     Number(i32),
 }
 
+/// The source without backslashes at line ends: what they join may be one identifier.
+fn joined_lines(source: &[u8]) -> Cow<'_, [u8]> {
+    if !source.windows(2).any(|w| matches!(w, b"\\\n" | b"\\\r")) {
+        return Cow::Borrowed(source);
+    }
+    let mut out = Vec::with_capacity(source.len());
+    let mut rest = source;
+    while let Some((&b, tail)) = rest.split_first() {
+        rest = match rest {
+            [b'\\', b'\r', b'\n', tail @ ..] | [b'\\', b'\n' | b'\r', tail @ ..] => tail,
+            _ => {
+                out.push(b);
+                tail
+            }
+        };
+    }
+    Cow::Owned(out)
+}
+
 /// Declares everything in `source`.
 ///
 /// Each `$` takes the next of `params`; all must be used. On an error nothing of it is declared.
 pub fn declare(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<(), CdeclError> {
+    let joined = joined_lines(source);
     table.begin();
-    let done = decl::Parser::new(table, source, params, decl::Mode::Declarations).and_then(|mut parser| {
+    let done = decl::Parser::new(table, &joined, params, decl::Mode::Declarations).and_then(|mut parser| {
         parser.declarations()?;
         parser.all_params_used()
     });
@@ -47,8 +69,9 @@ pub fn declare(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Resul
 ///
 /// A tag must be declared already or come with a body.
 pub fn parse_type(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<CTypeId, CdeclError> {
+    let joined = joined_lines(source);
     table.begin();
-    let done = decl::Parser::new(table, source, params, decl::Mode::SingleType).and_then(|mut parser| {
+    let done = decl::Parser::new(table, &joined, params, decl::Mode::SingleType).and_then(|mut parser| {
         let id = parser.single_type()?;
         parser.all_params_used()?;
         Ok(id)

@@ -127,7 +127,7 @@ pub(super) struct ModeAttr {
 impl Attrs {
     pub(super) fn merge(&mut self, other: Attrs) {
         self.packed |= other.packed;
-        self.align_log2 = self.align_log2.max(other.align_log2);
+        self.align_log2 = other.align_log2.or(self.align_log2);
         self.vector_bytes = other.vector_bytes.or(self.vector_bytes);
         self.mode = other.mode.or(self.mode);
         self.conv = other.conv.or(self.conv);
@@ -279,7 +279,9 @@ impl Parser<'_, '_> {
                 | Keyword::IntN(_)
                 | Keyword::Float
                 | Keyword::Double => {
-                    if named.is_some() || words.base.is_some() {
+                    // `_Bool int` is an int.
+                    let widened = words.base == Some(Keyword::Bool) && kw == Keyword::Int;
+                    if named.is_some() || (words.base.is_some() && !widened) {
                         break;
                     }
                     words.base = Some(kw);
@@ -327,7 +329,7 @@ impl Parser<'_, '_> {
         if let Some(mode) = attrs.mode {
             let ty = self.table().get(id);
             let kind = match ty.kind {
-                Kind::Int { unsigned, .. } if mode.bytes <= 8 => Kind::Int { bytes: mode.bytes, unsigned },
+                Kind::Int { unsigned, .. } => Kind::Int { bytes: mode.bytes, unsigned },
                 Kind::Float { .. } if mode.bytes == 4 || mode.bytes == 8 => Kind::Float { bytes: mode.bytes },
                 Kind::Complex { .. } if mode.bytes == 4 || mode.bytes == 8 => {
                     Kind::Complex { bytes: mode.bytes * 2 }
@@ -424,7 +426,7 @@ impl Parser<'_, '_> {
                         } else {
                             16
                         };
-                        attrs.align_log2 = attrs.align_log2.max(Some(align_log2(align)));
+                        attrs.align_log2 = Some(align_log2(align));
                     }
                     b"vector_size" => {
                         self.expect(Token::LParen)?;
@@ -468,7 +470,7 @@ impl Parser<'_, '_> {
                 self.expect(Token::LParen)?;
                 let n = self.constant_size()?;
                 self.expect(Token::RParen)?;
-                attrs.align_log2 = attrs.align_log2.max(Some(align_log2(n)));
+                attrs.align_log2 = Some(align_log2(n));
             } else if self.token() == Token::LParen {
                 self.skip_balanced(Token::LParen, Token::RParen)?;
             }
@@ -630,7 +632,7 @@ impl Parser<'_, '_> {
         let width = self.constant_size()?;
         let limit = match self.table().kind(ty) {
             Kind::Bool => 1,
-            Kind::Int { bytes, .. } => u32::from(bytes) * 8,
+            Kind::Int { bytes: bytes @ 1..=8, .. } => u32::from(bytes) * 8,
             Kind::Enum(_) => 32,
             _ => return Err(bad),
         };
@@ -702,7 +704,7 @@ impl Parser<'_, '_> {
         }
         self.expect(Token::LBrace)?;
         let mut base = CTypeId::UINT32;
-        let mut value = super::expr::Const { bits: 0, unsigned: true };
+        let mut value = super::expr::Const::new(0, true);
         while self.token() != Token::RBrace {
             let name: Name = if self.token() == Token::Dollar {
                 let Some(name) = self.peek_param_name()? else {
@@ -751,7 +753,6 @@ impl Parser<'_, '_> {
         };
         let value = match kind {
             _ if !info.quals.is_const() => return Err(self.error(text::INVALID_TYPE)),
-            Kind::Bool => i64::from(value.bits != 0),
             Kind::Int { bytes: 1, unsigned: true } => i64::from(value.bits as u8),
             Kind::Int { bytes: 1, unsigned: false } => i64::from(value.bits as i8),
             Kind::Int { bytes: 2, unsigned: true } => i64::from(value.bits as u16),
@@ -790,6 +791,8 @@ fn machine_mode(name: &[u8]) -> Option<ModeAttr> {
         b"HI" => Some(2),
         b"SI" | b"SF" | b"SC" => Some(4),
         b"DI" | b"DF" | b"DC" | b"word" | b"pointer" => Some(8),
+        b"TI" => Some(16),
+        b"OI" => Some(32),
         _ => None,
     };
     if let Some(rest) = name.strip_prefix(b"V") {

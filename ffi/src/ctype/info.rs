@@ -82,7 +82,7 @@ pub enum Kind {
     Void,
     /// `bool`, one byte
     Bool,
-    /// An integer of 1, 2, 4 or 8 bytes
+    /// An integer of 1, 2, 4 or 8 bytes; of 16 or 32 for storage only
     Int {
         /// Size in bytes.
         bytes: u8,

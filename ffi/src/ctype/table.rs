@@ -120,7 +120,7 @@ impl CTypeTable {
             Kind::Void | Kind::Func(_) => (None, 0),
             Kind::Bool => (Some(1), 0),
             Kind::Int { bytes, .. } | Kind::Float { bytes } | Kind::Ptr { bytes, .. } => {
-                (Some(u32::from(bytes)), bytes.trailing_zeros() as u8)
+                (Some(u32::from(bytes)), (bytes.trailing_zeros() as u8).min(4))
             }
             Kind::Complex { bytes } => (Some(u32::from(bytes)), (bytes / 2).trailing_zeros() as u8),
             Kind::Vector { bytes, .. } => (Some(bytes), (bytes.trailing_zeros() as u8).min(4)),
