@@ -263,7 +263,8 @@ impl Heap {
         }
         self.large_swept = 0;
         self.sweep_list = 0;
-        self.intern.sweep_at = 0;
+        self.intern.sweep_at = self.intern.slots.len();
+        self.intern.peak = self.intern.live;
         self.acct.live_sum = 0;
     }
 

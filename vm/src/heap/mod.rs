@@ -43,8 +43,10 @@ pub struct InternSlots {
     pub live: usize,
     /// Slots that are not empty.
     pub used: usize,
-    /// Sweep position while in [`Phase::SweepStrings`].
+    /// While in [`Phase::SweepStrings`]: slots below this position have still to be looked at.
     pub sweep_at: usize,
+    /// Strings in the table when marking ended last.
+    pub peak: usize,
 }
 
 impl InternSlots {
@@ -186,6 +188,7 @@ impl Heap {
                 live: 0,
                 used: 0,
                 sweep_at: 0,
+                peak: 0,
             },
             seed,
             lists: Lists {

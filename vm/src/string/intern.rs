@@ -321,7 +321,7 @@ impl Heap {
             }
             let Some(s) = slot_str(slot) else { continue };
             // Slots the sweep has not reached: decide now, their place is lost.
-            if sweep && i >= self.intern.sweep_at && !self.slot_marked(slot) {
+            if sweep && i < self.intern.sweep_at && !self.slot_marked(slot) {
                 continue;
             }
             let mut at = s.get(self).hdr.aux as usize & mask;
@@ -334,7 +334,7 @@ impl Heap {
         self.acct.returned(old.len() * 8);
         self.acct.charge(len * 8);
         if sweep {
-            self.intern.sweep_at = len;
+            self.intern.sweep_at = 0;
         }
         self.intern.slots = slots;
         self.intern.live = live;
@@ -347,31 +347,38 @@ impl Heap {
         if slot & InternSlots::LARGE != 0 { self.large_marked(p) } else { self.cell_marked(p) }
     }
 
-    /// Throws dead strings out of up to `max` slots; returns whether the whole table was looked at.
+    /// Throws dead strings out of up to `max` slots; returns whether the whole table was looked at. Goes
+    /// downwards: then a deleted slot at the end of a probe chain needs no marker.
     pub fn intern_sweep(&mut self, max: usize) -> bool {
-        let len = self.intern.slots.len();
-        let end = (self.intern.sweep_at + max).min(len);
-        for i in self.intern.sweep_at..end {
+        let mask = self.intern.slots.len() - 1;
+        let end = self.intern.sweep_at;
+        let start = end.saturating_sub(max);
+        for i in (start..end).rev() {
             let slot = self.intern.slots[i];
-            if slot > InternSlots::DELETED && !self.slot_marked(slot) {
-                self.intern.live -= 1;
-                // The end of a probe chain needs no marker.
-                if self.intern.slots[(i + 1) & (len - 1)] == 0 {
-                    self.intern.slots[i] = 0;
-                    self.intern.used -= 1;
-                } else {
-                    self.intern.slots[i] = InternSlots::DELETED;
+            if slot == 0 {
+                continue;
+            }
+            if slot > InternSlots::DELETED {
+                if self.slot_marked(slot) {
+                    continue;
                 }
+                self.intern.live -= 1;
+            }
+            if self.intern.slots[(i + 1) & mask] == 0 {
+                self.intern.slots[i] = 0;
+                self.intern.used -= 1;
+            } else {
+                self.intern.slots[i] = InternSlots::DELETED;
             }
         }
-        self.intern.sweep_at = end;
-        end == len
+        self.intern.sweep_at = start;
+        start == 0
     }
 
-    /// After a sweep: gives memory back when the table became much too large.
+    /// After a sweep: gives memory back when the table was much too large throughout the cycle.
     pub fn intern_shrink(&mut self) {
         let len = self.intern.slots.len();
-        if len > 1024 && self.intern.live * 8 < len {
+        if len > 1024 && self.intern.peak * 6 < len {
             self.intern_rebuild(len / 2);
         }
     }

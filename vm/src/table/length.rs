@@ -16,11 +16,10 @@ impl Table {
             let mut lo = 0;
             while hi - lo > 1 {
                 let mid = (lo + hi) / 2;
-                if array[mid].is_nil() {
-                    hi = mid;
-                } else {
-                    lo = mid;
-                }
+                // Which way it goes is as good as random: two selects, no branch.
+                let nil = array[mid].is_nil();
+                hi = std::hint::select_unpredictable(nil, mid, hi);
+                lo = std::hint::select_unpredictable(nil, lo, mid);
             }
             return lo as u64;
         }
