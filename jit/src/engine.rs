@@ -14,7 +14,7 @@ use crate::ir::ops::IrOp;
 use crate::ir::refs::SnapNo;
 use crate::lower::Env;
 use crate::opt;
-use crate::options::Options;
+use crate::options::{FLAG_NAMES, Options};
 use crate::record::{Kind, Rec, Step};
 use crate::restore;
 use crate::trace::link::Link;
@@ -624,6 +624,20 @@ impl JitHooks for Engine {
         self.traces.truncate(1);
         self.penalties.clear();
         self.reset_counters(vm);
+    }
+
+    fn set_option(&mut self, vm: &mut Vm, word: &str) -> bool {
+        let known = self.opts.set(word).is_ok();
+        self.reset_counters(vm);
+        known
+    }
+
+    fn options_on(&self) -> Vec<&'static str> {
+        FLAG_NAMES.iter().copied().filter(|n| self.opts.has(n)).collect()
+    }
+
+    fn set_verbose(&mut self, on: bool) {
+        self.opts.verbose = on;
     }
 }
 

@@ -117,6 +117,8 @@ pub fn make_lua(
     logs: &Arc<Logs>,
     dicts: &HashMap<String, Arc<ShDict>>,
 ) -> Result<Rc<LuaWorker>, String> {
+    // The process may still fork: nothing is compiled until a worker starts.
+    vm.with(|vm| vm.hold_jit(true));
     let w = LuaWorker::new(vm, config.clone(), logs.clone(), dicts.clone());
     set_paths(&w);
     api::install(&w);
@@ -171,6 +173,7 @@ impl App for Gateway {
         let flow = Rc::new(flow::Worker { env, scripts });
         *self.worker.borrow_mut() = Some(flow.clone());
         if let Some(lua) = &self.lua {
+            lua.enter(|vm| vm.hold_jit(false));
             lua.info.set(Some(worker));
             lua.enter(|vm| vm.set_jit_on(lua.jit.get()));
             // Set once: a worker starts once.

@@ -96,6 +96,7 @@ impl Vm {
             },
             plain: &PLAIN,
             jit_on: false,
+            jit_held: false,
             exit_now: false,
             in_finalizer: false,
             nruns: 0,

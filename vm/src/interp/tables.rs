@@ -89,7 +89,7 @@ pub(crate) static HOOKS: [Handler; DISPATCH_SIZE] = [HOOKED; DISPATCH_SIZE];
 impl Vm {
     /// Chooses the dispatch table after a mode has changed.
     pub(crate) fn refresh_dispatch(&mut self) {
-        self.plain = if self.jit_on { &COUNTING } else { &PLAIN };
+        self.plain = if self.jit_on && !self.jit_held { &COUNTING } else { &PLAIN };
         self.dispatch = if self.recording {
             RECORDING
         } else if self.hook.mask != 0 {
@@ -108,6 +108,13 @@ impl Vm {
     /// Switches hot counting on or off (`jit.on`, `jit.off`). Off at first.
     pub fn set_jit_on(&mut self, on: bool) {
         self.jit_on = on && self.jit.is_some();
+        self.refresh_dispatch();
+    }
+
+    /// Holds the compiler back whatever `jit.on` says (`true`), or lets it go. A process that will still fork
+    /// holds it: code memory and the compilation thread must not exist before the last fork.
+    pub fn hold_jit(&mut self, hold: bool) {
+        self.jit_held = hold;
         self.refresh_dispatch();
     }
 

@@ -36,6 +36,12 @@ pub trait JitHooks {
     fn proto_freed(&mut self, proto: Gc<Proto>);
     /// Throws away all compiled code (`jit.flush()`).
     fn flush(&mut self, vm: &mut Vm);
+    /// One word of `-O` or `jit.opt.start`; whether it is known.
+    fn set_option(&mut self, vm: &mut Vm, word: &str) -> bool;
+    /// Names of the optimisations that are on, in LuaJIT's order (`jit.status()`).
+    fn options_on(&self) -> Vec<&'static str>;
+    /// Switches the trace messages of `-jv` on or off.
+    fn set_verbose(&mut self, on: bool);
 }
 
 /// Where the interpreter goes on after a trace exit.

@@ -163,6 +163,8 @@ pub struct Vm {
     pub(crate) plain: &'static [Handler; DISPATCH_SIZE],
     /// Hot counting is on.
     pub(crate) jit_on: bool,
+    /// Hot counting waits although it is on: the process may still fork.
+    pub(crate) jit_held: bool,
     /// An error has reached the host's end of a coroutine.
     pub(crate) exit_now: bool,
     /// Finalizers are running.
