@@ -85,6 +85,11 @@ fn newindex(vm: &mut Vm, _: Entry) -> NativeResult {
 /// What a request keeps of `ngx.ctx`.
 struct Kept(Rooted);
 
+/// Makes a table the `ngx.ctx` of a request.
+pub fn keep(vm: &mut Vm, req: &Request, v: Value) {
+    *req.script_ctx.borrow_mut() = Some(Box::new(Kept(Rooted::new(&here(), vm, v))));
+}
+
 fn of_request(vm: &Vm, req: &Request) -> Option<Value> {
     req.script_ctx.borrow().as_ref()?.downcast_ref::<Kept>().map(|k| k.0.get(vm))
 }

@@ -8,6 +8,7 @@ pub mod ctx;
 pub mod encode;
 pub mod exit;
 pub mod hash;
+pub mod location;
 pub mod log;
 pub mod re;
 pub mod req;
@@ -65,6 +66,7 @@ pub const TABLES: &[&[ApiFn]] = &[
     encode::FNS,
     exit::FNS,
     hash::FNS,
+    location::FNS,
     log::FNS,
     re::FNS,
     req::FNS,

@@ -313,7 +313,7 @@ fn make_request(
         body: RefCell::new(Body::default()),
         response: RefCell::new(Response::default()),
         header_bytes: Cell::new(0),
-        slots: RefCell::default(),
+        slots: Rc::default(),
         captures: RefCell::new(Captures::default()),
         phase: Cell::new(Phase::ServerRewrite),
         script_ctx: RefCell::new(None),

@@ -45,7 +45,9 @@ pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
             Verdict::Close => {
                 req.keepalive.set(false);
                 req.gone.set(true);
-                req.conn.break_off();
+                if req.is_main() {
+                    req.conn.break_off();
+                }
                 break;
             }
             Verdict::Internal { uri, args } => match internal_redirect(req, uri, args) {

@@ -85,7 +85,9 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
             // The file became shorter while it was sent: the length already promised cannot be kept.
             req.log(Level::Alert, b"file was truncated while it was read");
             req.keepalive.set(false);
-            req.conn.break_off();
+            if req.is_main() {
+                req.conn.break_off();
+            }
             return Verdict::Done;
         }
         left -= got as u64;
@@ -99,6 +101,9 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         }
         if !passed(req, ticket).await {
             return Verdict::Done;
+        }
+        if !req.is_main() {
+            continue;
         }
         req.flushing.set(true);
         if std::future::poll_fn(|cx| req.conn.poll_drained(cx)).await.is_err() {

@@ -29,7 +29,7 @@ pub fn respond(w: &Rc<Worker>, req: &Rc<Request>, status: u16) -> After {
         }
         if !req.response.borrow().eof {
             submit(w, req, Chunk { last: status < 400, ..Chunk::default() });
-            if status >= 400 {
+            if status >= 400 && req.is_main() {
                 req.conn.break_off();
             }
         }

@@ -334,12 +334,12 @@ impl Run {
     pub fn log(&self, level: Level, text: &[u8]) {
         match &self.req {
             Some(req) => req.log(level, text),
-            None if self.phase == Phase::Timer => {
+            None => {
                 let mut line = text.to_vec();
-                line.extend_from_slice(b", context: ngx.timer");
+                line.extend_from_slice(b", context: ");
+                line.extend_from_slice(self.phase.context_name().as_bytes());
                 self.worker.log_plain(level, &line);
             }
-            None => self.worker.log_plain(level, text),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod body;
 pub mod escape;
 pub mod headers;
 pub mod response;
+pub mod subrequest;
 pub mod uri;
 pub mod vars;
 
@@ -143,7 +144,7 @@ pub struct Request {
     /// Bytes of the response's head.
     pub header_bytes: Cell<u64>,
     /// `set` variables and values of maps, by variable number.
-    pub slots: RefCell<Vec<Option<Vec<u8>>>>,
+    pub slots: Rc<RefCell<Vec<Option<Vec<u8>>>>>,
     /// Captures of the last expression.
     pub captures: RefCell<Captures>,
     /// The phase that runs.

@@ -109,6 +109,11 @@ impl std::fmt::Debug for Response {
 }
 
 impl Response {
+    /// A response that is kept in memory.
+    pub fn into_memory() -> Response {
+        Response { sink: Sink::Memory(Vec::new()), ..Response::default() }
+    }
+
     /// Puts a chunk into the lane; returns its ticket.
     pub fn submit(&mut self, chunk: Chunk) -> u64 {
         self.eof |= chunk.last;

@@ -276,3 +276,68 @@ fn api_that_a_phase_does_not_offer_is_refused() {
     std::thread::sleep(std::time::Duration::from_millis(20));
     assert!(s.error_log().contains("API disabled in the context of log_by_lua*"), "{}", s.error_log());
 }
+
+#[test]
+fn capture_runs_locations_inside_the_server() {
+    let s = start(
+        "server { listen 8080; root html; location / { set $v outer; content_by_lua_block {
+             local r = ngx.location.capture('/sub?a=1', {args = {b = 2}, vars = {v = 'inner'}, method = ngx.HTTP_POST, body = 'BODY'})
+             ngx.print(r.status, ' ', r.header['X-Sub'], ' ', r.body, ' ', r.truncated, '|')
+             local a, b = ngx.location.capture_multi({{'/slow?n=1'}, {'/file.txt'}})
+             ngx.print(a.body, ' ', b.body, ' ', ngx.location.capture('/none').status, ' ', ngx.var.v)
+           } }
+           location /sub { content_by_lua_block { ngx.req.read_body() ngx.header['X-Sub'] = ngx.is_subrequest
+             ngx.status = 201 ngx.print(ngx.req.get_method(), ngx.var.args, ngx.req.get_body_data(), ngx.var.v) } }
+           location /slow { content_by_lua_block { ngx.sleep(0.01) ngx.print('slow') } }
+           location /file.txt { } location /none { }
+         }",
+        &[("html/file.txt", "FILE")],
+    );
+    let r = s.raw(b"GET / HTTP/1.0\r\n\r\n");
+    assert_eq!(body(&r), "201 true POSTa=1&b=2BODYinner false|slow FILE 404 outer", "{}", s.error_log());
+}
+
+#[test]
+fn cosocket_inside_wrap_inside_pcall_inside_a_loop() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let (mut c, _) = listener.accept().unwrap();
+        let mut b = [0u8; 1];
+        while c.read(&mut b).unwrap_or(0) == 1 {
+            c.write_all(b"7\n").unwrap();
+        }
+    });
+    let s = content(&format!(
+        "local sock = ngx.socket.tcp()
+         assert(sock:connect('127.0.0.1', {port}))
+         local sum = 0
+         local read = coroutine.wrap(function() while true do
+           local ok, line = pcall(function() sock:send('x') return sock:receive() end)
+           coroutine.yield(tonumber(line))
+         end end)
+         for i = 1, 300 do
+           for j = 1, 50 do sum = sum + 1 end
+           sum = sum + read()
+         end
+         ngx.print(sum)"
+    ));
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), (300 * 57).to_string());
+}
+
+#[test]
+fn client_that_goes_away_harms_nobody() {
+    use std::io::Write;
+    let s = start(
+        "server { listen 8080; location /slow { content_by_lua_block { ngx.sleep(0.02) for i = 1, 100 do ngx.say(('x'):rep(10000)) ngx.flush(true) end } }
+           location / { content_by_lua_block { ngx.say('fine') } } }",
+        &[],
+    );
+    for _ in 0..5 {
+        let mut c = s.connect();
+        c.write_all(b"GET /slow HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+    }
+    std::thread::sleep(std::time::Duration::from_millis(60));
+    assert!(body(&s.get("/")).contains("fine"));
+}

@@ -3,6 +3,7 @@
 mod flow;
 mod idle;
 mod lua;
+mod redis;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

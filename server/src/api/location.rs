@@ -1,0 +1,257 @@
+//! `ngx.location.capture` and `capture_multi`: requests inside the server.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use moonlit_vm::host::native::{Entry, Gc, NativeResult, Raised, Str, Table, Value, Vm};
+use tokio::task::JoinHandle;
+
+use super::consts::METHODS;
+use super::encode::{add_multi, encode_table};
+use super::{ApiFn, ctx, request};
+use crate::conf::model::Level;
+use crate::flow::engine;
+use crate::flow::filters::drive;
+use crate::http1::clock;
+use crate::lua::args::{array_values, pairs, set_field, string, text_of};
+use crate::lua::thread::Handoff;
+use crate::lua::worker::here;
+use crate::phase::Phases;
+use crate::request::Request;
+use crate::request::body::Body;
+use crate::request::response::Sink;
+use crate::request::subrequest::{DEPTH_MAX, Spec, create, depth};
+use crate::request::vars::set as set_var;
+
+/// The functions.
+pub const FNS: &[ApiFn] = &[
+    ApiFn::yields("ngx.location.capture", Phases::CAPTURE, capture),
+    ApiFn::yields("ngx.location.capture_multi", Phases::CAPTURE, capture_multi),
+];
+
+/// `ngx.location.capture(uri, options?)`: a table with `status`, `header`, `body`, `truncated`.
+///
+/// Raises `unsafe uri in argument #1: ...` and the texts of bad options. Waits until the response is whole.
+fn capture(vm: &mut Vm, _: Entry) -> NativeResult {
+    let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let options = vm.arg(1);
+    let r = subrequest(vm, &uri, options)?;
+    wait_for(vm, vec![r])
+}
+
+/// `ngx.location.capture_multi({{uri, options?}, ...})`: one table per request, in order.
+fn capture_multi(vm: &mut Vm, _: Entry) -> NativeResult {
+    let list = vm.check_tab(0)?;
+    let items = array_values(vm, list);
+    if items.is_empty() {
+        return Err(vm.arg_error(0, b"at least one subrequest should be specified"));
+    }
+    let mut made = Vec::new();
+    for item in items {
+        let Some(t) = item.as_obj::<Table>() else {
+            return Err(vm.throw_str(b"only array-like tables are allowed"));
+        };
+        let uri = t.geti(&vm.heap, 1);
+        let Some(uri) = text_of(vm, uri) else {
+            return Err(vm.throw_str(b"only array-like tables are allowed"));
+        };
+        let options = t.geti(&vm.heap, 2);
+        made.push(subrequest(vm, &uri, options)?);
+    }
+    wait_for(vm, made)
+}
+
+fn option(vm: &Vm, options: Option<Gc<Table>>, name: &str) -> Value {
+    options.map_or(Value::NIL, |t| t.get_bytes(&vm.heap, name.as_bytes()))
+}
+
+fn bad(vm: &mut Vm, what: &str) -> Raised {
+    vm.throw_str(what.as_bytes())
+}
+
+fn subrequest(vm: &mut Vm, uri: &[u8], options: Value) -> Result<Rc<Request>, Raised> {
+    let parent = request(vm)?;
+    if !options.is_nil() && !options.is::<Table>() {
+        return Err(bad(vm, "expected a Lua table as the second argument"));
+    }
+    let options = options.as_obj::<Table>();
+    let cut = memchr::memchr(b'?', uri);
+    let path = &uri[..cut.unwrap_or(uri.len())];
+    let target = match crate::request::uri::normalise(path, false) {
+        Ok(t) if path.starts_with(b"/") => t.uri,
+        _ => {
+            let text = format!("unsafe uri in argument #1: {}", String::from_utf8_lossy(uri));
+            return Err(bad(vm, &text));
+        }
+    };
+    if depth(&parent) >= DEPTH_MAX {
+        let text = format!("subrequests cycle while processing \"{}\"", String::from_utf8_lossy(path));
+        parent.log(Level::Error, text.as_bytes());
+        return Err(bad(vm, "failed to issue subrequest: -1"));
+    }
+    let mut args = cut.map(|n| uri[n + 1..].to_vec()).unwrap_or_default();
+    let more = option(vm, options, "args");
+    let more = match (more.as_obj::<Table>(), more.type_name()) {
+        (Some(t), _) => encode_table(vm, t)?,
+        (None, "nil") => Vec::new(),
+        (None, "string" | "number") => vm.raw_text(more),
+        _ => return Err(bad(vm, "Bad args option value")),
+    };
+    if !more.is_empty() {
+        if !args.is_empty() {
+            args.push(b'&');
+        }
+        args.extend_from_slice(&more);
+    }
+    let method = option(vm, options, "method");
+    let method = match method.as_num() {
+        None if method.is_nil() => "GET",
+        None => return Err(bad(vm, "Bad http request method")),
+        Some(n) => match METHODS.iter().find(|(bit, _)| f64::from(*bit) == n) {
+            Some((_, name)) => name,
+            None => return Err(bad(vm, &format!("unsupported HTTP method: {n}"))),
+        },
+    };
+    let body = option(vm, options, "body");
+    let forward = option(vm, options, "always_forward_body").truthy() || matches!(method, "POST" | "PUT");
+    let body = match body.type_name() {
+        "string" | "number" => Some(vm.raw_text(body)),
+        "nil" if forward => match &*parent.body.borrow() {
+            Body::Memory(b) => Some(b.clone()),
+            Body::File(f) => std::fs::read(&f.path).ok(),
+            _ => None,
+        },
+        "nil" => None,
+        _ => return Err(bad(vm, "Bad http request body")),
+    };
+    let headers = text_pairs(vm, options, "headers", "Bad headers option value")?;
+    let vars = text_pairs(vm, options, "vars", "Bad vars option value")?;
+    let shared = option(vm, options, "ctx");
+    if !shared.is_nil() && !shared.is::<Table>() {
+        let text = format!("Bad ctx option value type {}, expected a Lua table", shared.type_name());
+        return Err(bad(vm, &text));
+    }
+    let spec = Spec {
+        method: method.as_bytes().to_vec(),
+        uri: target,
+        args,
+        body,
+        headers,
+        share_vars: option(vm, options, "share_all_vars").truthy(),
+        copy_vars: option(vm, options, "copy_all_vars").truthy(),
+    };
+    let child = create(&parent, spec);
+    for (name, value) in vars {
+        if set_var(&child, &name, Some(&value)).is_err() {
+            let text = format!("variable \"{}\" cannot be assigned a value", String::from_utf8_lossy(&name));
+            return Err(bad(vm, &text));
+        }
+    }
+    if !shared.is_nil() {
+        ctx::keep(vm, &child, shared);
+    }
+    Ok(child)
+}
+
+type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn text_pairs(vm: &mut Vm, options: Option<Gc<Table>>, name: &str, error: &str) -> Result<Pairs, Raised> {
+    let v = option(vm, options, name);
+    if v.is_nil() {
+        return Ok(Vec::new());
+    }
+    let Some(t) = v.as_obj::<Table>() else { return Err(bad(vm, error)) };
+    let mut out = Vec::new();
+    for (k, v) in pairs(vm, t) {
+        let key = k.as_obj::<Str>().map(|s| s.bytes(&vm.heap).to_vec());
+        match (key, text_of(vm, v)) {
+            (Some(k), Some(v)) => out.push((k, v)),
+            _ => return Err(bad(vm, error)),
+        }
+    }
+    Ok(out)
+}
+
+/// Subrequests under way, each a task of its own: they may run Lua, which must not be entered from inside
+/// Lua. Dropped, it stops them.
+struct Running {
+    list: Vec<(Rc<Request>, Option<JoinHandle<()>>)>,
+}
+
+impl Running {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut busy = false;
+        for (_, task) in &mut self.list {
+            if let Some(t) = task {
+                match Pin::new(t).poll(cx) {
+                    Poll::Ready(_) => *task = None,
+                    Poll::Pending => busy = true,
+                }
+            }
+        }
+        if busy { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for (_, task) in &self.list {
+            if let Some(t) = task {
+                t.abort();
+            }
+        }
+    }
+}
+
+fn wait_for(vm: &mut Vm, made: Vec<Rc<Request>>) -> NativeResult {
+    let w = here();
+    let Some(flow) = w.flow.get().cloned() else { return Err(vm.throw_str(b"no request found")) };
+    let list = made
+        .into_iter()
+        .map(|r| {
+            let (flow, req) = (flow.clone(), r.clone());
+            let task = tokio::task::spawn_local(async move {
+                drive(&flow, &req, engine::run(&flow, &req, None)).await;
+                engine::log(&flow, &req).await;
+            });
+            (r, Some(task))
+        })
+        .collect();
+    let mut running = Running { list };
+    let pending = move |vm: &mut Vm, cx: &mut Context<'_>| {
+        running.poll(cx).map(|()| running.list.iter().map(|(r, _)| result_of(vm, r)).collect::<Vec<Value>>())
+    };
+    Ok(w.suspend(Handoff::Wait(Box::new(pending)), 0))
+}
+
+/// `{status, header, body, truncated}`.
+fn result_of(vm: &mut Vm, req: &Rc<Request>) -> Value {
+    let res = req.response.borrow();
+    let header = vm.heap.new_table(0, 3);
+    let add = |vm: &mut Vm, name: &[u8], value: &[u8]| {
+        let v = string(vm, value);
+        add_multi(vm, header, name, v);
+    };
+    if let Some(t) = &res.content_type {
+        add(vm, b"Content-Type", t);
+    }
+    if let Some(n) = res.content_length {
+        add(vm, b"Content-Length", n.to_string().as_bytes());
+    }
+    if let Some(t) = res.last_modified {
+        add(vm, b"Last-Modified", clock::http_time(t).as_bytes());
+    }
+    for (name, value) in res.headers.iter() {
+        add(vm, name, value);
+    }
+    let body: &[u8] = if let Sink::Memory(b) = &res.sink { b } else { b"" };
+    let body = string(vm, body);
+    let t = vm.heap.new_table(0, 2);
+    set_field(vm, t, b"status", Value::int(i32::from(res.status)));
+    set_field(vm, t, b"header", Value::obj(header));
+    set_field(vm, t, b"body", body);
+    set_field(vm, t, b"truncated", Value::bool(res.failed));
+    Value::obj(t)
+}
