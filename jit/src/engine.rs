@@ -12,6 +12,7 @@ use crate::code::link::{Installed, Runtime};
 use crate::ir::ins::Ins;
 use crate::ir::ops::IrOp;
 use crate::ir::refs::SnapNo;
+use crate::lib_util::{self, Shared};
 use crate::lower::Env;
 use crate::opt;
 use crate::options::{FLAG_NAMES, Options};
@@ -56,6 +57,8 @@ struct Compiled {
 /// The JIT of one VM.
 pub struct Engine {
     opts: Options,
+    shared: Shared,
+    version: u64,
     epoch: u64,
     worker: Option<Worker>,
     runtime: Option<Runtime>,
@@ -82,8 +85,12 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// An idle engine.
     pub fn new(opts: Options) -> Engine {
+        let shared = Shared::default();
+        shared.change(|o| *o = opts.clone());
         Engine {
             opts,
+            shared,
+            version: 1,
             epoch: 0,
             worker: None,
             runtime: None,
@@ -105,9 +112,16 @@ impl Engine {
         self.gate.clone()
     }
 
-    /// Options, to change.
-    pub fn options_mut(&mut self) -> &mut Options {
-        &mut self.opts
+    /// Takes over options that Lua code has changed.
+    fn sync_options(&mut self, vm: &mut Vm) {
+        let s = self.shared.0.borrow();
+        if s.1 == self.version {
+            return;
+        }
+        self.version = s.1;
+        self.opts = s.0.clone();
+        drop(s);
+        self.reset_counters(vm);
     }
 
     /// Options.
@@ -124,10 +138,6 @@ impl Engine {
         if self.opts.verbose {
             eprintln!("[TRACE {what}]");
         }
-    }
-
-    fn hot_count(&self) -> u16 {
-        (self.opts.params.hotloop as u16).saturating_mul(2).saturating_sub(1)
     }
 
     fn begin(&mut self, vm: &mut Vm, rec: Rec, at: At) {
@@ -460,6 +470,7 @@ impl JitHooks for Engine {
             self.repeated = true;
             return;
         }
+        self.sync_options(vm);
         if !self.opts.on {
             return;
         }
@@ -643,7 +654,7 @@ impl JitHooks for Engine {
 
 impl Engine {
     fn reset_counters(&self, vm: &mut Vm) {
-        let n = self.hot_count();
+        let n = self.opts.hot_count();
         for c in vm.hot.iter_mut().take(HOT_SIZE) {
             *c = n;
         }
@@ -658,6 +669,7 @@ pub fn install(vm: &mut Vm, opts: Options) {
     let on = opts.on;
     let e = Engine::new(opts);
     e.reset_counters(vm);
+    lib_util::open(vm, &e.shared);
     vm.jit = Some(Box::new(e));
     vm.set_jit_on(on);
 }

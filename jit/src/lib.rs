@@ -13,6 +13,7 @@
 //! worker             the compilation thread
 //! view               what the recorder sees of the running VM
 //! record             bytecode to IR
+//! lib_util           what Lua sees: jit.on, jit.off, jit.status, jit.opt
 //! restore            trace exits back to interpreter frames
 //! engine             the state machine; implements the VM's hooks
 //! ```
@@ -22,6 +23,7 @@ pub mod abort;
 pub mod code;
 pub mod engine;
 pub mod ir;
+pub mod lib_util;
 pub mod lower;
 pub mod opt;
 pub mod options;

@@ -30,6 +30,10 @@ macro_rules! for_each_param {
             callunroll = 3;
             /// Unrolls until recursion is linked.
             recunroll = 2;
+            /// Fewest instructions of a stitched trace (accepted, no effect).
+            minstitch = 0;
+            /// Size of a code area in KiB (accepted, no effect: there is one area).
+            sizemcode = 64;
             /// Code memory in KiB.
             maxmcode = 16384;
         }
@@ -122,10 +126,15 @@ impl Options {
             "loop" => self.passes.loop_ = on,
             "jitsync" => self.jitsync = on,
             // Names that LuaJIT knows and that have no switch here.
-            "dse" | "abc" | "sink" | "fuse" => {}
+            "dse" | "abc" | "sink" | "fuse" | "fma" => {}
             _ => return false,
         }
         true
+    }
+
+    /// Start value of hot counters: a back edge takes two.
+    pub fn hot_count(&self) -> u16 {
+        (self.params.hotloop as u16).saturating_mul(2).saturating_sub(1)
     }
 
     /// Is a flag set?

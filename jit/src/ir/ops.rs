@@ -57,8 +57,8 @@ macro_rules! for_each_ir {
             NE (Ref, Ref) Pure;
             /// Guard `b < a` unsigned: array bound `a`, index `b`.
             ABC (Ref, Ref) Pure;
-            /// Guard that the frame returns to prototype `a` at the pc `b`.
-            RETF (Ref, Ref) Store;
+            /// The base moves down by `a` slots: return to a frame below the one the trace started in.
+            RETF (Lit, None) Store;
             // Bookkeeping.
             /// Nothing.
             NOP (None, None) Meta;

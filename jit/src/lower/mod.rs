@@ -190,6 +190,7 @@ fn trace_signature() -> Signature {
 
 struct Exit {
     block: Block,
+    base: Value,
     values: Vec<Value>,
 }
 
@@ -372,7 +373,7 @@ impl Lower<'_, '_> {
         let block = self.b.create_block();
         self.b.set_cold_block(block);
         let values = self.t.live_values(s).into_iter().map(|r| self.get(r)).collect();
-        self.exits[s.index()] = Some(Exit { block, values });
+        self.exits[s.index()] = Some(Exit { block, base: self.base, values });
         block
     }
 
@@ -401,7 +402,7 @@ impl Lower<'_, '_> {
             let cell = self.k64(self.env.exit_cells + n as u64 * 8);
             let target = self.b.ins().load(types::I64, MemFlagsData::trusted(), cell, 0);
             let code = self.k64((self.env.trace_no as u64) << 32 | n as u64);
-            self.b.ins().return_call_indirect(self.tail_sig, target, &[self.vm, self.base, code]);
+            self.b.ins().return_call_indirect(self.tail_sig, target, &[self.vm, e.base, code]);
         }
     }
 
@@ -420,20 +421,20 @@ impl Lower<'_, '_> {
         }
         let cell = self.k64(self.env.exit_cells + self.t.snaps.len() as u64 * 8);
         let target = self.b.ins().load(types::I64, MemFlagsData::trusted(), cell, 0);
-        let base = if self.t.link_base == 0 {
-            self.base
-        } else {
-            // Exits of the target restore relative to the thread's base.
-            let d = self.k64((self.t.link_base as i64 * 8) as u64);
-            let base = self.b.ins().iadd(self.base, d);
-            let f = MemFlagsData::trusted();
-            let th = self.b.ins().load(types::I64, f, self.vm, moonlit_vm::layout::VM_CUR);
-            self.b.ins().store(f, base, th, moonlit_vm::layout::THREAD_BASE);
-            base
-        };
+        let base = if self.t.link_base == 0 { self.base } else { self.moved_base(self.t.link_base) };
         // Every exit number but the link's own restores values; here the stack is written already.
         let code = self.k64((self.env.trace_no as u64) << 32 | u32::MAX as u64);
         self.b.ins().return_call_indirect(self.tail_sig, target, &[self.vm, base, code]);
+    }
+
+    /// The base `slots` further up, published in the thread: exits from here on restore relative to it.
+    fn moved_base(&mut self, slots: i32) -> Value {
+        let d = self.k64((slots as i64 * 8) as u64);
+        let base = self.b.ins().iadd(self.base, d);
+        let f = MemFlagsData::trusted();
+        let th = self.b.ins().load(types::I64, f, self.vm, moonlit_vm::layout::VM_CUR);
+        self.b.ins().store(f, base, th, moonlit_vm::layout::THREAD_BASE);
+        base
     }
 
     fn ins(&mut self, r: Ref) -> Result<(), Abort> {
@@ -517,7 +518,11 @@ impl Lower<'_, '_> {
             | IrOp::CALLA
             | IrOp::CALLL
             | IrOp::CALLS => self.lower_call(r, &i),
-            IrOp::RETF | IrOp::CNEW | IrOp::CNEWI => Err(Abort::CodeGeneration),
+            IrOp::RETF => {
+                self.base = self.moved_base(-(i.a as i32));
+                Ok(())
+            }
+            IrOp::CNEW | IrOp::CNEWI => Err(Abort::CodeGeneration),
         }
     }
 }

@@ -198,7 +198,8 @@ pub fn load(ir: &IrBuf, i: &Ins) -> Option<Ref> {
                 if f == Field::TabNomm { new_keys(ir, i.ra(), limit) } else { limit }
             }
         },
-        IrOp::SLOAD => Ref::NONE,
+        // Slots are numbered from the base, which a return to a lower frame moves.
+        IrOp::SLOAD => ir.chain(IrOp::RETF),
         IrOp::XLOAD if i.b & 1 != 0 => Ref::NONE,
         IrOp::XLOAD => ir.chain(IrOp::XSTORE).max(calls(ir)),
         IrOp::ALEN | IrOp::CALLL => ir
@@ -223,7 +224,7 @@ fn forwarded(ir: &IrBuf, i: &Ins, v: Ref) -> Option<Ref> {
 pub fn ref_limit(ir: &IrBuf, i: &Ins) -> Ref {
     match i.op {
         IrOp::HREF => new_keys(ir, i.ra(), calls(ir)),
-        IrOp::UREFO | IrOp::UREFC => calls(ir),
+        IrOp::UREFO | IrOp::UREFC => calls(ir).max(ir.chain(IrOp::RETF)),
         _ => Ref::NONE,
     }
 }

@@ -75,7 +75,9 @@ pub fn emit(ir: &mut IrBuf, p: Passes, mut i: Ins) -> Emitted {
             let limit = forward::ref_limit(ir, &i);
             Ok(cse::find(ir, &i, limit).unwrap_or_else(|| ir.push(i)))
         }
-        Class::Load if i.op == IrOp::SLOAD => Ok(cse::find(ir, &i, Ref::NONE).unwrap_or_else(|| ir.push(i))),
+        Class::Load if i.op == IrOp::SLOAD => {
+            Ok(cse::find(ir, &i, ir.chain(IrOp::RETF)).unwrap_or_else(|| ir.push(i)))
+        }
         Class::Store if p.fwd && forward::is_redundant_store(ir, &i) => Ok(Ref::NONE),
         _ => Ok(ir.push(i)),
     }

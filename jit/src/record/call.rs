@@ -224,13 +224,50 @@ impl Rec {
             if self.is_root() {
                 return Err(Abort::LeavesLoop);
             }
-            return self.stop(vm, at, Link::Interp);
+            return self.return_lower(vm, at, from, n);
         }
         let mut results = Vec::with_capacity(n);
         for i in 0..n {
             results.push(self.get(at, (from + i) as u32)?);
         }
         self.return_values(&results)
+    }
+
+    /// Returns below the frame the trace started in: the return address is guarded, the base moves down, and
+    /// all slots are loaded anew from there.
+    fn return_lower(&mut self, vm: &Vm, at: At, from: usize, n: usize) -> R<Step> {
+        let link = at.slot(-1).0;
+        self.unrolls += 1;
+        if !frame::is_lua(link) || self.unrolls > self.params.loopunroll {
+            return self.stop(vm, at, Link::Interp);
+        }
+        let call = view::ins_at(link as usize - 4);
+        if !matches!(call.op(), Op::CALL | Op::CALLM | Op::ITERC) {
+            return self.stop(vm, at, Link::Interp);
+        }
+        let mut results = Vec::with_capacity(n);
+        for i in 0..n {
+            results.push(self.get(at, (from + i) as u32)?);
+        }
+        let have = self.slots[1];
+        let word = if have.is_none() {
+            self.emit_raw(Ins::raw(IrOp::SLOAD, IrT::of(Ty::P64), 1, crate::ir::ins::sload::FRAME))?
+        } else {
+            have.r
+        };
+        let want = self.trace.ir.kptr(link);
+        self.guard(IrOp::EQ, word, want)?;
+        let a = call.a();
+        // The caller's code must live as long as this trace names its addresses.
+        self.keep.push(at.slot(-(a as isize) - 4));
+        self.trace.ir.push(Ins::raw(IrOp::RETF, IrT::of(Ty::Nil), a as u16 + 2, 0));
+        self.slots.fill(TRef::NONE);
+        self.baseslot = 2;
+        self.maxslot = 0;
+        self.put_results(a, &results, call.b());
+        // What lies below the results in the caller's frame is in use.
+        self.needsnap = true;
+        Ok(Step::Next)
     }
 
     /// Returns from the innermost frame.

@@ -134,7 +134,7 @@ impl Rec {
         };
         let narrow = self.p.narrow
             && int(ra).is_some()
-            && kstep.and_then(eval::num_to_int_exact).is_some_and(|s| s != 0 && fits(s));
+            && kstep.map_or(int(ra + 2), eval::num_to_int_exact).is_some_and(|s| s != 0 && fits(s));
         let ty = if narrow { Ty::Int } else { Ty::Num };
         let mode = sload::TYPECHECK | sload::INHERIT | if narrow { sload::CONVERT } else { 0 };
         let s = self.baseslot + ra as usize;
@@ -148,10 +148,16 @@ impl Rec {
             None => load(self, s + 2, mode | sload::READONLY)?,
         };
         if narrow {
-            let k = kstep.unwrap_or(0.0) as i32;
-            let (op, limit) = if k >= 0 { (IrOp::LE, i32::MAX - k) } else { (IrOp::GE, i32::MIN - k) };
-            let limit = self.kint(limit);
-            self.guard(op, stop.r, limit.r)?;
+            // While the limit keeps this distance, the index cannot overflow.
+            let up = at.reg(ra + 2).num_unchecked() >= 0.0;
+            let (op, end) = if up { (IrOp::LE, i32::MAX) } else { (IrOp::GE, i32::MIN) };
+            let end = self.kint(end);
+            if kstep.is_none() {
+                let zero = self.kint(0);
+                self.guard(if up { IrOp::GT } else { IrOp::LT }, step.r, zero.r)?;
+            }
+            let limit = self.emit(IrOp::SUB, IrT::of(Ty::Int), end.r, step.r)?;
+            self.guard(op, stop.r, limit)?;
         } else if kstep.is_none() {
             let zero = self.knum(0.0);
             let up = at.reg(ra + 2).num_unchecked() >= 0.0;
@@ -345,7 +351,8 @@ impl Rec {
             return self.meet_trace(vm, body, no);
         }
         if self.is_root() && self.frames.is_empty() {
-            // Better let the inner loop become a trace first.
+            // Better let the inner loop become a trace first. Loops of called functions are unrolled instead,
+            // as long as they are short: one trace over all of it beats any linking.
             return Err(Abort::InnerLoop);
         }
         self.unrolls += 1;

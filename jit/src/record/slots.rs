@@ -148,7 +148,7 @@ impl Rec {
             let mut norestore = false;
             if t.r.is_ins() {
                 let i = self.trace.ir.ins(t.r);
-                if i.op == IrOp::SLOAD && i.a as usize == s {
+                if i.op == IrOp::SLOAD && i.a as usize == s && t.r > self.trace.ir.chain(IrOp::RETF) {
                     // Memory already holds it. Only what side traces inherit is listed.
                     if i.b & sload::INHERIT == 0 {
                         continue;
