@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod bit;
+pub mod cjson;
 pub mod coroutine;
 pub mod debug;
 pub mod format;
@@ -41,6 +42,7 @@ pub fn open_all(vm: &mut Vm) {
     debug::open(vm);
     bit::open(vm);
     jit::open(vm);
+    cjson::open(vm);
 }
 
 /// Every table of rows, by library.
@@ -57,6 +59,7 @@ pub const ALL: &[(&str, &[NativeRow])] = &[
     ("debug", debug::FNS),
     ("package", package::FNS),
     ("jit", jit::FNS),
+    ("cjson", cjson::FNS),
 ];
 
 /// Makes a library: a table of functions under a global name and in `package.loaded`.

@@ -1,0 +1,10 @@
+-- string.dump and load of what it gave: upvalues are fresh, stripping removes names, natives are refused.
+local f = load(string.dump(function(a, b) local c = a + b return c * 2, {x = c}, "s" .. c end)) local n, t, s = f(2, 3) print(n, t.x, s)
+local up = 5 local g = load(string.dump(function() return up end)) print(pcall(g))
+local d = string.dump(function() local x = nil; return x.y end) print(pcall(load(d, "=dumped"))) print(pcall(load(string.dump(function() local x = nil; return x.y end, true), "=stripped")))
+print(pcall(string.dump, print)) print(pcall(string.dump)) print(load(d, "n", "t")) print(type(load(d, "n", "b")), type(load(d)))
+local nested = load(string.dump(function(n) local function fact(k) if k < 2 then return 1 end return k * fact(k - 1) end local r = {} for i = 1, n do r[i] = fact(i) end return table.concat(r, ",") end)) print(nested(8))
+local consts = load(string.dump(function() return 1, -1, 0.5, 1e300, 2^53, "str\0ing", nil, true, false, {1, 2, a = "b", [10] = 1.5}, ("x"):rep(3) end)) local r = {consts()} for i = 1, 11 do io.write(tostring(type(r[i]) == "table" and r[i].a or r[i]):gsub("%z", "0"), " ") end print()
+local va = load(string.dump(function(...) return select("#", ...), ... end)) print(va(1, nil, 3)) print(string.dump(va):sub(1, 1) == "\27", #string.dump(va, true) <= #string.dump(va))
+for i = 1, 60 do local bad = d:sub(1, i) local ok, e = load(bad, "=bad") assert(ok == nil or type(ok) == "function") end print("truncated chunks are refused") 
+for i = 1, #d do local bad = d:sub(1, i - 1) .. string.char((d:byte(i) + 1) % 256) .. d:sub(i + 1) load(bad, "=bad") end print("broken chunks do no harm")
