@@ -160,7 +160,8 @@ impl Vm {
         let mut out = short_source(pt.get(&self.heap).chunkname.bytes(&self.heap));
         match self.frame_line(f) {
             Some(line) => out.extend_from_slice(format!(":{line}: ").as_bytes()),
-            None => out.extend_from_slice(b":?: "),
+            // Stripped code has no lines.
+            None => out.extend_from_slice(b":0: "),
         }
         out
     }
