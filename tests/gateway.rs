@@ -274,8 +274,8 @@ fn waiting_request_does_not_hold_the_worker() {
 fn reload_and_a_killed_worker_lose_nothing_that_is_shared() {
     let g = Gateway::start("reload", None);
     assert_eq!(g.get("/api/hello", None).status, 401);
+    wait_for("two workers", || g.workers().len() == 2);
     let before = g.workers();
-    assert_eq!(before.len(), 2, "two workers");
     g.signal("HUP");
     wait_for("new workers", || {
         let now = g.workers();

@@ -1,3 +1,4 @@
+--- -zeal
 -- Much garbage of every kind while structures stay alive: nothing that is reachable goes away.
 local live = {} for i = 1, 200 do live[i] = {id = i, name = "object" .. i, list = {i, i + 1}, f = function() return i end} end
 for round = 1, 6 do

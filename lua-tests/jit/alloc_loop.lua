@@ -1,3 +1,4 @@
+--- -zeal
 -- An allocating loop goes through whole collections, and what it keeps is intact afterwards.
 local keep, sum = {}, 0
 for i = 1, 200000 do
