@@ -15,14 +15,13 @@ mod scope;
 mod stat;
 mod table;
 
-use std::collections::HashMap;
-
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::Op;
 use crate::bytecode::protodef::{KGc, LocalVar, ProtoDef, UV_IMMUTABLE, UV_LOCAL, protoflags};
 use crate::syntax::SyntaxOptions;
 use crate::syntax::ast::*;
 use crate::syntax::error::SyntaxError;
+use crate::syntax::hash::{FastMap, Seed};
 use crate::syntax::parser;
 
 use jump::JumpList;
@@ -55,11 +54,13 @@ pub fn compile(
         names,
         fs: FuncState::new(&main),
         outer: Vec::new(),
+        spare: Vec::new(),
         vars: Vec::new(),
         any_const: false,
         entries: 0,
         place: 0,
         spine: Vec::new(),
+        seed: Seed::default(),
     };
     compiler.main(&main)
 }
@@ -108,15 +109,15 @@ struct FuncState {
     /// Jumps that wait for their label, outermost scope first.
     gotos: Vec<scope::Goto>,
     /// How many of them wait for each name.
-    waiting: HashMap<scope::LabelName, u32>,
+    waiting: FastMap<scope::LabelName, u32>,
     /// Written labels by depth of their scope.
-    labels: HashMap<(usize, scope::LabelName), scope::Label>,
+    labels: FastMap<(usize, scope::LabelName), scope::Label>,
     /// Their names, outermost scope first.
     label_names: Vec<scope::LabelName>,
     knum: Vec<f64>,
-    knum_index: HashMap<u64, u32>,
+    knum_index: FastMap<u64, u32>,
     kgc: Vec<KGc>,
-    kstr_index: HashMap<StrId, u32>,
+    kstr_index: FastMap<StrId, u32>,
     upvals: Vec<Captured>,
     /// Captures of each child, to be described once it is known which locals are assigned.
     child_upvals: Vec<(usize, Vec<Captured>)>,
@@ -143,13 +144,13 @@ impl FuncState {
             declared: Vec::new(),
             scopes: Vec::new(),
             gotos: Vec::new(),
-            waiting: HashMap::new(),
-            labels: HashMap::new(),
+            waiting: FastMap::default(),
+            labels: FastMap::default(),
             label_names: Vec::new(),
             knum: Vec::new(),
-            knum_index: HashMap::new(),
+            knum_index: FastMap::default(),
             kgc: Vec::new(),
-            kstr_index: HashMap::new(),
+            kstr_index: FastMap::default(),
             upvals: Vec::new(),
             child_upvals: Vec::new(),
             numparams: 0,
@@ -158,6 +159,36 @@ impl FuncState {
             fixup_return: false,
             firstline: func.line,
         }
+    }
+
+    /// As new for another function, with the memory of its lists.
+    fn reset(&mut self, func: &Func) {
+        self.code.clear();
+        self.lines.clear();
+        self.pending = JumpList::NONE;
+        self.links.clear();
+        self.last_target = 0;
+        self.free = 0;
+        self.framesize = 1;
+        self.nactive = 0;
+        self.slots.clear();
+        self.declared.clear();
+        self.scopes.clear();
+        self.gotos.clear();
+        self.waiting.clear();
+        self.labels.clear();
+        self.label_names.clear();
+        self.knum.clear();
+        self.knum_index.clear();
+        self.kgc.clear();
+        self.kstr_index.clear();
+        self.upvals.clear();
+        self.child_upvals.clear();
+        self.numparams = 0;
+        self.flags = if func.is_vararg { protoflags::VARARG } else { 0 };
+        self.has_return = false;
+        self.fixup_return = false;
+        self.firstline = func.line;
     }
 }
 
@@ -172,6 +203,8 @@ struct Compiler<'a> {
     fs: FuncState,
     /// The functions around it, outermost first.
     outer: Vec<FuncState>,
+    /// States of finished functions, to be used again.
+    spare: Vec<FuncState>,
     /// Variables of all functions.
     vars: Vec<Variable>,
     /// Some variable was declared by `const`.
@@ -182,6 +215,7 @@ struct Compiler<'a> {
     place: Tok,
     /// Pending left-associative operations.
     spine: Vec<ExprId>,
+    seed: Seed,
 }
 
 impl Compiler<'_> {
@@ -199,7 +233,14 @@ impl Compiler<'_> {
     fn nested(&mut self, id: FuncId) -> Result<u32> {
         let func = self.ast.func(id);
         let entries = self.entries;
-        let parent = std::mem::replace(&mut self.fs, FuncState::new(&func));
+        let fs = match self.spare.pop() {
+            Some(mut fs) => {
+                fs.reset(&func);
+                fs
+            }
+            None => FuncState::new(&func),
+        };
+        let parent = std::mem::replace(&mut self.fs, fs);
         self.outer.push(parent);
         self.scope_begin(scope::PLAIN);
         let mut nparams = 0;
@@ -223,7 +264,8 @@ impl Compiler<'_> {
         self.block_body(func.body)?;
         self.place = func.end;
         let (def, captured) = self.finish(self.ast.line(func.end))?;
-        self.fs = self.outer.pop().expect("pushed above");
+        let parent = self.outer.pop().expect("pushed above");
+        self.spare.push(std::mem::replace(&mut self.fs, parent));
         self.entries = entries;
         self.fs.flags |= def.flags & protoflags::FFI;
         let index = self.add_kgc(KGc::Proto(Box::new(def)))?;
@@ -273,9 +315,9 @@ impl Compiler<'_> {
             captured.iter().map(|c| strings.get(self.vars[c.var.0 as usize].name).into()).collect();
         let def = ProtoDef {
             code: fs.code.iter().map(|i| i.0).collect(),
-            lines: std::mem::take(&mut fs.lines),
-            knum: std::mem::take(&mut fs.knum),
-            kgc: std::mem::take(&mut fs.kgc),
+            lines: fs.lines.clone(),
+            knum: fs.knum.clone(),
+            kgc: fs.kgc.drain(..).collect(),
             // The parent knows what to write here, see above.
             upvals: Vec::new(),
             numparams: fs.numparams,

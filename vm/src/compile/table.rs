@@ -7,6 +7,7 @@ use super::expr::{Exp, Val};
 use super::*;
 use crate::bytecode::protodef::{KVal, TSETM_BIAS};
 use crate::limits::TABLE_ARRAY_MAX;
+use crate::syntax::hash::{FastMap, Seed};
 
 impl Compiler<'_> {
     pub(super) fn table(&mut self, fields: List<Field>, open: Tok, end: Tok) -> Result<Exp> {
@@ -64,7 +65,7 @@ impl Compiler<'_> {
                     let k = self.add_kgc(KGc::TableTemplate { array: Vec::new(), hash: Vec::new() })?;
                     self.fs.code[pc as usize] = Instr::ad(Op::TDUP, reg, k);
                     let array_size = if needs_array { narr } else { 0 };
-                    template = Some(Template::new(k, array_size, nhash));
+                    template = Some(Template::new(k, array_size, nhash, self.seed));
                 }
                 if let Some(t) = &mut template {
                     // A key whose value is made later is reserved with nil.
@@ -136,7 +137,7 @@ impl Compiler<'_> {
 struct Template {
     constant: u32,
     items: Vec<Item>,
-    index: HashMap<(u8, u64), usize>,
+    index: FastMap<(u8, u64), usize>,
     /// Size of the array part.
     array_size: u32,
     /// Nodes of the hash part.
@@ -167,12 +168,19 @@ impl Item {
 }
 
 impl Template {
-    fn new(constant: u32, array_size: u32, hash_keys: u32) -> Template {
+    fn new(constant: u32, array_size: u32, hash_keys: u32, seed: Seed) -> Template {
         let hash_size = match fold::hash_bits(hash_keys) {
             0 => 0,
             bits => 1 << bits,
         };
-        Template { constant, items: Vec::new(), index: HashMap::new(), array_size, hash_size, hash_used: 0 }
+        Template {
+            constant,
+            items: Vec::new(),
+            index: FastMap::with_hasher(seed),
+            array_size,
+            hash_size,
+            hash_used: 0,
+        }
     }
 
     /// Sets a constant key to a constant, or reserves it (`None`).

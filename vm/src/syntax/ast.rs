@@ -4,7 +4,7 @@
 //! Places are token numbers ([`Tok`]): `Ast::lines` gives the line, and since tokens are numbered
 //! consecutively the neighbours of a place are known too (a comma follows the expression it ends).
 
-use std::collections::HashMap;
+use super::hash::Seed;
 
 /// Number of a token in its chunk, from 0.
 pub type Tok = u32;
@@ -14,28 +14,62 @@ pub type Tok = u32;
 pub struct StrId(pub u32);
 
 /// Names and strings of a chunk, each once, in order of appearance.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 pub struct StrPool {
-    ids: HashMap<std::rc::Rc<[u8]>, StrId>,
-    list: Vec<std::rc::Rc<[u8]>>,
+    bytes: Vec<u8>,
+    /// End of each string in `bytes`, and its hash.
+    ends: Vec<(usize, u32)>,
+    /// Open addressing: string number plus one, 0 if free. The size is a power of two.
+    table: Vec<u32>,
+    seed: Seed,
+}
+
+impl Default for StrPool {
+    fn default() -> StrPool {
+        StrPool { bytes: Vec::new(), ends: Vec::new(), table: vec![0; 64], seed: Seed::default() }
+    }
 }
 
 impl StrPool {
     /// The id of `bytes`, new or known.
     pub fn intern(&mut self, bytes: &[u8]) -> StrId {
-        if let Some(&id) = self.ids.get(bytes) {
-            return id;
+        let hash = (self.seed.bytes(bytes) >> 32) as u32;
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while let Some(n) = self.table[at].checked_sub(1) {
+            if self.ends[n as usize].1 == hash && self.get(StrId(n)) == bytes {
+                return StrId(n);
+            }
+            at = (at + 1) & mask;
         }
-        let id = StrId(self.list.len() as u32);
-        let shared: std::rc::Rc<[u8]> = bytes.into();
-        self.list.push(shared.clone());
-        self.ids.insert(shared, id);
-        id
+        let id = self.ends.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push((self.bytes.len(), hash));
+        self.table[at] = id + 1;
+        if self.ends.len() * 2 > self.table.len() {
+            self.grow();
+        }
+        StrId(id)
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let size = self.table.len() * 4;
+        self.table = vec![0; size];
+        for (n, &(_, hash)) in self.ends.iter().enumerate() {
+            let mut at = hash as usize & (size - 1);
+            while self.table[at] != 0 {
+                at = (at + 1) & (size - 1);
+            }
+            self.table[at] = n as u32 + 1;
+        }
     }
 
     /// The bytes of a string.
     pub fn get(&self, id: StrId) -> &[u8] {
-        &self.list[id.0 as usize]
+        let n = id.0 as usize;
+        let start = if n == 0 { 0 } else { self.ends[n - 1].0 };
+        &self.bytes[start..self.ends[n].0]
     }
 }
 
@@ -77,10 +111,10 @@ impl<T> List<T> {
     pub const EMPTY: List<T> = List { start: 0, len: 0, kind: std::marker::PhantomData };
 
     /// Moves `items` to the end of their pool.
-    pub fn append(pool: &mut Vec<T>, items: Vec<T>) -> List<T> {
+    pub fn append(pool: &mut Vec<T>, items: impl IntoIterator<Item = T>) -> List<T> {
         let start = pool.len() as u32;
-        let len = items.len() as u32;
         pool.extend(items);
+        let len = pool.len() as u32 - start;
         List { start, len, kind: std::marker::PhantomData }
     }
 

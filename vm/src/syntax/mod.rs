@@ -2,6 +2,7 @@
 
 pub mod ast;
 pub mod error;
+pub mod hash;
 pub mod lexer;
 pub mod number;
 pub mod parser;

@@ -120,35 +120,34 @@ tokens! {
 impl Token {
     /// Whether the token exists only with the extensions.
     pub fn is_extension(self) -> bool {
-        self.text().is_some_and(|t| {
-            matches!(
-                t,
-                "&" | "&&"
-                    | "|"
-                    | "||"
-                    | "~"
-                    | "!"
-                    | "!="
-                    | "<<"
-                    | ">>"
-                    | "~>>"
-                    | "?"
-                    | "?."
-                    | "??"
-                    | "->"
-                    | "+="
-                    | "-="
-                    | "*="
-                    | "/="
-                    | "%="
-                    | "&="
-                    | "|="
-                    | "<<="
-                    | ">>="
-                    | "~>>="
-                    | "..="
-            )
-        })
+        use Token::*;
+        matches!(
+            self,
+            Amp | AmpAmp
+                | Pipe
+                | PipePipe
+                | Tilde
+                | Bang
+                | BangEq
+                | Shl
+                | Shr
+                | Sar
+                | Question
+                | QuestionDot
+                | QuestionQuestion
+                | Arrow
+                | PlusEq
+                | MinusEq
+                | StarEq
+                | SlashEq
+                | PercentEq
+                | AmpEq
+                | PipeEq
+                | ShlEq
+                | ShrEq
+                | SarEq
+                | ConcatEq
+        )
     }
 
     /// The operator a compound assignment token applies, if it is one.

@@ -79,11 +79,14 @@ impl Parser<'_> {
 
     /// One or more expressions separated by commas.
     pub(super) fn expr_list(&mut self) -> Result<List<ExprId>> {
-        let mut list = vec![self.expr()?];
+        let first = self.open_exprs.len();
+        let e = self.expr()?;
+        self.open_exprs.push(e);
         while self.accept(Token::Comma)? {
-            list.push(self.expr()?);
+            let e = self.expr()?;
+            self.open_exprs.push(e);
         }
-        Ok(List::append(&mut self.expr_lists, list))
+        Ok(List::append(&mut self.expr_lists, self.open_exprs.drain(first..)))
     }
 
     /// Operators that bind tighter than `limit`.
@@ -176,7 +179,7 @@ impl Parser<'_> {
     }
 
     fn suffixes(&mut self, base: ExprId) -> Result<ExprId> {
-        let mut list = Vec::new();
+        let first = self.open_suffixes.len();
         loop {
             let start = self.idx;
             let safe = self.at(Token::QuestionDot);
@@ -200,12 +203,13 @@ impl Parser<'_> {
                     _ => break,
                 }
             };
-            list.push(Suffix { kind, safe, start, end: self.last() });
+            let end = self.last();
+            self.open_suffixes.push(Suffix { kind, safe, start, end });
         }
-        if list.is_empty() {
+        if self.open_suffixes.len() == first {
             return Ok(base);
         }
-        let suffixes = List::append(&mut self.suffixes, list);
+        let suffixes = List::append(&mut self.suffixes, self.open_suffixes.drain(first..));
         Ok(self.push(ExprKind::Suffixed { base, suffixes }))
     }
 
@@ -272,7 +276,7 @@ impl Parser<'_> {
     fn table(&mut self) -> Result<ExprId> {
         let open = self.idx;
         let line = self.cur.line;
-        let mut list = Vec::new();
+        let first = self.open_fields.len();
         self.advance()?;
         let outer = std::mem::replace(&mut self.in_conditional, false);
         while !self.at(Token::RBrace) {
@@ -289,14 +293,14 @@ impl Parser<'_> {
                 FieldKey::Position
             };
             let value = self.expr()?;
-            list.push(Field { key, value, end: self.idx });
+            self.open_fields.push(Field { key, value, end: self.idx });
             if !self.accept(Token::Comma)? && !self.accept(Token::Semicolon)? {
                 break;
             }
         }
         self.in_conditional = outer;
         self.expect_match(Token::RBrace, Token::LBrace, line)?;
-        let fields = List::append(&mut self.fields, list);
+        let fields = List::append(&mut self.fields, self.open_fields.drain(first..));
         Ok(self.push(ExprKind::Table { fields, open }))
     }
 

@@ -31,6 +31,12 @@ struct Parser<'s> {
     func_line: u32,
     /// Between `?` and `:` a colon is not a method call.
     in_conditional: bool,
+    /// Items of the lists that are being parsed, outermost first: they move to the pools when
+    /// their list is complete.
+    open_exprs: Vec<ExprId>,
+    open_suffixes: Vec<Suffix>,
+    open_fields: Vec<Field>,
+    open_stats: Vec<Stat>,
     exprs: Vec<Expr>,
     expr_lists: Vec<ExprId>,
     name_lists: Vec<StrId>,
@@ -56,6 +62,10 @@ pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<
         vararg: true,
         func_line: 0,
         in_conditional: false,
+        open_exprs: Vec::new(),
+        open_suffixes: Vec::new(),
+        open_fields: Vec::new(),
+        open_stats: Vec::new(),
         exprs: Vec::new(),
         expr_lists: Vec::new(),
         name_lists: Vec::new(),

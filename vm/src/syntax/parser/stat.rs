@@ -6,18 +6,19 @@ impl Parser<'_> {
     /// Statements up to a token that ends a block.
     pub(super) fn block(&mut self) -> Result<Block> {
         self.enter()?;
-        let mut stats = Vec::new();
+        let first = self.open_stats.len();
         let mut is_last = false;
         while !is_last && !self.at_block_end() {
-            is_last = self.statement(&mut stats)?;
-            if self.accept(Token::Semicolon)?
-                && let Some(stat) = stats.last_mut()
-            {
-                stat.next = self.last();
+            is_last = self.statement()?;
+            if self.accept(Token::Semicolon)? {
+                let next = self.last();
+                if let Some(stat) = self.open_stats[first..].last_mut() {
+                    stat.next = next;
+                }
             }
         }
         self.leave();
-        Ok(Block { stats: List::append(&mut self.stats, stats) })
+        Ok(Block { stats: List::append(&mut self.stats, self.open_stats.drain(first..)) })
     }
 
     fn at_block_end(&self) -> bool {
@@ -25,7 +26,7 @@ impl Parser<'_> {
     }
 
     /// Parses one statement; true if it must be the last of its block.
-    fn statement(&mut self, out: &mut Vec<Stat>) -> Result<bool> {
+    fn statement(&mut self) -> Result<bool> {
         let start = self.idx;
         let line = self.cur.line;
         let mut is_last = false;
@@ -79,7 +80,7 @@ impl Parser<'_> {
                 StatKind::Empty
             }
             Token::DoubleColon => {
-                self.labels(out)?;
+                self.labels()?;
                 return Ok(false);
             }
             Token::Goto if self.options.compat52 || self.peek_moving_line()? == Token::Name => {
@@ -107,7 +108,7 @@ impl Parser<'_> {
             _ => self.call_or_assignment()?,
         };
         let end = self.last();
-        out.push(Stat { kind, start, end, next: end });
+        self.open_stats.push(Stat { kind, start, end, next: end });
         Ok(is_last)
     }
 
@@ -203,11 +204,11 @@ impl Parser<'_> {
     }
 
     /// A run of labels. Each knows whether it stands at the end of its block.
-    fn labels(&mut self, out: &mut Vec<Stat>) -> Result<()> {
-        let first = out.len();
+    fn labels(&mut self) -> Result<()> {
+        let first = self.open_stats.len();
         loop {
             if self.at(Token::DoubleColon) {
-                if self.level + (out.len() - first) >= SYNTAX_LEVELS_MAX {
+                if self.level + (self.open_stats.len() - first) >= SYNTAX_LEVELS_MAX {
                     return Err(self.too_deep());
                 }
                 let start = self.idx;
@@ -216,13 +217,13 @@ impl Parser<'_> {
                 self.expect(Token::DoubleColon)?;
                 let kind = StatKind::Label { name, is_last: false };
                 let end = self.last();
-                out.push(Stat { kind, start, end, next: end });
+                self.open_stats.push(Stat { kind, start, end, next: end });
             } else if !(self.options.compat52 && self.accept(Token::Semicolon)?) {
                 break;
             }
         }
         let at_end = self.at_block_end() && !self.at(Token::Until);
-        for stat in &mut out[first..] {
+        for stat in &mut self.open_stats[first..] {
             if let StatKind::Label { is_last, .. } = &mut stat.kind {
                 *is_last = at_end;
             }
