@@ -22,6 +22,8 @@ fn main() {
     let code = std::fs::read(&file).expect("readable file");
     let mut vm = Vm::new();
     moonlit_vm::lib::open_all(&mut vm);
+    let level = std::env::var("MOONLIT_ZEAL").ok().and_then(|l| l.parse().ok()).unwrap_or(0);
+    vm.heap.set_zeal(moonlit_vm::heap::zeal::Zeal::from_level(level));
     moonlit_jit::install(&mut vm, opts);
     let f = match vm.load(&code, format!("@{file}").as_bytes(), b"t", None) {
         Ok(f) => f,

@@ -294,6 +294,9 @@ impl Engine {
             Kind::Side { .. } => Instr(0),
         };
         let mut trace = rec.trace;
+        let mut keep = rec.keep;
+        keep.sort_unstable_by_key(|v| v.0);
+        keep.dedup();
         if trace.link == Link::Root(0) {
             trace.link = Link::Root(no as u32);
         }
@@ -309,14 +312,29 @@ impl Engine {
             // The end of such a trace is no hot exit: what follows cannot be recorded.
             counts[n - 1] = NEVER;
         }
+        // Life follows the prototype the root trace starts in.
+        let proto = match kind {
+            Kind::Loop { .. } => self.rec_proto,
+            Kind::Side { parent, .. } => {
+                self.traces.get(parent as usize).and_then(|t| t.as_ref()).and_then(|t| t.proto)
+            }
+        };
+        if let Some(p) = proto {
+            let head = &mut p.get_mut(&mut vm.heap).trace;
+            if *head == 0 {
+                *head = no as u32;
+            }
+            vm.heap.note_traced(p);
+            vm.heap.barrier(p);
+        }
         let c = Compiled {
             trace,
             kind,
             cells,
             counts,
             tries: vec![0; n],
-            keep: rec.keep,
-            proto: self.rec_proto,
+            keep,
+            proto,
             original,
             installed: None,
             sides: 0,
@@ -376,6 +394,7 @@ impl Engine {
             Ok(Ok(i)) => i,
             Ok(Err(_)) | Err(_) => {
                 if let Some(t) = self.traces[no as usize].take() {
+                    self.unlink_proto(vm, t.proto, no);
                     self.punish(vm, t.kind, Abort::CodeGeneration);
                 }
                 return Err(Abort::CodeGeneration);
@@ -426,6 +445,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// Trace `no` is gone: its prototype names another one of its traces, so that they are marked.
+    fn unlink_proto(&mut self, vm: &mut Vm, proto: Option<Gc<Proto>>, no: u32) {
+        let Some(p) = proto else { return };
+        if p.get(&vm.heap).trace == no {
+            let other = self.traces.iter().position(|t| t.as_ref().is_some_and(|t| t.proto == proto));
+            p.get_mut(&mut vm.heap).trace = other.unwrap_or(0) as u32;
+        }
     }
 
     fn unpatch(t: &Compiled, no: u32) {
@@ -584,7 +612,10 @@ impl JitHooks for Engine {
     }
 
     fn mark_trace(&mut self, no: TraceNo, mark: &mut dyn FnMut(Value)) {
-        if let Some(Some(t)) = self.traces.get(no.index()) {
+        // One trace stands for all that live as long as its prototype.
+        let Some(Some(t)) = self.traces.get(no.index()) else { return };
+        let proto = t.proto;
+        for t in self.traces.iter().flatten().filter(|t| t.proto == proto) {
             t.keep.iter().for_each(|v| mark(*v));
         }
     }
@@ -592,10 +623,12 @@ impl JitHooks for Engine {
     fn mark_pending(&mut self, mark: &mut dyn FnMut(Value)) {
         if let Some(r) = &self.rec {
             r.keep.iter().for_each(|v| mark(*v));
+            self.rec_proto.iter().for_each(|p| mark(Value::obj(*p)));
         }
-        // Traces keep what they refer to until they are flushed or their start prototype dies.
-        for t in self.traces.iter().flatten() {
+        // A trace that waits for its code is kept whatever happens to its prototype meanwhile.
+        for t in self.traces.iter().flatten().filter(|t| t.installed.is_none()) {
             t.keep.iter().for_each(|v| mark(*v));
+            t.proto.iter().for_each(|p| mark(Value::obj(*p)));
         }
     }
 
@@ -627,6 +660,9 @@ impl JitHooks for Engine {
         for no in 1..self.traces.len() {
             let Some(t) = self.traces[no].take() else { continue };
             Engine::unpatch(&t, no as u32);
+            if let Some(p) = t.proto {
+                p.get_mut(&mut vm.heap).trace = 0;
+            }
             vm.traces.set(TraceNo::new(no as u32), TraceEntry { entry: 0, start_ins: 0, reserved: 0 });
             if let (Some(rt), Some(i)) = (self.runtime.as_mut(), t.installed) {
                 rt.remove(i);
@@ -663,13 +699,20 @@ impl Engine {
 
 /// Gives a VM a JIT compiler.
 pub fn install(vm: &mut Vm, opts: Options) {
-    if !crate::code::exec::supported() {
-        return;
-    }
+    install_with_gate(vm, opts);
+}
+
+/// As [`install`]; the gate delays compilation (tests of what happens meanwhile).
+pub fn install_with_gate(vm: &mut Vm, opts: Options) -> Gate {
     let on = opts.on;
     let e = Engine::new(opts);
+    let gate = e.gate();
+    if !crate::code::exec::supported() {
+        return gate;
+    }
     e.reset_counters(vm);
     lib_util::open(vm, &e.shared);
     vm.jit = Some(Box::new(e));
     vm.set_jit_on(on);
+    gate
 }

@@ -1,5 +1,6 @@
 //! Programs that must print the same interpreted and compiled, with each optimisation switched off in turn.
 
+use moonlit_jit::engine::install_with_gate;
 use moonlit_jit::{Options, install};
 use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
@@ -215,4 +216,48 @@ fn collector_runs_under_traces() {
         "local keep = {} for i = 1, 30000 do local t = {i, {i}} if i % 1000 == 0 then keep[#keep + 1] = t end end local s = 0 for i = 1, #keep do s = s + keep[i][2][1] end p(s)",
     );
     check("strings_garbage", "local s = 0 for i = 1, 5000 do local x = 'n' .. i s = s + #x end p(s)");
+}
+
+#[test]
+fn flushing_and_switching_off_changes_no_result() {
+    let src = "local function work(n) local s = 0 for i = 1, n do s = s + i % 3 end return s end
+        for r = 1, 20 do p(work(50 + r)) if r % 5 == 0 then jit.flush() end if r == 12 then jit.off() elseif r == 15 then pcall(jit.on) end end";
+    check("flush", src);
+    let src = "local function work(n) local s = 0 for i = 1, n do s = s + i end return s end
+        jit.off(work) for r = 1, 10 do p(work(100)) end jit.on(work) for r = 1, 10 do p(work(100)) end p(type(jit.status()))";
+    check("off_function", src);
+}
+
+#[test]
+fn code_that_dies_takes_its_traces_along() {
+    check(
+        "dying_chunks",
+        "local s = 0 for r = 1, 40 do local f = load('local s = 0 for i = 1, 60 do s = s + i * ' .. r .. ' end return s') s = s + f() f = nil if r % 4 == 0 then collectgarbage() end end p(s)",
+    );
+}
+
+#[test]
+fn a_result_that_comes_after_a_flush_is_dropped() {
+    let mut vm = Vm::new();
+    moonlit_vm::lib::open_all(&mut vm);
+    let gate = install_with_gate(&mut vm, options(&["hotloop=2", "hotexit=1"]));
+    gate.set(true);
+    let src = "local function work() local s = 0 for i = 1, 100 do s = s + i end return s end
+        local r = work() jit.flush() collectgarbage() for i = 1, 50 do r = r + work() end return tostring(r)";
+    let f = vm.load(src.as_bytes(), b"=gate", b"t", None).expect("compiles");
+    let out = vm.call(Value::obj(f), &[]).expect("runs");
+    gate.set(false);
+    assert_eq!(out[0].as_obj::<Str>().expect("string").bytes(&vm.heap), b"257550");
+    let again = vm.call(Value::obj(f), &[]).expect("runs");
+    assert_eq!(again[0].as_obj::<Str>().expect("string").bytes(&vm.heap), b"257550");
+}
+
+#[test]
+fn limits_hold_inside_machine_code() {
+    let mut vm = Vm::new();
+    moonlit_vm::lib::open_all(&mut vm);
+    install(&mut vm, options(&["jitsync", "hotloop=2", "hotexit=1"]));
+    vm.set_deadline(Some(std::time::Instant::now() + std::time::Duration::from_millis(50)));
+    let f = vm.load(b"local i = 0 while true do i = i + 1 end", b"=endless", b"t", None).expect("compiles");
+    assert!(vm.call(Value::obj(f), &[]).is_err());
 }
