@@ -32,7 +32,10 @@ impl Seed {
     }
 
     fn hasher(self, start: u64) -> SeededHasher {
-        SeededHasher { state: self.0 ^ start, key: self.0.rotate_left(32) ^ ODD }
+        SeededHasher {
+            state: self.0.wrapping_add(start.wrapping_mul(ODD)),
+            key: self.0.rotate_left(32) ^ ODD,
+        }
     }
 }
 
