@@ -125,7 +125,7 @@ pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
         // Every time while the heap is small; a test that makes it large should still end.
         let heap = w.heap();
         heap.lists.small_steps = heap.lists.small_steps.wrapping_add(1);
-        if heap.lists.small_steps.is_multiple_of(1 + (heap.acct.live >> 17) as u32) {
+        if heap.lists.small_steps.is_multiple_of(1 + (heap.acct.live >> 16) as u32) {
             full_world(w);
         }
     } else if w.heap().over_limit() {
@@ -345,5 +345,7 @@ impl World for Vm {
     }
 }
 
+#[cfg(test)]
+mod program_tests;
 #[cfg(test)]
 mod tests;

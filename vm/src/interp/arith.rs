@@ -2,7 +2,7 @@
 
 use super::dispatch::{HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use super::handlers::arith::modulo;
-use super::meta::{call_meta, current_ins, knum, reg, set_reg};
+use super::meta::{call_meta, current_ins, knum, reg, set_reg, sync_top};
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::{Mm, Mode, Op};
 use crate::error::messages as msg;
@@ -266,9 +266,9 @@ fn join(vm: &mut Vm, from: usize, last: usize) -> Result<Value, crate::state::na
                 vm.cat_buf = Vec::new();
                 return Err(vm.throw_here(msg::STRING_OVERFLOW.as_bytes()));
             }
-            if total > 1 << 16 && vm.heap.may_alloc(2 * total).is_err() {
-                vm.cat_buf = Vec::new();
-                return Err(vm.throw_memory());
+            if total > 1 << 16 {
+                sync_top(vm);
+                vm.make_room(2 * total)?;
             }
             buf.extend_from_slice(s.bytes(&vm.heap));
         } else {

@@ -238,6 +238,16 @@ impl Vm {
         self.run_finalizers();
     }
 
+    /// Asks for room under the memory limit, after a collection if need be. A safepoint: all handles must be in
+    /// the frame.
+    pub fn make_room(&mut self, bytes: usize) -> Result<(), Raised> {
+        if self.heap.may_alloc(bytes).is_ok() {
+            return Ok(());
+        }
+        crate::gc::full(self);
+        self.heap.may_alloc(bytes).map_err(|_| self.throw_memory())
+    }
+
     /// `not enough memory`.
     pub fn throw_memory(&mut self) -> Raised {
         self.throw_plain(msg::NO_MEMORY.as_bytes())

@@ -117,12 +117,13 @@ pub(crate) fn set_preload(vm: &mut Vm, name: &str, loader: NativeRow) {
 
 /// A refused table store as an error.
 pub(crate) fn table_error(vm: &mut Vm, e: TableErr) -> Raised {
-    vm.throw_str(match e {
-        TableErr::NilIndex => msg::INDEX_NIL.as_bytes(),
-        TableErr::NanIndex => msg::INDEX_NAN.as_bytes(),
-        TableErr::Overflow => msg::TABLE_OVERFLOW.as_bytes(),
-        TableErr::Memory => msg::NO_MEMORY.as_bytes(),
-    })
+    let text = match e {
+        TableErr::NilIndex => msg::INDEX_NIL,
+        TableErr::NanIndex => msg::INDEX_NAN,
+        TableErr::Overflow => msg::TABLE_OVERFLOW,
+        TableErr::Memory => return vm.throw_memory(),
+    };
+    vm.throw_str(text.as_bytes())
 }
 
 /// Makes a string result of bytes that may be long: asks the heap first.
@@ -131,7 +132,7 @@ pub(crate) fn new_string(vm: &mut Vm, bytes: &[u8]) -> Result<Value, Raised> {
         return Err(vm.throw_str(msg::STRING_OVERFLOW.as_bytes()));
     }
     if bytes.len() > 65536 && vm.heap.may_alloc(bytes.len()).is_err() {
-        return Err(vm.throw_plain(msg::NO_MEMORY.as_bytes()));
+        return Err(vm.throw_memory());
     }
     Ok(Value::obj(vm.heap.str(bytes)))
 }

@@ -156,8 +156,8 @@ fn rep(vm: &mut Vm, _: Entry) -> NativeResult {
     if total > crate::limits::STR_LEN_MAX {
         return Err(vm.throw_str(msg::STRING_OVERFLOW.as_bytes()));
     }
-    if total > 65536 && vm.heap.may_alloc(2 * total).is_err() {
-        return Err(vm.throw_plain(msg::NO_MEMORY.as_bytes()));
+    if total > 65536 {
+        vm.make_room(2 * total)?;
     }
     let src = s.bytes(&vm.heap);
     let out = match sep {
