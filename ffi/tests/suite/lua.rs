@@ -141,6 +141,59 @@ fn programs_give_what_luajit_gives() {
 }
 
 #[test]
+fn collecting_at_every_safepoint_changes_nothing() {
+    use moonlit_vm::heap::zeal::Zeal;
+    let (prelude, programs) = cases();
+    let (mut plain, mut zealous) = (Machine::new(), Machine::new());
+    zealous.vm.heap.set_zeal(Zeal::from_level(1));
+    for m in [&mut plain, &mut zealous] {
+        assert_eq!(m.run(&format!("ffi.cdef({})", lua_quote(&prelude))), "");
+    }
+    for program in programs {
+        assert_eq!(normal(&zealous.run(program)), normal(&plain.run(program)), "{program}");
+    }
+}
+
+#[test]
+fn a_yield_across_a_callback_is_refused() {
+    let mut m = Machine::new();
+    let program = "local cb = ffi.cast('int (*)(int)', function(x) coroutine.yield(x) return x end)
+        local co = coroutine.create(function() return cb(1) end)
+        return coroutine.resume(co)";
+    assert_eq!(m.run(program), "false\tt:1: attempt to yield across C-call boundary");
+}
+
+#[test]
+fn coroutines_go_on_around_c_calls_and_inside_metatypes() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'typedef struct { int x; } yielder; int abs(int);'
+        ffi.metatype('yielder', { __add = function(a, b) return coroutine.yield(a.x) + b end,
+          __index = function(s, k) return coroutine.yield(k) end })
+        local co = coroutine.wrap(function() local y = ffi.new('yielder', 4) return (y + 1) + ffi.C.abs(y.name) end)
+        return co(), co(10), co(-5)";
+    assert_eq!(m.run(program), "4\tname\t16");
+}
+
+#[test]
+fn nested_callbacks_and_errors_pass_through_several_c_calls() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'void qsort(void *, size_t, size_t, int (*)(const void *, const void *));'
+        local depth, deepest = 0, 0
+        local cb
+        cb = ffi.cast('int (*)(const void *, const void *)', function()
+          depth = depth + 1
+          if depth > deepest then deepest = depth end
+          if depth < 20 then local a = ffi.new('int[2]', 2, 1) ffi.C.qsort(a, 2, 4, cb) else error('deep', 0) end
+          depth = depth - 1
+          return 0
+        end)
+        local a = ffi.new('int[2]', 2, 1)
+        local ok, e = pcall(ffi.C.qsort, a, 2, 4, cb)
+        return deepest, ok, e";
+    assert_eq!(m.run(program), "20\tfalse\tdeep");
+}
+
+#[test]
 fn printf_writes_and_struct_arrays_are_walked() {
     let mut m = Machine::new();
     let program = "ffi.cdef [[ int snprintf(char *buf, size_t n, const char *fmt, ...); typedef struct { int id; double w; } item; ]]
