@@ -9,7 +9,7 @@ use moonlit_vm::bytecode::ops::Mm;
 use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
-use moonlit_vm::state::hooks::{CdataFast, CdataHooks};
+use moonlit_vm::state::hooks::{CdataFast, CdataHooks, FastCall};
 use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
@@ -350,7 +350,33 @@ fn attached(vm: &Vm) -> Option<Rc<Ffi>> {
 fn fast_index(vm: &mut Vm, object: Value, key: Value) -> Option<Value> {
     let ffi = attached(vm)?;
     let found = index::find(vm, &ffi, &ffi.types.borrow(), as_cdata(object)?, key);
+    if let index::Found::Missing(ty) = found {
+        // Methods and constants in a metatype's table.
+        let v = meta_field(vm, &ffi, ty, Mm::Index).as_obj::<Table>()?.getv(&vm.heap, key);
+        return (!v.is_nil()).then_some(v);
+    }
     index::load(vm, &ffi, found)
+}
+
+fn fast_call(vm: &mut Vm, object: Value, args: &[Value]) -> FastCall {
+    let (Some(ffi), Some(cd)) = (attached(vm), as_cdata(object)) else { return FastCall::No };
+    match call::callee(vm, &ffi, cd) {
+        Some((ty, address)) => call::call_directly(vm, &ffi, ty, address, args),
+        None => FastCall::No,
+    }
+}
+
+fn fast_handler(vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Value {
+    let Some(ffi) = attached(vm) else { return Value::NIL };
+    // The left operand is asked first, unless a table or userdata there has a say of its own.
+    if as_cdata(a).is_none() && matches!(a.tag(), tag::TAB | tag::UDATA) {
+        return Value::NIL;
+    }
+    let mut f = operand_meta(vm, &ffi, a, mm);
+    if f.is_nil() {
+        f = operand_meta(vm, &ffi, b, mm);
+    }
+    if f.tag() == tag::FUNC { f } else { Value::NIL }
 }
 
 fn fast_newindex(vm: &mut Vm, object: Value, key: Value, value: Value) -> bool {
@@ -373,7 +399,13 @@ fn fast_arith(vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Option<Value> {
 }
 
 /// The metamethods that the interpreter tries before it looks at the metatable.
-pub const FAST: CdataFast = CdataFast { index: fast_index, newindex: fast_newindex, arith: fast_arith };
+pub const FAST: CdataFast = CdataFast {
+    index: fast_index,
+    newindex: fast_newindex,
+    arith: fast_arith,
+    handler: fast_handler,
+    call: fast_call,
+};
 
 macro_rules! operators {
     ($($name:ident $mm:ident;)*) => {

@@ -74,6 +74,35 @@ impl Prepared {
         }
     }
 
+    /// Whether `invoke_words` can make the call.
+    #[inline]
+    pub fn takes_words(&self) -> bool {
+        self.in_registers && !self.variadic
+    }
+
+    /// Calls the C function at `address` with arguments that are words already, in the order of `self.args`: integers extended
+    /// to 8 bytes, floats as their bits. Only if `takes_words`. The result is a word in the same form.
+    ///
+    /// That the function has this signature is what the program declared; nothing can check it.
+    pub fn invoke_words(&self, address: usize, words: &[u64], errno: &mut i32) -> u64 {
+        assert!(self.takes_words() && words.len() == self.args.len());
+        let mut g = [0u64; INT_REGS];
+        let mut x = [0f64; FLOAT_REGS];
+        let (mut gi, mut xi) = (0, 0);
+        for (arg, &word) in self.args.iter().zip(words) {
+            if let PassBy::Int { .. } = arg.pass {
+                g[gi % INT_REGS] = word;
+                gi += 1;
+            } else {
+                x[xi % FLOAT_REGS] = f64::from_bits(word);
+                xi += 1;
+            }
+        }
+        // SAFETY: all arguments fit into registers; the signature is the program's declaration, which is the ffi's contract with
+        // it.
+        unsafe { self.call_with_registers(address, &g, &x, errno) }
+    }
+
     /// # Safety
     /// - `address` is a C function of this signature, and all arguments fit into registers.
     /// - `args` points to `self.buffer_bytes` readable bytes, `ret` to `self.ret_bytes.max(8)` writable ones, aligned to 16.
@@ -99,6 +128,23 @@ impl Prepared {
                 }
             }
         }
+        // SAFETY: passed on from the caller; the result's place is a word at least.
+        unsafe {
+            let word = self.call_with_registers(address, &g, &x, errno);
+            ret.cast::<u64>().write(word);
+        }
+    }
+
+    /// # Safety
+    /// `address` is a C function of this signature, and all its arguments are in `g` and `x`.
+    #[inline]
+    unsafe fn call_with_registers(
+        &self,
+        address: usize,
+        g: &[u64; INT_REGS],
+        x: &[f64; FLOAT_REGS],
+        errno: &mut i32,
+    ) -> u64 {
         let errno_place = errno_place();
         // SAFETY: System V passes integers and floats in independent register files, in order; a callee ignores registers beyond
         // its parameters. So calling with all of them loaded equals calling with the declared signature. The result register is
@@ -137,11 +183,10 @@ impl Prepared {
                 }
             };
             *errno = *errno_place;
-            let word = match self.ret {
+            match self.ret {
                 PassBy::Int { bytes, signed } => extend(word, bytes, signed),
                 _ => word,
-            };
-            ret.cast::<u64>().write(word);
+            }
         }
     }
 

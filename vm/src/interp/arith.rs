@@ -82,8 +82,22 @@ pub(crate) fn on_cdata(vm: &mut Vm, mm: Mm, l: Value, r: Value) -> Option<Value>
     (fast.arith)(vm, mm, l, r)
 }
 
+/// The function of a metatype for an operation; nil if neither operand is cdata or there is none.
+fn cdata_handler(vm: &mut Vm, mm: Mm, l: Value, r: Value) -> Value {
+    if l.tag() != tag::CDATA && r.tag() != tag::CDATA {
+        return Value::NIL;
+    }
+    match vm.cdata_fast {
+        Some(fast) => (fast.handler)(vm, mm, l, r),
+        None => Value::NIL,
+    }
+}
+
 fn binary_meta(vm: &mut Vm, mm: Mm, l: (Value, Option<u32>), r: (Value, Option<u32>)) -> HelperResult {
-    let mut f = vm.metamethod(l.0, mm);
+    let mut f = cdata_handler(vm, mm, l.0, r.0);
+    if f.is_nil() {
+        f = vm.metamethod(l.0, mm);
+    }
     if f.is_nil() {
         f = vm.metamethod(r.0, mm);
     }

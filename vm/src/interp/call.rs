@@ -14,9 +14,10 @@ use crate::cell::gc_ref::Gc;
 use crate::error::messages as msg;
 use crate::function::closure::{Func, NativeFunc};
 use crate::state::Vm;
+use crate::state::hooks::FastCall;
 use crate::state::native::{Entry, NativeResult, Outcome, OutcomeKind, Raised};
 use crate::thread::frame::{self, CONT_SLOTS, FrameType};
-use crate::value::Value;
+use crate::value::{Value, tag};
 
 helper!(
     #[cold]
@@ -57,6 +58,12 @@ fn call_any_multi(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
 /// Calls register `a`, which is not a function, with `n` arguments.
 fn call_value(vm: &mut Vm, a: usize, n: usize) -> HelperResult {
     let f = reg(vm, a);
+    if f.tag() == tag::CDATA
+        && n <= CDATA_ARGS
+        && let Some(act) = call_cdata(vm, f, a, n)?
+    {
+        return Ok(act);
+    }
     let nb = vm.base().wrapping_add(a + 2);
     resolve_call(vm, f, a as u32)?;
     // SAFETY: the call header lies in the frame.
@@ -64,9 +71,43 @@ fn call_value(vm: &mut Vm, a: usize, n: usize) -> HelperResult {
     begin_call(vm, nb, n)
 }
 
+/// Arguments of a direct call of cdata.
+const CDATA_ARGS: usize = 8;
+
+/// A C function called without a frame of its own; `None` if it takes the ordinary way.
+fn call_cdata(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<Act>, Raised> {
+    // A call hook must see the call.
+    let Some(fast) = vm.cdata_fast.filter(|_| vm.hook.mask == 0) else { return Ok(None) };
+    let mut args = [Value::NIL; CDATA_ARGS];
+    for (i, arg) in args[..n].iter_mut().enumerate() {
+        *arg = reg(vm, a + 2 + i);
+    }
+    // What a callback runs goes above the arguments.
+    let top = vm.base().wrapping_add(a + 2 + n);
+    vm.set_top_ptr(top);
+    let (first, count) = match (fast.call)(vm, f, &args[..n]) {
+        FastCall::No => return Ok(None),
+        FastCall::Nothing => (Value::NIL, 0),
+        FastCall::One(v) => (v, 1),
+        FastCall::Raised(e) => return Err(e),
+    };
+    set_reg(vm, a, first);
+    match current_ins(vm).b() {
+        0 => vm.multres = count + 1,
+        wanted => {
+            for i in 1..(wanted as usize).saturating_sub(1) {
+                set_reg(vm, a + i, Value::NIL);
+            }
+        }
+    }
+    vm.gc_check()?;
+    Ok(Some(NEXT))
+}
+
 /// Raises the error of a value that cannot be called.
 fn resolve_call(vm: &mut Vm, f: Value, slot: u32) -> Result<(), Raised> {
-    if f.is::<Func>() || vm.metamethod(f, Mm::Call).is::<Func>() {
+    let cdata = f.tag() == tag::CDATA && vm.cdata_fast.is_some();
+    if cdata || f.is::<Func>() || vm.metamethod(f, Mm::Call).is::<Func>() {
         return Ok(());
     }
     Err(vm.operand_error(msg::OP_CALL, f, Some(slot)))

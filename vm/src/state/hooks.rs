@@ -5,6 +5,7 @@ use crate::cell::gc_ref::Gc;
 use crate::function::proto::Proto;
 use crate::index::TraceNo;
 use crate::state::Vm;
+use crate::state::native::Raised;
 use crate::value::Value;
 
 /// Why a hot counter ran out.
@@ -104,6 +105,19 @@ impl TraceTable {
     }
 }
 
+/// What a direct call of cdata came to.
+#[derive(Clone, Copy, Debug)]
+pub enum FastCall {
+    /// Nothing happened: the metatable decides.
+    No,
+    /// Done, no result.
+    Nothing,
+    /// Done, one result.
+    One(Value),
+    /// An error, which is pending.
+    Raised(Raised),
+}
+
 /// Direct forms of what the base metatable of cdata does without running Lua code. The interpreter tries
 /// them first; `None` (or `false`) means that the metatable decides, and finds the error if it is one.
 #[derive(Clone, Copy)]
@@ -114,6 +128,10 @@ pub struct CdataFast {
     pub newindex: fn(&mut Vm, Value, Value, Value) -> bool,
     /// Arithmetic and comparison of two values, at least one of them cdata.
     pub arith: fn(&mut Vm, Mm, Value, Value) -> Option<Value>,
+    /// The function of a metatype that `arith` left the operation to; nil to ask the metatable.
+    pub handler: fn(&mut Vm, Mm, Value, Value) -> Value,
+    /// `cd(...)` for a C function. The arguments lie below the top of the stack.
+    pub call: fn(&mut Vm, Value, &[Value]) -> FastCall,
 }
 
 /// What the VM asks about C data; everything else is the base metatable of cdata.
