@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod bit;
+pub mod buffer;
 pub mod cjson;
 pub mod coroutine;
 pub mod debug;
@@ -43,6 +44,7 @@ pub fn open_all(vm: &mut Vm) {
     bit::open(vm);
     jit::open(vm);
     cjson::open(vm);
+    buffer::open(vm);
 }
 
 /// Every table of rows, by library.
@@ -60,6 +62,8 @@ pub const ALL: &[(&str, &[NativeRow])] = &[
     ("package", package::FNS),
     ("jit", jit::FNS),
     ("cjson", cjson::FNS),
+    ("string.buffer", buffer::FNS),
+    ("buffer", buffer::METHODS),
 ];
 
 /// Makes a library: a table of functions under a global name and in `package.loaded`.

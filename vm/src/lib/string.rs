@@ -560,12 +560,21 @@ fn expand(
 /// `string.format(format, ...)`. May call Lua (`__tostring`). Raises `invalid option '%y' to 'format'`,
 /// `bad argument #2 to 'format' (number expected, got string)`.
 fn format_(vm: &mut Vm, e: Entry) -> NativeResult {
+    match format_values(vm, e, 0)? {
+        Ok(out) => Ok(Outcome::one(new_string(vm, &out)?)),
+        Err(call) => Ok(call),
+    }
+}
+
+/// Formats by the format string in argument `first` and the arguments behind it. Answers the text, or a call
+/// (of a `__tostring`) to make first; the caller's re-entry leads here again.
+pub(super) fn format_values(vm: &mut Vm, e: Entry, first: usize) -> Result<Result<Vec<u8>, Outcome>, Raised> {
     // On re-entry the argument `label` gets the text its `__tostring` gave.
     let n;
-    let mut from = 1;
+    let mut from = first + 1;
     if e.label() == 0 {
         n = e.count();
-        vm.check_str(0)?;
+        vm.check_str(first)?;
     } else {
         n = vm.top_count() - e.count();
         let v = if e.count() == 0 { Value::NIL } else { vm.top_value(e.count(), 0) };
@@ -574,36 +583,35 @@ fn format_(vm: &mut Vm, e: Entry) -> NativeResult {
         vm.set_slot(e.label() as usize, Value::obj(text));
         from = e.label() as usize + 1;
     }
-    let fmt = vm.check_str(0)?;
+    let fmt = vm.check_str(first)?;
     for i in from..n {
         let v = vm.slot(i);
         if v.is_num() || v.is::<Str>() || v.is_pri() {
             continue;
         }
         let mm = vm.metamethod(v, Mm::Tostring);
-        if !mm.is_nil() && is_text_option(fmt.bytes(&vm.heap), i) {
+        if !mm.is_nil() && is_text_option(fmt.bytes(&vm.heap), i - first) {
             vm.prepare_call(mm);
             vm.push(v);
-            return Ok(Outcome::call(1, i as u32));
+            return Ok(Err(Outcome::call(1, i as u32)));
         }
     }
-    let out = format_args(vm, fmt, n)?;
-    Ok(Outcome::one(new_string(vm, &out)?))
+    format_args(vm, fmt, first, n).map(Ok)
 }
 
-/// Is argument `i` formatted by `%s` or `%q`?
+/// Is value `i` (from 1) formatted by `%s` or `%q`?
 fn is_text_option(fmt: &[u8], i: usize) -> bool {
-    let specs = Pieces::new(fmt).filter_map(|p| match p {
+    let mut specs = Pieces::new(fmt).filter_map(|p| match p {
         Piece::Spec(spec) => Some(spec.letter),
         _ => None,
     });
-    matches!(specs.skip(i - 1).next(), Some(b's' | b'q'))
+    matches!(specs.nth(i - 1), Some(b's' | b'q'))
 }
 
-fn format_args(vm: &mut Vm, fmt: Gc<Str>, nargs: usize) -> Result<Vec<u8>, Raised> {
+fn format_args(vm: &mut Vm, fmt: Gc<Str>, first: usize, nargs: usize) -> Result<Vec<u8>, Raised> {
     let text = fmt.bytes(&vm.heap).to_vec();
     let mut out = Vec::with_capacity(text.len() + 16);
-    let mut arg = 0;
+    let mut arg = first;
     for piece in Pieces::new(&text) {
         match piece {
             Piece::Literal(b) => out.extend_from_slice(b),

@@ -130,3 +130,14 @@ pub fn format_time(format: &[u8], time: i64, utc: bool) -> Option<Vec<u8>> {
     out.truncate(n);
     Some(out)
 }
+
+/// A copy of `len` bytes at an address that a program got from the ffi. Like every access through a C pointer it
+/// is only as good as the program's word that there are so many bytes.
+pub(super) fn bytes_at(addr: u64, len: usize) -> Vec<u8> {
+    if len == 0 {
+        return Vec::new();
+    }
+    // SAFETY: the address is not null (the caller checked) and the program vouches for `len` readable bytes,
+    // as it does when it dereferences the pointer itself.
+    unsafe { std::slice::from_raw_parts(addr as *const u8, len) }.to_vec()
+}

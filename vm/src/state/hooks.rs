@@ -140,6 +140,10 @@ pub trait CdataHooks {
     fn to_number(&self, vm: &Vm, cd: Value) -> Option<f64>;
     /// The 64 bits of an integer cdata for `bit.*` and `%d`-like formats: `(bits, is_unsigned)`.
     fn to_bits64(&self, vm: &Vm, cd: Value) -> Option<(u64, bool)>;
+    /// The address a pointer, array or struct stands for where C expects `const void *`; `None` for others.
+    fn to_pointer(&self, _vm: &Vm, _cd: Value) -> Option<u64> {
+        None
+    }
     /// Text of `tostring(cd)` without metamethods.
     fn tostring(&self, vm: &Vm, cd: Value) -> Vec<u8>;
     /// Runs the finalizer bookkeeping when a cdata with one dies: the function to call, if any.
