@@ -202,6 +202,7 @@ fn op_wrap(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
 /// `coroutine.yield`.
 fn op_yield(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
     let base = vm.base();
+    vm.set_top_ptr(base.wrapping_add(d - 1));
     yield_values(vm, base, d - 1, 0)
 }
 

@@ -133,7 +133,10 @@ fn begin_call_meta(vm: &mut Vm, nb: *mut Value, nargs: usize, f: Value) -> Helpe
     let mm = vm.metamethod(f, Mm::Call);
     if !mm.is::<Func>() {
         let text = msg::fill(msg::BAD_OPERAND, &[msg::OP_CALL.as_bytes(), f.type_name().as_bytes()]);
-        return Err(vm.throw_here(&text));
+        // The callee's frame, which has no function, hides the position.
+        vm.set_base(nb);
+        vm.set_top_ptr(nb.wrapping_add(nargs));
+        return Err(vm.throw_plain(&text));
     }
     // The called value becomes the first argument.
     let index = {

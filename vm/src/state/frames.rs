@@ -62,22 +62,36 @@ impl Vm {
 
     /// The frame that called this one.
     pub fn caller(&self, f: FrameRef) -> Option<FrameRef> {
+        self.settle_frame(self.below(f)?)
+    }
+
+    /// The frame below, whether it has a function or not.
+    fn below(&self, f: FrameRef) -> Option<FrameRef> {
         let mut base = f.base;
         // The frame proper of a vararg function carries no level of its own.
         if self.word(f.thread, base - 1).0 & 7 == frame::FrameType::Varg as u64 {
             base = self.prev_base(f.thread, base)?;
         }
         let prev = self.prev_base(f.thread, base)?;
-        self.settle_frame(FrameRef { thread: f.thread, base: prev, next: base, limit: base - 2 })
+        Some(FrameRef { thread: f.thread, base: prev, next: base, limit: base - 2 })
     }
 
-    /// Leaves out frames without a function (the bottom of the main coroutine) or link (not started, or finished).
+    /// Does the frame belong to a function? Calls of values that are not functions do not, nor does the bottom of
+    /// the main coroutine, nor a coroutine that was not started or has finished.
+    fn is_proper(&self, f: FrameRef) -> bool {
+        f.base >= FIRST_BASE
+            && self.word(f.thread, f.base - 1).0 != 0
+            && self.word(f.thread, f.base - 2).as_obj::<Func>().is_some()
+    }
+
+    /// This frame, or the next one below that belongs to a function.
     fn settle_frame(&self, f: FrameRef) -> Option<FrameRef> {
-        if f.base < FIRST_BASE
-            || self.word(f.thread, f.base - 1).0 == 0
-            || self.word(f.thread, f.base - 2).as_obj::<Func>().is_none()
-        {
-            return None;
+        let mut f = f;
+        while !self.is_proper(f) {
+            if f.base < FIRST_BASE || self.word(f.thread, f.base - 1).0 == 0 {
+                return None;
+            }
+            f = self.below(f)?;
         }
         Some(f)
     }
@@ -168,7 +182,10 @@ impl Vm {
 
     /// Name under which a frame's function was called, as its caller's code shows it.
     pub fn frame_name(&self, f: FrameRef) -> Option<(NameKind, Vec<u8>)> {
-        let caller = self.caller(f)?;
+        let caller = self.below(f)?;
+        if !self.is_proper(caller) {
+            return None;
+        }
         let pt = self.frame_proto(caller)?;
         let pos = self.frame_pos(caller)?;
         let link = self.word(f.thread, caller.next - 1).0;
