@@ -133,6 +133,7 @@ pub fn make_lua(
     if let Some(code) = &w.http().lua.init {
         run_init(&w, code)?;
     }
+    api::guard::install(&w);
     Ok(w)
 }
 

@@ -7,6 +7,7 @@ pub mod consts;
 pub mod ctx;
 pub mod encode;
 pub mod exit;
+pub mod guard;
 pub mod hash;
 pub mod location;
 pub mod log;

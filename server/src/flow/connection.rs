@@ -118,7 +118,12 @@ async fn requests(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, head: &mut Hea
                 // Readiness without bytes, or an idle connection.
                 return Rest::Idle(if idle_ms > 0 { idle_ms } else { default.client_header_timeout });
             }
-            Ok(false) => return Rest::Close,
+            Ok(false) => {
+                if conn.at_eof() && conn.input_len() == 0 && conn.requests.get() > 0 {
+                    log_closed(w, conn, default);
+                }
+                return Rest::Close;
+            }
             Err(e) => Err(e),
         };
         clock::update();
@@ -154,6 +159,16 @@ async fn requests(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, head: &mut Hea
         if conn.input_len() == 0 {
             return Rest::Idle(idle_ms);
         }
+    }
+}
+
+/// nginx's line for a client that leaves between two requests.
+fn log_closed(w: &Rc<Worker>, conn: &Rc<Conn>, server: &Server) {
+    let logs = &server.level.error_logs;
+    if w.env.logs.enabled(logs, Level::Info) {
+        let who = conn.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.ip().to_canonical().to_string());
+        let line = format!("client {who} closed keepalive connection");
+        w.env.logs.error(logs, Level::Info, Some(conn.serial), line.as_bytes());
     }
 }
 

@@ -226,5 +226,13 @@ pub fn run_init(w: &Rc<LuaWorker>, code: &Arc<LuaCode>) -> Result<(), String> {
         w.log_plain(Level::Error, b"init_by_lua error: attempt to wait before the workers are there");
         return Err("init_by_lua error: attempt to wait before the workers are there".into());
     }
-    if run.failed.get() { Err("init_by_lua error".into()) } else { Ok(()) }
+    if !run.failed.get() {
+        return Ok(());
+    }
+    let text = run.result.take();
+    Err(if text.is_empty() {
+        "init_by_lua error".into()
+    } else {
+        String::from_utf8_lossy(&text).into_owned()
+    })
 }

@@ -39,7 +39,11 @@ pub fn closure(
             let shown = String::from_utf8_lossy(&path).into_owned();
             let what = format!("failed to load external Lua file \"{shown}\": ");
             match std::fs::read(bytes_to_path(&path)) {
-                Err(e) => Err((404, what, format!("cannot open {shown} ({e})").into_bytes())),
+                Err(e) => {
+                    let text = e.to_string();
+                    let words = text.split(" (os error").next().unwrap_or(&text);
+                    Err((404, what, format!("cannot open {shown}: {words}").into_bytes()))
+                }
                 Ok(text) => {
                     let name = format!("@{shown}");
                     vm.load(skip_shebang(&text), name.as_bytes(), b"bt", None).map_err(|e| (500, what, e))

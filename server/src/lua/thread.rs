@@ -159,6 +159,26 @@ impl Light {
     }
 }
 
+/// Appends the lines of a dead coroutine's traceback. Where the VM itself raised the error, LuaJIT does
+/// not know the line of the innermost function any more, and logs are compared with its.
+fn append_trace(body: &[u8], out: &mut Vec<u8>) {
+    let first = body.strip_prefix(b"\n\t").unwrap_or_default();
+    let first = &first[..memchr::memchr(b'\n', first).unwrap_or(first.len())];
+    let line_of = || {
+        let end = memchr::memmem::find(first, b": in ")?;
+        let start = memchr::memrchr(b':', &first[..end])?;
+        let digits = &first[start + 1..end];
+        (!digits.is_empty() && digits.iter().all(u8::is_ascii_digit)).then_some((start, end))
+    };
+    match line_of() {
+        Some((start, end)) if !first.starts_with(b"[C]") => {
+            out.extend_from_slice(&body[..2 + start]);
+            out.extend_from_slice(&body[2 + end..]);
+        }
+        _ => out.extend_from_slice(body),
+    }
+}
+
 impl Run {
     /// A run of `f` with these arguments, not begun. The values must be alive until the first poll.
     pub fn new(worker: &Rc<LuaWorker>, req: Option<&Rc<Request>>, phase: Phase) -> Rc<Run> {
@@ -314,18 +334,32 @@ impl Run {
     }
 
     fn log_error(self: &Rc<Self>, vm: &mut Vm, light: &Rc<Light>, e: Value) {
-        let mut line: Vec<u8> = if light.entry {
-            b"lua entry thread aborted: runtime error: ".to_vec()
-        } else {
-            b"lua user thread aborted: runtime error: ".to_vec()
+        // Upstream has coroutines only where code may yield; elsewhere its words are others.
+        let info = self.phase.info();
+        let threads = info.yields || !light.entry;
+        let mut line: Vec<u8> = match self.phase {
+            _ if !light.entry => b"lua user thread aborted: runtime error: ".to_vec(),
+            Phase::Init | Phase::InitWorker | Phase::ExitWorker => {
+                format!("{} error: ", info.stem).into_bytes()
+            }
+            _ if threads => b"lua entry thread aborted: runtime error: ".to_vec(),
+            _ => format!("failed to run {}*: ", info.stem).into_bytes(),
         };
         let text = text_of(vm, e).or_else(|| vm.error_string(e));
         line.extend_from_slice(&text.unwrap_or_else(|| b"unknown reason".to_vec()));
         if let Some(co) = light.coroutine(vm) {
             let trace = vm.traceback(co, None, 0);
             let body = trace.strip_prefix(b"stack traceback:".as_slice()).unwrap_or(&trace);
-            line.extend_from_slice(b"\nstack traceback:\ncoroutine 0:");
-            line.extend_from_slice(body);
+            line.extend_from_slice(b"\nstack traceback:");
+            if threads {
+                line.extend_from_slice(b"\ncoroutine 0:");
+            }
+            append_trace(body, &mut line);
+        }
+        if self.phase == Phase::Init && light.entry {
+            // The start-up fails with it, and tells.
+            *self.result.borrow_mut() = line;
+            return;
         }
         self.log(Level::Error, &line);
     }
@@ -334,12 +368,17 @@ impl Run {
     pub fn log(&self, level: Level, text: &[u8]) {
         match &self.req {
             Some(req) => req.log(level, text),
-            None => {
+            None if self.phase != Phase::Init => {
                 let mut line = text.to_vec();
-                line.extend_from_slice(b", context: ");
-                line.extend_from_slice(self.phase.context_name().as_bytes());
+                // An error of a worker's start or end names its place already.
+                let named = self.phase != Phase::Timer && !text.starts_with(b"[lua]");
+                if !named {
+                    line.extend_from_slice(b", context: ");
+                    line.extend_from_slice(self.phase.context_name().as_bytes());
+                }
                 self.worker.log_plain(level, &line);
             }
+            None => self.worker.log_plain(level, text),
         }
     }
 

@@ -183,6 +183,9 @@ impl Request {
             return;
         }
         let mut line = text.to_vec();
+        if self.phase.get() == Phase::Log {
+            line.extend_from_slice(b" while logging request");
+        }
         self.append_log_context(&mut line);
         self.env.logs.error(&to, level, Some(self.conn.serial), &line);
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::FATAL_EXIT;
 use super::listener;
-use super::os::{self, Caught, Ended, Fork, Signals};
+use super::os::{self, Caught, Ended, Fork, HeldSignals, Signals};
 use super::signal;
 use super::start::{self, Cycle, Ready};
 use super::worker::{self, Generation, NoOwner};
@@ -244,17 +244,20 @@ impl<'f, F: AppFactory> Master<'f, F> {
     fn start_worker(&mut self, id: u32) {
         let count = self.cycle.worker_count();
         let master_pid = std::process::id();
+        let held = os::hold_signals();
         // SAFETY: nothing in the master starts a thread: it has no runtime, and `App::prepare` promises none.
         match unsafe { os::fork() } {
             Ok(Fork::Parent(pid)) => {
+                held.restore();
                 self.workers.push(Worker { pid, id, generation: self.generation, leaving: false });
                 self.cycle.log(Level::Notice, &format!("start worker process {pid}"));
             }
             Ok(Fork::Child) => {
-                let code = self.be_worker(WorkerInfo { id, count, has_master: true, master_pid });
+                let code = self.be_worker(WorkerInfo { id, count, has_master: true, master_pid }, held);
                 std::process::exit(code);
             }
             Err(error) => {
+                held.restore();
                 let message = format!("fork() failed while spawning \"worker process\" {}", os_text(&error));
                 self.cycle.log(Level::Alert, &message);
             }
@@ -262,7 +265,7 @@ impl<'f, F: AppFactory> Master<'f, F> {
     }
 
     /// The life of a worker, in its own process.
-    fn be_worker(&mut self, info: WorkerInfo) -> i32 {
+    fn be_worker(&mut self, info: WorkerInfo, held: HeldSignals) -> i32 {
         start::note_process();
         self.signals = None;
         self.workers.clear();
@@ -273,6 +276,7 @@ impl<'f, F: AppFactory> Master<'f, F> {
                 return FATAL_EXIT;
             }
         };
+        held.restore();
         if let Err((level, message)) = start::enter_worker(&self.cycle, true) {
             self.cycle.log(level, &message);
             return FATAL_EXIT;

@@ -229,6 +229,30 @@ pub fn kernel() -> String {
     }
 }
 
+/// Signals held back, until `restore`.
+pub struct HeldSignals(libc::sigset_t);
+
+/// Holds all signals back: across a fork, so that none reaches the child before its own handlers stand
+/// (until then it has the parent's, which write into the parent's pipe).
+pub fn hold_signals() -> HeldSignals {
+    // SAFETY: all zeroes is a valid `sigset_t` to be filled; pointers are to locals.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        HeldSignals(before)
+    }
+}
+
+impl HeldSignals {
+    /// Lets signals through again; those held back arrive now.
+    pub fn restore(self) {
+        // SAFETY: the set was filled by `hold_signals`.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Where the handler writes what it caught; -1 for nowhere.
 static SIGNAL_PIPE: AtomicI32 = AtomicI32::new(-1);
 

@@ -49,7 +49,8 @@ fn phases_run_in_order_and_share_ctx() {
     assert!(body(&r).contains("<rewrite access content\n>"), "{r}");
     let log = s.error_log();
     assert!(
-        log.contains("[lua] log_by_lua(nginx.conf:") && log.contains("logged 200 rewrite access, client:"),
+        log.contains("[lua] log_by_lua(nginx.conf:")
+            && log.contains("logged 200 rewrite access while logging request, client:"),
         "{log}"
     );
 }

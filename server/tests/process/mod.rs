@@ -8,34 +8,47 @@ use std::time::{Duration, Instant};
 
 use crate::conf::Folder;
 
+mod lua;
+
 /// Longest wait for something that must come about.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn program() -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().expect("a test knows its own path");
     path.pop();
     path.pop();
-    path.join("examples/hello")
+    path.join("examples").join(name)
+}
+
+/// Sends a signal to the master by hand.
+fn kill(server: &Server, signal: &str) {
+    let master = server.pid().expect("runs").to_string();
+    Command::new("kill").args([signal, &master]).status().expect("kill is everywhere");
 }
 
 /// A server in a folder of its own, ended with the test.
 struct Server {
+    program: PathBuf,
     folder: Folder,
     port: u16,
 }
 
 impl Server {
     fn new(conf: &str) -> Server {
+        Server::of_program("hello", conf)
+    }
+
+    fn of_program(name: &str, conf: &str) -> Server {
         // The port is free now, and nobody else asks the kernel for this one soon.
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("binds").port();
         let folder = Folder::new();
         folder.write("conf/nginx.conf", &conf.replace("PORT", &port.to_string()));
-        Server { folder, port }
+        Server { program: program(name), folder, port }
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        Command::new(program())
+        Command::new(&self.program)
             .arg("-p")
             .arg(self.folder.0.join(""))
             .args(args)
@@ -174,7 +187,7 @@ fn one_process_serves_reloads_and_ends() {
 #[test]
 fn address_in_use_is_told_five_times() {
     let server = Server::start(CONF);
-    let second = Server { folder: Folder::new(), port: server.port };
+    let second = Server { program: program("hello"), folder: Folder::new(), port: server.port };
     second.folder.write("conf/nginx.conf", &CONF.replace("PORT", &server.port.to_string()));
     let output = second.run(&[]);
     assert_eq!(output.status.code(), Some(1));
