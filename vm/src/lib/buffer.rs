@@ -174,7 +174,7 @@ fn new(vm: &mut Vm, e: Entry) -> NativeResult {
             for i in 1..=n {
                 let v = list.geti(&vm.heap, i);
                 let fits = if slot == DICT { v.is::<Str>() } else { v.is::<Table>() };
-                if !fits || !index.getv(&vm.heap, v).is_nil() {
+                if !fits {
                     return Err(vm.throw_str(b"bad options table"));
                 }
                 index.setv(&mut vm.heap, v, Value::num(i as f64)).map_err(|e| table_error(vm, e))?;
