@@ -6,3 +6,5 @@ mod cparse;
 mod layout;
 #[path = "suite/lua.rs"]
 mod lua;
+#[path = "suite/by_value.rs"]
+mod by_value;
