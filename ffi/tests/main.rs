@@ -1,10 +1,10 @@
 //! The one integration binary of the ffi crate.
 
+#[path = "suite/by_value.rs"]
+mod by_value;
 #[path = "suite/cparse.rs"]
 mod cparse;
 #[path = "suite/layout.rs"]
 mod layout;
 #[path = "suite/lua.rs"]
 mod lua;
-#[path = "suite/by_value.rs"]
-mod by_value;

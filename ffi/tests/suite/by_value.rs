@@ -15,8 +15,19 @@ impl Random {
     }
 }
 
-const SCALARS: &[&str] =
-    &["char", "short", "int", "long long", "float", "double", "unsigned char", "void *", "float", "double", "bool"];
+const SCALARS: &[&str] = &[
+    "char",
+    "short",
+    "int",
+    "long long",
+    "float",
+    "double",
+    "unsigned char",
+    "void *",
+    "float",
+    "double",
+    "bool",
+];
 
 /// One struct: declaration and the paths of its scalars.
 fn generate(r: &mut Random, index: usize, leaves: &mut Vec<Vec<(String, &'static str)>>) -> String {
@@ -83,7 +94,10 @@ fn random_structs_come_back_from_c_as_they_went() {
     };
     assert!(status.success(), "cc refused {}", c.display());
 
-    let mut program = format!("ffi.cdef [[{types}{prototypes}]]\nlocal lib = ffi.load('{}')\nlocal bad = {{}}\n", so.display());
+    let mut program = format!(
+        "ffi.cdef [[{types}{prototypes}]]\nlocal lib = ffi.load('{}')\nlocal bad = {{}}\n",
+        so.display()
+    );
     for (i, paths) in leaves.iter().enumerate() {
         writeln!(program, "do local s, t = ffi.new('struct v{i}')").expect("string");
         for (n, (path, ty)) in paths.iter().enumerate() {
@@ -101,7 +115,8 @@ fn random_structs_come_back_from_c_as_they_went() {
         ] {
             writeln!(program, "t = {call}").expect("string");
             for (path, _) in paths {
-                writeln!(program, "if s.{path} ~= t.{path} then bad[#bad + 1] = '{i}.{path}' end").expect("string");
+                writeln!(program, "if s.{path} ~= t.{path} then bad[#bad + 1] = '{i}.{path}' end")
+                    .expect("string");
             }
         }
         program.push_str("end\n");

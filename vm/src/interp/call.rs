@@ -286,7 +286,11 @@ pub(crate) fn native_again(vm: &mut Vm) -> HelperResult {
 /// Carries out a native's answer.
 fn finish_native(vm: &mut Vm, r: std::thread::Result<NativeResult>) -> HelperResult {
     let o = match r {
-        Ok(r) => r?,
+        Ok(Ok(o)) => o,
+        Ok(Err(e)) => {
+            hide_operator_frame(vm);
+            return Err(e);
+        }
         Err(panic) => return Err(raise_panic(vm, &*panic)),
     };
     if vm.heap.gc_due() {
@@ -298,6 +302,20 @@ fn finish_native(vm: &mut Vm, r: std::thread::Result<NativeResult>) -> HelperRes
         r?;
     }
     carry_out(vm, o)
+}
+
+/// An error of C data's own operators is one of the instruction: their frame goes before anybody looks.
+fn hide_operator_frame(vm: &mut Vm) {
+    let base = vm.base();
+    // SAFETY: every frame has a link below its base; a frame of type CONT has the pc and lies above its caller's.
+    unsafe {
+        let link = (*base.sub(1)).0;
+        let cont = !frame::is_lua(link) && frame::type_bits(link) == FrameType::Cont as u64;
+        if cont && vm.running_row().is_operator() {
+            vm.pc = (*base.sub(3)).0 as *const u32;
+            vm.set_base(base.sub(frame::delta(link)));
+        }
+    }
 }
 
 fn raise_panic(vm: &mut Vm, panic: &(dyn std::any::Any + Send)) -> Raised {

@@ -252,6 +252,11 @@ impl NativeRow {
         NativeRow { name, f, sig: None, op: crate::bytecode::ops::Op::FUNCC }
     }
 
+    /// Is it one of the operators of C data? Their errors belong to the instruction that led to them.
+    pub fn is_operator(&self) -> bool {
+        self.name.starts_with("ffi.__")
+    }
+
     /// The field name: what follows the last dot.
     pub fn field(&self) -> &'static str {
         self.name.rsplit(['.', ':']).next().unwrap_or(self.name)
