@@ -11,7 +11,9 @@ use crate::function::proto::Proto;
 use crate::function::upvalue::Upval;
 use crate::heap::Heap;
 use crate::heap::arena::prefetch;
+use crate::heap::zeal::Zeal;
 use crate::index::TraceNo;
+use crate::limits::{STACK_EXTRA, STACK_START};
 use crate::table::Table;
 use crate::table::hash::dead_key;
 use crate::thread::{SEEN, Status, Thread};
@@ -113,6 +115,23 @@ pub fn clear_above_top(heap: &mut Heap, t: Gc<Thread>) {
         // SAFETY: `top` lies inside the stack, which has `size` slots.
         unsafe { *p = Value::NIL };
         p = p.wrapping_add(1);
+    }
+}
+
+/// Gives a coroutine that waits a smaller stack when it uses little of a large one. Under stress its stack
+/// moves in any case.
+fn shrink_stack(heap: &mut Heap, t: Gc<Thread>) {
+    let o = t.get(heap);
+    let used = (o.top as usize - o.stack as usize) / std::mem::size_of::<Value>();
+    let slots = (used * 2).max(STACK_START) + STACK_EXTRA;
+    // Others than suspended ones may have their stack's address in a frame of the host.
+    if o.status() == Status::Suspended && o.nruns == 0 {
+        if o.size as usize > 2 * slots {
+            t.resize_stack(heap, slots);
+        } else if heap.zeal() != Zeal::Off {
+            let size = o.size as usize;
+            t.resize_stack(heap, size);
+        }
     }
 }
 
@@ -223,7 +242,11 @@ impl<'h, W: Way> Marker<'h, W> {
     fn look_at(&mut self, h: Gc<Header>) -> usize {
         let hdr = h.get_mut(self.heap);
         let kind = hdr.kind;
-        hdr.gc |= gcbits::BLACK;
+        // Objects of earlier cycles are black already: not written, their pages stay clean (and shared with
+        // a forked process).
+        if hdr.gc & gcbits::BLACK == 0 && kind != Kind::Thread as u8 {
+            hdr.gc |= gcbits::BLACK;
+        }
         // SAFETY (all arms): the kind byte says what the object is; objects on the gray list are alive, and
         // nothing is freed while marking. The reads do not overlap with the mark bits and lists written.
         match kind {
@@ -253,7 +276,6 @@ impl<'h, W: Way> Marker<'h, W> {
             k if k == Kind::Thread as u8 => {
                 // A stack is written without barriers. That of a thread which does not run stays as it is
                 // until it does; any other is looked at again when marking ends.
-                h.get_mut(self.heap).gc &= !gcbits::BLACK;
                 self.heap.lists.threads.push(h);
                 let t: Gc<Thread> = h.cast();
                 let runs = match t.get(self.heap).status() {
@@ -263,8 +285,11 @@ impl<'h, W: Way> Marker<'h, W> {
                     Status::Running => self.heap.lists.running == Some(h),
                 };
                 if !runs {
-                    clear_above_top(self.heap, t);
-                    t.get_mut(self.heap).hdr.flags |= SEEN;
+                    shrink_stack(self.heap, t);
+                    if t.get(self.heap).hdr.flags & SEEN == 0 {
+                        clear_above_top(self.heap, t);
+                        t.get_mut(self.heap).hdr.flags |= SEEN;
+                    }
                 }
                 self.thread(h.cast())
             }
@@ -342,12 +367,14 @@ impl<'h, W: Way> Marker<'h, W> {
         if let Some(m) = meta {
             self.object(m);
             let mode = weak::mode(self.heap, m);
-            let o = t.get_mut(self.heap);
-            o.hdr.gc = o.hdr.gc & !(gcbits::WEAK_KEY | gcbits::WEAK_VAL) | mode;
+            let weak = t.get(self.heap).hdr.gc & (gcbits::WEAK_KEY | gcbits::WEAK_VAL);
+            if weak != mode {
+                t.get_mut(self.heap).hdr.gc ^= weak ^ mode;
+            }
             if mode != 0 {
                 self.heap.lists.weak.push(t.cast());
             }
-        } else {
+        } else if t.get(self.heap).hdr.gc & (gcbits::WEAK_KEY | gcbits::WEAK_VAL) != 0 {
             t.get_mut(self.heap).hdr.gc &= !(gcbits::WEAK_KEY | gcbits::WEAK_VAL);
         }
         self.table_slice(t, 0)

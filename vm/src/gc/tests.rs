@@ -300,6 +300,26 @@ fn idle_stacks_are_looked_at_once_unless_they_are_written_to() {
 }
 
 #[test]
+fn a_waiting_coroutine_gets_a_smaller_stack() {
+    let mut b = Bench::new();
+    let env = b.table();
+    let t: Gc<Thread> = b.heap.new_thread(env, 5000);
+    b.root(t);
+    let p = t.get(&b.heap).stack;
+    let s = b.heap.str(b"kept");
+    // SAFETY: the stack has more than four slots.
+    unsafe { *p.add(3) = Value::obj(s) };
+    t.get_mut(&mut b.heap).top = p.wrapping_add(4);
+    let u = b.heap.new_upval_open(t, p.wrapping_add(3));
+    t.get_mut(&mut b.heap).open = Some(u);
+    b.root(u);
+    let before = b.heap.total_bytes();
+    b.full();
+    assert!(t.get(&b.heap).size < 200 && b.heap.total_bytes() < before - 30_000);
+    assert_eq!(u.read(&b.heap), Value::obj(s));
+}
+
+#[test]
 fn slots_above_top_do_not_keep_objects_and_are_cleared() {
     let mut b = Bench::new();
     let env = b.table();

@@ -137,7 +137,13 @@ impl Heap {
 
     /// A long string: not interned, not hashed.
     fn str_long(&mut self, b: &[u8]) -> Gc<Str> {
-        self.str_with(b.len(), |out| out.copy_from_slice(b))
+        let s = self.str_alloc(b.len(), 0, strflags::LONG);
+        // SAFETY: `str_alloc` made room for these bytes; nobody else has seen the object yet.
+        unsafe {
+            let p = s.as_ptr() as *mut u8;
+            std::ptr::copy_nonoverlapping(b.as_ptr(), p.add(Str::DATA_OFFSET), b.len());
+        }
+        s
     }
 
     /// A string of `len` bytes that `fill` writes; they start as zeros.
@@ -148,9 +154,13 @@ impl Heap {
             return self.str_intern(&buf[..len]);
         }
         let s = self.str_alloc(len, 0, strflags::LONG);
-        // SAFETY: `str_alloc` made room for `len` bytes and initialised them; nobody else has seen the
-        // object yet.
-        fill(unsafe { std::slice::from_raw_parts_mut((s.as_ptr() as *mut u8).add(Str::DATA_OFFSET), len) });
+        // SAFETY: `str_alloc` made room for `len` bytes; they are initialised here, and nobody else has seen
+        // the object yet.
+        fill(unsafe {
+            let p = (s.as_ptr() as *mut u8).add(Str::DATA_OFFSET);
+            p.write_bytes(0, len);
+            std::slice::from_raw_parts_mut(p, len)
+        });
         s
     }
 
@@ -177,7 +187,7 @@ impl Heap {
         }
     }
 
-    /// A string object with the closing NUL; long ones are zeroed, short ones left to be filled.
+    /// A string object with the closing NUL; the bytes are left for the caller to write.
     fn str_alloc(&mut self, len: usize, hash: u32, flags: u8) -> Gc<Str> {
         debug_assert!(len <= crate::limits::STR_LEN_MAX);
         let (p, large) = self.alloc(Group::Str, Str::DATA_OFFSET + len + 1);
@@ -185,11 +195,7 @@ impl Heap {
         unsafe {
             let hdr = Header { kind: Kind::Str as u8, gc: large, flags, extra: 0, aux: hash };
             (p as *mut Str).write(Str { hdr, len: len as u32, reserved: 0 });
-            if flags & strflags::LONG != 0 {
-                p.add(Str::DATA_OFFSET).write_bytes(0, len + 1);
-            } else {
-                p.add(Str::DATA_OFFSET + len).write(0);
-            }
+            p.add(Str::DATA_OFFSET + len).write(0);
         }
         Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
