@@ -38,6 +38,11 @@ pub const EXIT_LINK: u32 = u32::MAX;
 
 /// An exit that never gets a side trace.
 const NEVER: u16 = u16::MAX;
+/// The instruction that is patched for a loop: a loop over `next` counts in its ITERN, its ITERL is patched.
+fn back_edge(pc: usize, op: Op) -> (usize, Op) {
+    if op == Op::ITERN { (pc + 4, Op::ITERL) } else { (pc, op) }
+}
+
 /// Counts until a pending compilation is asked for again.
 const PENDING_COUNT: u16 = 60;
 
@@ -170,6 +175,7 @@ impl Engine {
             Kind::Loop { pc, op } => match self.penalties.abort(pc, self.jitter & 15) {
                 Verdict::Retry(n) => vm.set_hot(pc as *const u32, n),
                 Verdict::Blacklist => {
+                    let (pc, op) = back_edge(pc, op);
                     let ins = view::ins_at(pc);
                     if ins.op() == op {
                         let blunt = match op {
@@ -290,7 +296,7 @@ impl Engine {
             eprintln!("---- TRACE {no} {kind:x?}\n{}", text::print(&rec.trace));
         }
         let original = match kind {
-            Kind::Loop { pc, .. } => view::ins_at(pc),
+            Kind::Loop { pc, op } => view::ins_at(back_edge(pc, op).0),
             Kind::Side { .. } => Instr(0),
         };
         let mut trace = rec.trace;
@@ -420,6 +426,7 @@ impl Engine {
             .set(TraceNo::new(no), TraceEntry { entry: installed.entry, start_ins: original.0, reserved: 0 });
         match kind {
             Kind::Loop { pc, op } => {
+                let (pc, op) = back_edge(pc, op);
                 let ins = view::ins_at(pc);
                 if ins.op() != op {
                     return Ok(());
@@ -457,10 +464,11 @@ impl Engine {
     }
 
     fn unpatch(t: &Compiled, no: u32) {
-        let Kind::Loop { pc, .. } = t.kind else { return };
+        let Kind::Loop { pc, op } = t.kind else { return };
         if t.installed.is_none() {
             return;
         }
+        let (pc, _) = back_edge(pc, op);
         let ins = view::ins_at(pc);
         if matches!(ins.op(), Op::JFORL | Op::JITERL | Op::JLOOP) && ins.d() == no {
             view::patch(pc, t.original);
@@ -511,7 +519,7 @@ impl JitHooks for Engine {
         self.poll(vm);
         let at = At { pc, base };
         let op = at.ins(0).op();
-        if kind == HotKind::Call || !matches!(op, Op::FORL | Op::ITERL | Op::LOOP) {
+        if kind == HotKind::Call || !matches!(op, Op::FORL | Op::ITERL | Op::ITERN | Op::LOOP) {
             return;
         }
         if self.is_pending(pc as usize) {

@@ -45,11 +45,13 @@ pub struct ExitBuffer {
 
 impl ExitBuffer {
     /// Most live values of one exit.
-    pub const WORDS: usize = 512;
+    pub const WORDS: usize = 508;
+    /// First of the words behind them that helpers leave results in.
+    pub const SCRATCH: usize = ExitBuffer::WORDS;
 
     /// An empty buffer.
     pub fn new() -> ExitBuffer {
-        ExitBuffer { words: vec![std::cell::Cell::new(0); ExitBuffer::WORDS].into_boxed_slice() }
+        ExitBuffer { words: vec![std::cell::Cell::new(0); ExitBuffer::WORDS + 4].into_boxed_slice() }
     }
 
     /// Its address, for the code generator.

@@ -160,6 +160,8 @@ macro_rules! for_each_ir {
             XLOAD (Ref, Lit) Load;
             /// Stack slot `a` relative to the trace's base minus 2; `b` is [`super::ins::sload`] bits.
             SLOAD (Lit, Lit) Load;
+            /// Word `b` of what the call `a` left in the scratch words, as a boxed value.
+            VLOAD (Ref, Lit) Load;
             /// Length of table `a`; `b` is a hint or nothing.
             ALEN (Ref, Ref) Load;
             /// `*a = b` in an array.

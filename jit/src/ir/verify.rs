@@ -23,7 +23,8 @@ pub struct Broken {
 }
 
 fn same_family(a: Ty, b: Ty) -> bool {
-    a == b || (a.is_int32() && b.is_int32()) || (a.is_int64() && b.is_int64())
+    let word = |t: Ty| t.is_int64() || t == Ty::P64;
+    a == b || (a.is_int32() && b.is_int32()) || (word(a) && word(b))
 }
 
 fn check_one(ir: &IrBuf, r: Ref, lp: Option<Ref>) -> Result<(), &'static str> {
@@ -140,7 +141,7 @@ fn check_one(ir: &IrBuf, r: Ref, lp: Option<Ref>) -> Result<(), &'static str> {
         }
         IrOp::ABC | IrOp::RETF | IrOp::NOP | IrOp::BASE | IrOp::PVAL | IrOp::GCSTEP | IrOp::POLL | IrOp::STACK | IrOp::LOOP
         | IrOp::USE | IrOp::LDEXP | IrOp::AREF | IrOp::HREF | IrOp::NEWREF | IrOp::UREFO | IrOp::UREFC
-        | IrOp::STRREF | IrOp::XLOAD | IrOp::SLOAD | IrOp::ALEN | IrOp::XSTORE | IrOp::SNEW | IrOp::TNEW
+        | IrOp::STRREF | IrOp::XLOAD | IrOp::SLOAD | IrOp::VLOAD | IrOp::ALEN | IrOp::XSTORE | IrOp::SNEW | IrOp::TNEW
         | IrOp::TDUP | IrOp::CNEW | IrOp::CNEWI | IrOp::TBAR | IrOp::OBAR | IrOp::TOBIT | IrOp::TOSTR
         | IrOp::STRTO | IrOp::CALLN | IrOp::CALLA | IrOp::CALLL | IrOp::CALLS | IrOp::CARG => {}
     }

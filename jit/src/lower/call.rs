@@ -14,7 +14,7 @@ fn arg_type(a: Arg) -> Type {
     match a {
         Arg::Num => types::F64,
         Arg::Int => types::I32,
-        Arg::Ptr | Arg::Heap => types::I64,
+        Arg::Ptr | Arg::Heap | Arg::Scratch => types::I64,
     }
 }
 
@@ -38,6 +38,8 @@ impl Lower<'_, '_> {
         for a in h.args() {
             if *a == Arg::Heap {
                 list.push(self.k64(self.env.heap));
+            } else if *a == Arg::Scratch {
+                list.push(self.k64(self.env.exit_buffer + crate::code::exit::ExitBuffer::SCRATCH as u64 * 8));
             } else if let Some(v) = rest.next() {
                 list.push(v);
             }
@@ -93,7 +95,7 @@ impl Lower<'_, '_> {
                 let args: Vec<Value> = self
                     .arguments(i.ra())
                     .into_iter()
-                    .zip(h.args().iter().filter(|a| **a != Arg::Heap))
+                    .zip(h.args().iter().filter(|a| !matches!(**a, Arg::Heap | Arg::Scratch)))
                     .map(|(a, want)| {
                         // A boxed word is asked for where the value is not a pointer already.
                         if *want == Arg::Ptr

@@ -18,6 +18,8 @@ pub enum Arg {
     Int,
     /// Pointer or 64-bit word.
     Ptr,
+    /// Address of the scratch words: supplied by the code generator.
+    Scratch,
     /// The heap of the VM: supplied by the code generator, not by the IR.
     Heap,
 }
@@ -68,6 +70,9 @@ macro_rules! for_each_helper {
             TabDup (Heap, Ptr) Ptr = tab_dup;
             /// Length of a table.
             TabLen (Ptr) Int = tab_len;
+            /// Next entry of a table from a position on: key and value go to the scratch words; the position
+            /// behind it, or -1 at the end.
+            TabNext (Scratch, Ptr, Int) Int = tab_next;
             /// Slot of a boxed key in a table, or the nil node's.
             TabFind (Heap, Ptr, Ptr) Ptr = tab_find;
             /// Slot of a new key in a table; null when the table cannot grow.
@@ -180,6 +185,19 @@ extern "C" fn tab_dup(heap: *mut Heap, src: *mut Table) -> *mut Table {
 extern "C" fn tab_len(t: *mut Table) -> i32 {
     // SAFETY: machine code passes a live table, and only reads happen here.
     unsafe { (*t).len() as i32 }
+}
+
+extern "C" fn tab_next(out: *mut [u64; 2], t: *mut Table, at: i32) -> i32 {
+    // SAFETY: `out` are the scratch words of the VM's exit buffer; `t` is a live table that is only read.
+    unsafe {
+        match (*t).next_at(at as u32) {
+            Some((next, k, v)) => {
+                *out = [k.0, v.0];
+                next as i32
+            }
+            None => -1,
+        }
+    }
 }
 
 extern "C" fn tab_find(heap: *mut Heap, t: *mut Table, key: u64) -> *mut Value {

@@ -156,6 +156,11 @@ impl Lower<'_, '_> {
                 // An open upvalue outside this trace's own slots.
                 let u = self.get(i.ra());
                 let p = self.load_raw(Ty::P64, u, offset_of!(Upval, v) as i32);
+                if i.b != 0 {
+                    // One of the trace's own slots: the recorder compares the address.
+                    self.set(r, p);
+                    return Ok(());
+                }
                 let d = self.b.ins().isub(p, self.base);
                 let two = self.k64(16);
                 let d = self.b.ins().iadd(d, two);
@@ -198,6 +203,11 @@ impl Lower<'_, '_> {
                 } else {
                     self.load_value(i.ty(), check, self.base, off)
                 }
+            }
+            IrOp::VLOAD => {
+                let at = crate::code::exit::ExitBuffer::SCRATCH as u64 + i.b as u64;
+                let p = self.k64(self.env.exit_buffer + at * 8);
+                self.load_value(i.ty(), i.is_guard(), p, 0)
             }
             IrOp::ALEN => {
                 let t = self.get(i.ra());

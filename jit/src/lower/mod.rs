@@ -500,6 +500,7 @@ impl Lower<'_, '_> {
             | IrOp::FLOAD
             | IrOp::XLOAD
             | IrOp::SLOAD
+            | IrOp::VLOAD
             | IrOp::ALEN
             | IrOp::ASTORE
             | IrOp::HSTORE

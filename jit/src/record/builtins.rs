@@ -1,6 +1,6 @@
 //! Native functions on traces, found by name. What is not here aborts the recording.
 
-use super::slots::TRef;
+use super::slots::{TRef, type_of};
 use super::{R, Rec, Step};
 use crate::abort::Abort;
 use crate::ir::eval;
@@ -314,8 +314,80 @@ impl Rec {
         Ok(Step::Next)
     }
 
-    /// `ITERN`: not recorded yet.
-    pub(super) fn rec_itern(&mut self, _vm: &Vm, _at: At) -> R<Step> {
-        Err(Abort::NyiOp(Op::ITERN))
+    /// `ITERN`: the next entry of a table. The control slot holds a position word.
+    pub(super) fn rec_itern(&mut self, vm: &Vm, at: At) -> R<Step> {
+        let i = at.ins(0);
+        let a = i.a();
+        let t = self.get(at, a - 2)?;
+        let Some(tab) = at.reg(a - 2).as_obj::<Table>() else { return Err(Abort::NyiOp(Op::ITERN)) };
+        let word = at.reg(a - 1).0;
+        if word >> 32 != POSITION {
+            return Err(Abort::NyiOp(Op::ITERN));
+        }
+        let s = self.baseslot + a as usize - 1;
+        let control = match self.slots[s] {
+            t if t.is_none() => {
+                let r = self.emit_raw(Ins::raw(IrOp::SLOAD, IrT::of(Ty::P64), s as u16, 0))?;
+                self.slots[s] = TRef::new(r, Ty::P64);
+                r
+            }
+            t if t.ty == Ty::P64 => t.r,
+            _ => return Err(Abort::NyiOp(Op::ITERN)),
+        };
+        let n32 = self.kint(32);
+        let high = self.emit(IrOp::BSHR, IrT::of(Ty::P64), control, n32.r)?;
+        let want = self.trace.ir.kptr(POSITION);
+        self.guard(IrOp::EQ, high, want)?;
+        let pos = self.emit_raw(Ins::raw(
+            IrOp::CONV,
+            IrT::of(Ty::Int),
+            control.bits(),
+            crate::ir::ins::conv::from(Ty::U64),
+        ))?;
+        let entry = tab.next_at(&vm.heap, word as u32);
+        let n = self.call(IrOp::CALLA, IrT::of(Ty::Int), Helper::TabNext, &[t.r, pos])?;
+        // Both ways leave to this instruction: the interpreter does it again.
+        self.mergesnap &= self.trace.snaps.len() > 1;
+        self.snapshot(vm, at)?;
+        let end = self.kint(-1);
+        let body = at.pc.wrapping_add(2);
+        let back = at.ins(1);
+        self.needsnap = true;
+        let Some((_, key, val)) = entry else {
+            self.guard(IrOp::EQ, n, end.r)?;
+            self.maxslot = a as usize - 3;
+            return self.over_next(vm, At { pc: body, base: at.base }, at, None);
+        };
+        self.guard(IrOp::NE, n, end.r)?;
+        for (w, v) in [key, val].into_iter().enumerate() {
+            let ty = type_of(v);
+            let r = self.emit_raw(Ins::raw(IrOp::VLOAD, IrT::guard(ty), n.bits(), w as u16))?;
+            let t = self.loaded(r, ty);
+            self.set(a + w as u32, t);
+        }
+        let wide = self.emit_raw(Ins::raw(
+            IrOp::CONV,
+            IrT::of(Ty::U64),
+            n.bits(),
+            crate::ir::ins::conv::from(Ty::Int),
+        ))?;
+        let high = self.trace.ir.kptr(POSITION << 32);
+        let word = self.emit(IrOp::BOR, IrT::of(Ty::P64), wide, high)?;
+        self.slots[s] = TRef::new(word, Ty::P64);
+        self.maxslot = a as usize + (i.b() as usize - 1).max(2);
+        let trace = (back.op() == Op::JITERL).then(|| back.d());
+        let j = match trace {
+            Some(no) => vm
+                .traces
+                .get(moonlit_vm::index::TraceNo::new(no))
+                .map(|e| moonlit_vm::bytecode::instr::Instr(e.start_ins).j())
+                .ok_or(Abort::NoLink)?,
+            None => back.j(),
+        };
+        let body = body.wrapping_offset(j as isize);
+        self.over_next(vm, At { pc: body, base: at.base }, at, Some(trace))
     }
 }
+
+/// Upper half of the position word of a loop over `next`.
+const POSITION: u64 = 0xfffe_7fff;

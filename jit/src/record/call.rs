@@ -354,7 +354,7 @@ impl Rec {
             let base = at.base as usize - (self.baseslot - 2) * 8;
             let d = (uv.v as usize).wrapping_sub(base).wrapping_add(16);
             if d < 8 * (SLOTS_MAX + 6) {
-                return Err(Abort::NyiTypes("upvalue in the trace's own frame"));
+                return self.own_slot(u, d / 8, ty, set);
             }
         }
         self.keep.push(Value::obj(u));
@@ -372,6 +372,33 @@ impl Rec {
         }
         let t = self.emit_raw(Ins::raw(IrOp::ULOAD, IrT::guard(ty), r.bits(), 0))?;
         Ok(self.loaded(t, ty))
+    }
+
+    /// An open upvalue that is slot `s` of this trace, and guarded to be.
+    fn own_slot(
+        &mut self,
+        u: Gc<moonlit_vm::function::upvalue::Upval>,
+        s: usize,
+        ty: Ty,
+        set: Option<TRef>,
+    ) -> R<TRef> {
+        if s < 2 || s >= self.baseslot + self.maxslot.max(1) || s >= SLOTS_MAX {
+            return Err(Abort::NyiTypes("upvalue beyond the trace's frames"));
+        }
+        self.keep.push(Value::obj(u));
+        let k = self.trace.ir.kgc(Ty::Upval, u.addr());
+        let at = self.emit_raw(Ins::raw(IrOp::UREFO, IrT::of(Ty::P64), k.bits(), 1))?;
+        let off = self.trace.ir.kint64(Ty::U64, ((s as i64 - 2) * 8) as u64);
+        let here = self.emit(IrOp::ADD, IrT::of(Ty::P64), Ref::BASE, off)?;
+        self.guard(IrOp::EQ, at, here)?;
+        match set {
+            Some(v) => {
+                self.slots[s] = v;
+                Ok(v)
+            }
+            None if self.slots[s].is_none() => self.load_slot(s, ty, crate::ir::ins::sload::TYPECHECK),
+            None => Ok(self.slots[s]),
+        }
     }
 
     /// A loaded value: of a primitive only its type counts.

@@ -46,6 +46,14 @@ impl Rec {
                 rec.range = body as usize..hot + 4;
                 rec.maxslot = ins.a() as usize + if op == Op::FORL { 4 } else { at.ins(-1).b() as usize - 1 };
             }
+            Op::ITERN => {
+                let back = at.ins(1);
+                let body = at.pc.wrapping_offset(2 + back.j() as isize);
+                rec = Rec::new(kind, body as usize, p, params);
+                rec.skip = true;
+                rec.range = body as usize..hot + 8;
+                rec.maxslot = ins.a() as usize + (ins.b() as usize - 1).max(2);
+            }
             Op::LOOP => {
                 rec = Rec::new(kind, hot + 4, p, params);
                 rec.skip = true;
@@ -325,6 +333,12 @@ impl Rec {
         self.back_edge(vm, after, own, Event::Round, (op == Op::JLOOP).then(|| at.ins(0).d()))
     }
 
+    /// The end of a recorded `ITERN` at `at`: `round` is the loop's trace if it goes round and has one.
+    pub(super) fn over_next(&mut self, vm: &Vm, to: At, at: At, round: Option<Option<u32>>) -> R<Step> {
+        let ev = if round.is_some() { Event::Round } else { Event::Leave };
+        self.back_edge(vm, to, self.own_loop(at), ev, round.flatten())
+    }
+
     /// The instruction that a `J` form replaced.
     fn original(&self, vm: &Vm, at: At) -> R<Instr> {
         let no = moonlit_vm::index::TraceNo::new(at.ins(0).d());
@@ -382,7 +396,7 @@ impl Rec {
         let k = self.konst(vm.next_func)?;
         self.guard(IrOp::EQ, f.r, k.r)?;
         // The control slot becomes the position word.
-        let r = self.trace.ir.kptr(0xfffe_7fff_0000_0000);
+        let r = self.trace.ir.kptr(0xfffe_7fff << 32);
         self.set(a - 1, TRef::new(r, Ty::P64));
         self.maxslot = a as usize;
         Ok(())

@@ -146,6 +146,10 @@ fn calls_and_upvalues() {
         "recursion",
         "local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end local s = 0 for i = 1, 12 do s = s + fib(i) end p(s)",
     );
+    check(
+        "upvalue_of_the_loop_frame",
+        "local n, t = 0, {} local function add(k) n = n + k t[k] = n return n end for i = 1, 100 do add(i) if i % 10 == 0 then n = n - 1 end end p(n, t[50], t[100])",
+    );
     check("closures", "local s = 0 for i = 1, 100 do local f = function() return i end s = s + f() end p(s)");
 }
 

@@ -1,7 +1,10 @@
 //! Calls and iterators. The callee's frame starts two slots above the function.
 
 use crate::interp::call::{call_multi_slow, call_slow, callt_slow, despecialise, iter_slow, vararg_slow};
+use crate::bytecode::ops::Op;
 use crate::interp::dispatch::{enter_func, jump, next, op, put, tail};
+use crate::interp::hot::{enter_trace, hot_loop};
+use crate::state::HOT_SIZE;
 use crate::table::Table;
 use crate::table::next::KEY_INDEX;
 use crate::thread::frame;
@@ -65,7 +68,27 @@ op! { ITERC |pc, base, k, vm, a, d| {
     tail!(iter_slow, pc, base, k, vm, a, d)
 } }
 
+/// One more round of a loop over `next`: the ITERL behind is a taken jump, or names the loop's trace.
+macro_rules! again {
+    ($back:ident, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident) => {{
+        if $back == Op::JITERL as u8 {
+            let trace = *($pc as *const u16).add(1) as usize;
+            tail!(enter_trace, $pc, $base, $k, $vm, $a, trace)
+        }
+        jump!($pc, $base, $k, $vm)
+    }};
+}
 op! { ITERN |pc, base, k, vm, a, d| {
+    // The ITERL behind is never executed itself: it says whether this loop counts, or has a trace.
+    let back = *(pc as *const u8);
+    if back == Op::ITERL as u8 {
+        let c = (&raw mut (*vm).hot as *mut u16).add((pc as usize >> 2) & (HOT_SIZE - 1));
+        let n = *c;
+        *c = n.wrapping_sub(2);
+        if n < 2 {
+            tail!(hot_loop, pc, base, k, vm, a, d)
+        }
+    }
     let cb = base.add(a);
     let t = (*cb.sub(2)).payload() as *const Table;
     let mut i = (*cb.sub(1)).0 as u32;
@@ -76,8 +99,7 @@ op! { ITERN |pc, base, k, vm, a, d| {
             *cb = Value::num_trusted(i as f64);
             *cb.add(1) = v;
             *cb.sub(1) = Value(KEY_INDEX << 32 | (i + 1) as u64);
-            // The ITERL behind is a taken jump.
-            jump!(pc, base, k, vm)
+            again!(back, pc, base, k, vm, a)
         }
         i += 1;
     }
@@ -89,7 +111,7 @@ op! { ITERN |pc, base, k, vm, a, d| {
             *cb = (*n).key;
             *cb.add(1) = (*n).val;
             *cb.sub(1) = Value(KEY_INDEX << 32 | (i + asize + 1) as u64);
-            jump!(pc, base, k, vm)
+            again!(back, pc, base, k, vm, a)
         }
         i += 1;
     }
