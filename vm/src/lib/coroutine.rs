@@ -27,6 +27,8 @@ pub fn open(vm: &mut Vm) {
     let t = super::new_library(vm, "coroutine", FNS);
     let aux = vm.new_native(WRAP_AUX, &[Value::NIL]);
     super::give_upvalues(vm, t, "wrap", &[Value::obj(aux)]);
+    super::set_preload(vm, "thread.exdata", NativeRow::new("thread.load_exdata", load_exdata));
+    super::set_preload(vm, "thread.exdata2", NativeRow::new("thread.load_exdata2", load_exdata2));
 }
 
 fn check_coroutine(vm: &mut Vm) -> Result<Gc<Thread>, Raised> {
@@ -83,4 +85,45 @@ fn isyieldable(vm: &mut Vm, _: Entry) -> NativeResult {
     let t = vm.cur;
     let yes = t != vm.main && t.get(&vm.heap).nruns == 0;
     Ok(Outcome::one(Value::bool(yes)))
+}
+
+/// Loader of `thread.exdata`.
+fn load_exdata(vm: &mut Vm, _: Entry) -> NativeResult {
+    Ok(Outcome::one(Value::obj(vm.new_native(NativeRow::new("thread.exdata", exdata), &[]))))
+}
+
+/// Loader of `thread.exdata2`.
+fn load_exdata2(vm: &mut Vm, _: Entry) -> NativeResult {
+    Ok(Outcome::one(Value::obj(vm.new_native(NativeRow::new("thread.exdata2", exdata2), &[]))))
+}
+
+/// A word of host data of the running coroutine: returned as `void *`, or set to the pointer given.
+fn host_word(vm: &mut Vm, e: Entry, word: fn(&mut Thread) -> &mut u64) -> NativeResult {
+    if vm.cdata.is_none() {
+        return Err(vm.throw_str(b"host data of coroutines needs the ffi library"));
+    }
+    let cur = vm.cur;
+    if e.count() == 0 {
+        let addr = *word(cur.get_mut(&mut vm.heap));
+        let cd = vm.heap.new_int64(crate::cdata::ctid::P_VOID, addr);
+        return Ok(Outcome::one(Value::obj(cd)));
+    }
+    let v = vm.arg(0);
+    match vm.cdata.as_ref().and_then(|h| h.to_pointer(vm, v)) {
+        Some(addr) => {
+            *word(cur.get_mut(&mut vm.heap)) = addr;
+            Ok(Outcome::none())
+        }
+        None => Err(vm.type_error(0, "cdata")),
+    }
+}
+
+/// `thread.exdata([pointer])`: host data of the running coroutine; new coroutines inherit it.
+fn exdata(vm: &mut Vm, e: Entry) -> NativeResult {
+    host_word(vm, e, |t| &mut t.exdata)
+}
+
+/// `thread.exdata2([pointer])`: the second word.
+fn exdata2(vm: &mut Vm, e: Entry) -> NativeResult {
+    host_word(vm, e, |t| &mut t.exdata2)
 }
