@@ -310,7 +310,7 @@ impl Compiler<'_> {
     pub(super) fn branch_if_false(&mut self, e: &mut Exp) -> Result<()> {
         self.discharge(e)?;
         let list = match e.val {
-            Val::Str(_) | Val::Num(_) | Val::Cdata(_) | Val::True => JumpList::NONE,
+            Val::Str(_) | Val::Num(_) | Val::True => JumpList::NONE,
             Val::Jump(list) => {
                 self.invert(list);
                 list
