@@ -177,6 +177,7 @@ impl App for Gateway {
             lua.enter(|vm| vm.hold_jit(false));
             lua.info.set(Some(worker));
             lua.enter(|vm| vm.set_jit_on(lua.jit.get()));
+            api::log::guard_globals(lua);
             // Set once: a worker starts once.
             let _ = lua.flow.set(flow);
             if let Some(code) = &lua.http().lua.init_worker {

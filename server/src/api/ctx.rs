@@ -46,7 +46,7 @@ fn index(vm: &mut Vm, _: Entry) -> NativeResult {
         b"status" => {
             let req = request(vm)?;
             let res = req.response.borrow();
-            Value::int(i32::from(if res.status == 0 { req.err_status.get() } else { res.status }))
+            Value::int(i32::from(if req.err_status.get() != 0 { req.err_status.get() } else { res.status }))
         }
         b"headers_sent" => Value::bool(request(vm)?.response.borrow().head != HeadState::Open),
         b"is_subrequest" => Value::bool(!request(vm)?.is_main()),
@@ -67,6 +67,7 @@ fn newindex(vm: &mut Vm, _: Entry) -> NativeResult {
             if req.response.borrow().head != HeadState::Open {
                 req.log(Level::Error, b"attempt to set ngx.status after sending out response headers");
             } else {
+                req.err_status.set(0);
                 req.response.borrow_mut().status = n as u16;
             }
         }

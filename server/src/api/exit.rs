@@ -6,7 +6,7 @@ use super::encode::encode_table;
 use super::{ApiFn, request};
 use crate::conf::model::Level;
 use crate::flow::Verdict;
-use crate::flow::rewrite::redirect_to;
+use crate::flow::filters::prepare_head;
 use crate::lua::args::text_of;
 use crate::lua::thread::Handoff;
 use crate::lua::worker::here;
@@ -71,9 +71,10 @@ fn exit(vm: &mut Vm, _: Entry) -> NativeResult {
             let mut res = req.response.borrow_mut();
             if res.status == 0 || !begun {
                 res.status = status as u16;
+                req.err_status.set(0);
             }
             drop(res);
-            super::say::prepare_head(&req);
+            prepare_head(&req);
             if status == 204 {
                 req.response.borrow_mut().content_type = None;
             }
@@ -105,7 +106,10 @@ fn redirect(vm: &mut Vm, _: Entry) -> NativeResult {
         );
         return Err(vm.throw_str(text.as_bytes()));
     }
-    redirect_to(&req, &uri);
+    let mut res = req.response.borrow_mut();
+    res.headers.set(b"Location", &uri);
+    res.own_location = false;
+    drop(res);
     Ok(end_run(Verdict::Status(status as u16)))
 }
 

@@ -96,10 +96,18 @@ fn set(res: &mut Response, name: &[u8], values: Vec<Vec<u8>>) {
         return;
     }
     if is(b"content-length") {
-        res.headers.remove(name);
+        match values.last() {
+            Some(v) => res.headers.set(b"Content-Length", v),
+            None => {
+                res.headers.remove(name);
+            }
+        }
         res.content_length =
             values.last().and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.trim().parse().ok());
         return;
+    }
+    if is(b"location") {
+        res.own_location = false;
     }
     if is(b"last-modified") {
         res.last_modified = values.last().and_then(|v| clock::parse_http_time(v));

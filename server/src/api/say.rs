@@ -6,7 +6,7 @@ use std::task::Poll;
 use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Raised, Value, Vm};
 
 use super::{ApiFn, request};
-use crate::flow::filters::submit;
+use crate::flow::filters::{gathers, prepare_head, submit};
 use crate::lua::args::{Loose, NoText, append_text, fail, string};
 use crate::lua::bridge::wait;
 use crate::lua::thread::Handoff;
@@ -64,22 +64,6 @@ fn gather(vm: &mut Vm, name: &str) -> Result<Vec<u8>, Raised> {
     Ok(out)
 }
 
-/// Fills in what the head needs before its first byte goes out.
-pub fn prepare_head(req: &Rc<Request>) {
-    let loc = req.level.borrow().clone();
-    let mut res = req.response.borrow_mut();
-    if res.head != HeadState::Open {
-        return;
-    }
-    if res.status == 0 {
-        res.status =
-            if req.error_page.get() && req.err_status.get() != 0 { req.err_status.get() } else { 200 };
-    }
-    if res.content_type.is_none() && loc.lua_use_default_type {
-        res.content_type = Some(crate::flow::files::content_type(&loc, &req.uri.borrow()));
-    }
-}
-
 /// Sends a chunk on its way; waits for the filters if they wait.
 fn emit(vm: &mut Vm, data: Vec<u8>, last: bool) -> NativeResult {
     let req = request(vm)?;
@@ -105,19 +89,6 @@ fn emit(vm: &mut Vm, data: Vec<u8>, last: bool) -> NativeResult {
         return fail(vm, "header only");
     }
     pass(vm, &req, Chunk { data, last, ..Chunk::default() })
-}
-
-/// Whether output is kept back to find its length: HTTP/1.0 without `Content-Length`.
-fn gathers(req: &Rc<Request>) -> bool {
-    let res = req.response.borrow();
-    res.gathering
-        || (req.version < 1001
-            && req.version >= 1000
-            && req.is_main()
-            && res.head == HeadState::Open
-            && res.lane.is_empty()
-            && res.content_length.is_none()
-            && req.location().lua_http10_buffering)
 }
 
 fn send_head_only(req: &Rc<Request>) {

@@ -268,9 +268,7 @@ fn make_request(
     let broken = parsed.is_err();
     if broken {
         // What was understood of the head is not to be trusted: only the line may be shown.
-        head.headers.clear();
-        head.len = conn.input_len();
-        head.version = head.version.max(1000);
+        conn.with_input(|b| (head.give_up(b), 0));
     }
     let raw = conn.with_input(|b| (b[..head.len].to_vec(), head.len));
     let headers = Headers::over(raw, head.headers.clone());
@@ -306,7 +304,7 @@ fn make_request(
         method: RefCell::new(method),
         version: head.version,
         line: head.line,
-        target: head.target,
+        target: head.path,
         head_len: head.len,
         headers: RefCell::new(headers),
         host: RefCell::new(meaning.host),
@@ -399,7 +397,9 @@ fn understand(head: &Head, headers: &Headers, m: &mut Meaning) -> Result<(), Fau
         ));
     }
     let named = head.host.map(|s| headers.bytes(s)).unwrap_or(host);
-    m.host = valid_host(named).ok_or((400, "client sent invalid host header"))?;
+    if head.host.is_some() || hosts == 1 {
+        m.host = valid_host(named).ok_or((400, "client sent invalid host header"))?;
+    }
     if head.host.is_some() && hosts == 1 {
         valid_host(host).ok_or((400, "client sent invalid host header"))?;
     }
@@ -435,10 +435,8 @@ fn valid_host(host: &[u8]) -> Option<Vec<u8>> {
     let name = &host[..end];
     let name = name.strip_suffix(b".").unwrap_or(name);
     let bad = |b: &u8| *b <= 0x20 || *b == 0x7f || matches!(b, b'/' | b'\\' | b'@' | b'?' | b'#');
-    if name.iter().any(bad) || name.windows(2).any(|w| w == b"..") || (!host.is_empty() && name.is_empty()) {
-        return None;
-    }
-    if !host[end..].iter().skip(1).all(u8::is_ascii_digit) {
+    // What stands behind the colon is not looked at, but it must not be harmful either.
+    if name.is_empty() || host.iter().any(bad) || name.windows(2).any(|w| w == b"..") {
         return None;
     }
     Some(name.to_ascii_lowercase())
@@ -454,12 +452,13 @@ mod tests {
             (&b"Example.COM:80"[..], Some("example.com")),
             (b"a.", Some("a")),
             (b"[::1]:8080", Some("[::1]")),
-            (b"", Some("")),
+            (b"", None),
             (b"a/b", None),
             (b"a b", None),
             (b"a..b", None),
             (b":80", None),
-            (b"a:8x", None),
+            (b"a:8x", Some("a")),
+            (b"a:8/", None),
             (b"[::1", None),
         ] {
             assert_eq!(valid_host(from).map(|h| String::from_utf8(h).unwrap()).as_deref(), to);

@@ -48,7 +48,7 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
             to.push(b'?');
             to.extend_from_slice(&args);
         }
-        req.response.borrow_mut().add_header(b"Location", &to);
+        req.response.borrow_mut().set_own_location(&to);
         return Verdict::Status(301);
     }
     if !meta.is_file() {
@@ -58,8 +58,7 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     {
         let loc = req.level.borrow().clone();
         let mut res = req.response.borrow_mut();
-        res.status =
-            if req.err_status.get() != 0 && req.error_page.get() { req.err_status.get() } else { 200 };
+        res.status = 200;
         res.content_length = Some(meta.len());
         res.last_modified = Some(modified);
         res.content_type = Some(content_type(&loc, &req.uri.borrow()));

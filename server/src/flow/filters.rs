@@ -21,6 +21,33 @@ pub fn submit(w: &Rc<Worker>, req: &Rc<Request>, chunk: Chunk) -> u64 {
     ticket
 }
 
+/// Fills in what the head of a script's response needs before its first byte goes out.
+pub fn prepare_head(req: &Rc<Request>) {
+    let loc = req.level.borrow().clone();
+    let mut res = req.response.borrow_mut();
+    if res.head != HeadState::Open {
+        return;
+    }
+    if res.status == 0 {
+        res.status = 200;
+    }
+    if res.content_type.is_none() && loc.lua_use_default_type {
+        res.content_type = Some(super::files::content_type(&loc, &req.uri.borrow()));
+    }
+}
+
+/// Whether a script's output is kept back to find its length: HTTP/1.0 without `Content-Length`.
+pub fn gathers(req: &Rc<Request>) -> bool {
+    let res = req.response.borrow();
+    res.gathering
+        || (req.version == 1000
+            && req.is_main()
+            && res.head == HeadState::Open
+            && res.lane.is_empty()
+            && res.content_length.is_none()
+            && req.location().lua_http10_buffering)
+}
+
 /// Ready when the chunk of that ticket has gone through the filters; false when the output failed.
 pub async fn passed(req: &Rc<Request>, ticket: u64) -> bool {
     std::future::poll_fn(|cx| req.response.borrow_mut().poll_passed(cx, ticket)).await
@@ -61,7 +88,14 @@ pub fn run_lane(w: &Rc<Worker>, req: &Rc<Request>, mut cx: Option<&mut Context<'
 }
 
 fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
-    req.response.borrow_mut().head = HeadState::Filtering;
+    {
+        let mut res = req.response.borrow_mut();
+        res.head = HeadState::Filtering;
+        if req.err_status.get() != 0 {
+            // The page of an error has the error's status, whatever its handler says.
+            res.status = req.err_status.get();
+        }
+    }
     let code = req.location().lua.get(Phase::HeaderFilter).cloned();
     match (code, &w.scripts) {
         (Some(code), Some(scripts)) => {

@@ -122,18 +122,14 @@ fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
 pub fn redirect_to(req: &Rc<Request>, to: &[u8]) {
     let mut escaped = Vec::new();
     escape(to, Place::Redirect, &mut escaped);
-    let mut res = req.response.borrow_mut();
-    res.headers.remove(b"location");
-    res.add_header(b"Location", &escaped);
+    req.response.borrow_mut().set_own_location(&escaped);
 }
 
 fn do_return(w: &Rc<Worker>, req: &Rc<Request>, r: &Return) -> Verdict {
     let Some(script) = &r.text else { return Verdict::Status(r.status) };
     let text = req.eval(script);
     if r.is_redirect() {
-        let mut res = req.response.borrow_mut();
-        res.headers.remove(b"location");
-        res.add_header(b"Location", &text);
+        req.response.borrow_mut().set_own_location(&text);
         return Verdict::Status(r.status);
     }
     if r.status == 444 {

@@ -35,7 +35,7 @@ pub fn respond(w: &Rc<Worker>, req: &Rc<Request>, status: u16) -> After {
         }
         return After::Sent;
     }
-    req.err_status.set(status);
+    req.err_status.set(reported(status));
     let (level, recursive) = {
         let level = req.level.borrow().clone();
         let recursive = level.recursive_error_pages;
@@ -66,10 +66,8 @@ pub fn respond(w: &Rc<Worker>, req: &Rc<Request>, status: u16) -> After {
                 return After::Go(Verdict::Internal { uri, args });
             }
             let redirect = if matches!(kept, 301 | 302 | 303 | 307 | 308) { kept } else { 302 };
-            let mut res = req.response.borrow_mut();
-            res.headers.remove(b"location");
-            res.add_header(b"Location", &target);
-            drop(res);
+            req.err_status.set(redirect);
+            req.response.borrow_mut().set_own_location(&target);
             send_page(w, req, redirect);
             return After::Sent;
         }

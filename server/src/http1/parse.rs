@@ -109,10 +109,19 @@ const BAD_VERSION: HeadError = HeadError { status: 505, text: "client sent inval
 impl Head {
     /// Forgets the last head.
     pub fn reset(&mut self) {
-        self.headers.clear();
-        self.host = None;
-        self.len = 0;
-        self.scanned = 0;
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.clear();
+        *self = Head { headers, ..Head::default() };
+    }
+
+    /// Makes the best of bytes that are no head: the first line is kept for the log.
+    pub fn give_up(&mut self, buf: &[u8]) {
+        self.reset();
+        let start = buf.iter().position(|&b| b != b'\r' && b != b'\n').unwrap_or(buf.len());
+        let end = memchr::memchr(b'\n', &buf[start..]).map_or(buf.len(), |n| start + n);
+        self.line = Span::new(start, if buf[start..end].ends_with(b"\r") { end - 1 } else { end });
+        self.version = 1000;
+        self.len = buf.len();
     }
 
     /// Parses `buf` from its first byte. `Ok(false)` when more is needed; call again with the same
@@ -215,6 +224,10 @@ impl Head {
         }
         self.host = Some(Span::new(at + host_at, at + host_at + host_len));
         self.path = Span::new(at + host_at + host_len, at + target.len());
+        if self.path.len == 0 {
+            // The root: one of the slashes in front of the host stands for it.
+            self.path = Span::new(at + scheme + 1, at + scheme + 2);
+        }
         Ok(())
     }
 

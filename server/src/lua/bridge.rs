@@ -13,6 +13,7 @@ use super::cache::{NoCode, closure};
 use super::thread::{Handoff, Run};
 use super::worker::{LuaWorker, here};
 use crate::conf::model::{Level, LuaCode};
+use crate::flow::filters::{gathers, prepare_head};
 use crate::flow::{self, Scripts, Verdict, Wait};
 use crate::phase::Phase;
 use crate::request::Request;
@@ -126,11 +127,20 @@ impl LuaScripts {
                 v => v,
             };
         }
-        let res = req.response.borrow();
-        if res.head != HeadState::Open || !res.lane.is_empty() || res.gathering {
+        let begun = {
+            let res = req.response.borrow();
+            res.head != HeadState::Open || !res.lane.is_empty()
+        };
+        if run.phase == Phase::Content {
+            if !begun {
+                // A handler that wrote nothing still answers.
+                prepare_head(req);
+                let gathers = gathers(req);
+                req.response.borrow_mut().gathering = gathers;
+            }
             return Verdict::Done;
         }
-        if run.phase == Phase::Content { Verdict::Done } else { Verdict::Next }
+        if begun { Verdict::Done } else { Verdict::Next }
     }
 }
 

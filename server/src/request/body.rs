@@ -110,6 +110,10 @@ impl Future for ReadBody {
                 return Poll::Ready(Ok(()));
             }
             *req.body.borrow_mut() = Body::Reading;
+            if std::mem::take(&mut req.incoming.borrow_mut().expects_continue) {
+                req.conn.write_with(|o| o.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+                let _ = req.conn.poll_flush(cx);
+            }
             req.conn.arm(req.location().client_body_timeout);
         }
         let result = loop {

@@ -74,6 +74,8 @@ pub struct Response {
     pub header_only: bool,
     /// The body goes out in chunks.
     pub chunked: bool,
+    /// `Location` is the server's own: a path in it is made absolute.
+    pub own_location: bool,
     /// The handler has ended its output.
     pub eof: bool,
     /// The last chunk has gone through the filters.
@@ -180,6 +182,13 @@ impl Response {
         self.content_length = None;
         self.last_modified = None;
         self.headers.clear();
+        self.own_location = false;
+    }
+
+    /// Sets `Location` to a target of the server's own.
+    pub fn set_own_location(&mut self, to: &[u8]) {
+        self.headers.set(b"Location", to);
+        self.own_location = true;
     }
 
     /// Adds a header with nginx's names for the special ones.
@@ -249,7 +258,10 @@ pub fn commit_head(req: &Rc<Request>) {
         (false, crate::conf::settings::ServerTokens::Off) => Some(SERVER_PLAIN),
         (false, _) => Some(SERVER_FULL),
     };
-    let location = res.headers.get(b"location").and_then(|l| req.absolute_location(l));
+    let location = match res.own_location {
+        true => res.headers.get(b"location").and_then(|l| req.absolute_location(l)),
+        false => None,
+    };
     let head = ResponseHead {
         status: res.status,
         reason: res.reason.as_deref(),

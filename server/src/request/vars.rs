@@ -330,7 +330,7 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
         Builtin::ContentType => header(req, b"content-type", out),
         Builtin::Status => {
             let res = req.response.borrow();
-            let status = if res.status == 0 { req.err_status.get() } else { res.status };
+            let status = if req.err_status.get() != 0 { req.err_status.get() } else { res.status };
             text(&format!("{status:03}"), out)
         }
         Builtin::BodyBytesSent => number(req.response.borrow().body_bytes_sent, out),

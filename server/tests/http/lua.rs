@@ -342,3 +342,35 @@ fn client_that_goes_away_harms_nobody() {
     std::thread::sleep(std::time::Duration::from_millis(60));
     assert!(body(&s.get("/")).contains("fine"));
 }
+
+#[test]
+fn new_global_is_warned_of_and_stays() {
+    let s = content("counter = (counter or 0) + 1 ngx.print(counter)");
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), "1");
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), "2");
+    let log = s.error_log();
+    let want = "writing a global Lua variable ('counter') which may lead to race conditions between concurrent requests";
+    assert_eq!(log.matches(want).count(), 1, "{log}");
+    assert!(log.contains("[warn]") && log.contains("stack traceback:"), "{log}");
+}
+
+#[test]
+fn panic_in_a_native_is_an_error_of_that_request_only() {
+    let make = || {
+        let lua = moonlit_vm::host::Lua::new();
+        let f = lua
+            .create_function(|_, ()| -> moonlit_vm::host::Result<()> { panic!("on purpose") })
+            .expect("a function");
+        lua.globals().set("boom", f).expect("a global");
+        lua
+    };
+    let s = super::start_with(
+        "server { listen 8080; location /boom { content_by_lua_block { ngx.print(pcall(boom)) boom() } }
+           location / { content_by_lua_block { ngx.print('fine') } } }",
+        &[],
+        make,
+    );
+    let r = s.raw(b"GET /boom HTTP/1.0\r\n\r\n");
+    assert_eq!(status(&r), "500", "{r}");
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), "fine");
+}

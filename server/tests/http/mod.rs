@@ -43,6 +43,11 @@ fn fresh_dir() -> PathBuf {
 
 /// Starts a server whose `http {}` block has this text inside.
 pub fn start(http: &str, files: &[(&str, &str)]) -> Server {
+    start_with(http, files, Lua::new)
+}
+
+/// The same with VMs of the caller's making.
+pub fn start_with(http: &str, files: &[(&str, &str)], make: fn() -> Lua) -> Server {
     let dir = fresh_dir();
     for (name, text) in files {
         let path = dir.join(name);
@@ -53,12 +58,12 @@ pub fn start(http: &str, files: &[(&str, &str)]) -> Server {
     std::fs::write(dir.join("nginx.conf"), conf).expect("writable");
     let (tx, rx) = std::sync::mpsc::channel();
     let at = dir.clone();
-    std::thread::spawn(move || run(&at, tx));
+    std::thread::spawn(move || run(&at, tx, make));
     let addr = rx.recv().expect("the server thread starts");
     Server { addr, dir }
 }
 
-fn run(dir: &Path, tx: std::sync::mpsc::Sender<SocketAddr>) {
+fn run(dir: &Path, tx: std::sync::mpsc::Sender<SocketAddr>, make: fn() -> Lua) {
     let options = Options {
         prefix: format!("{}/", dir.display()).into(),
         file: dir.join("nginx.conf"),
@@ -70,7 +75,7 @@ fn run(dir: &Path, tx: std::sync::mpsc::Sender<SocketAddr>) {
         Err(_) => panic!("the test's configuration does not load"),
     };
     let logs = Arc::new(Logs::open(&config).expect("logs open"));
-    let app = match (Gateways { vms: Lua::new }).prepare(&config, &logs, None) {
+    let app = match (Gateways { vms: make }).prepare(&config, &logs, None) {
         Ok(app) => Rc::new(app),
         Err(e) => panic!("{e}"),
     };
