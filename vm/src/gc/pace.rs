@@ -4,9 +4,9 @@ use crate::heap::Heap;
 use crate::heap::zeal::Zeal;
 
 /// Bytes allocated between two steps of a running cycle, at least.
-const STEP_MIN: usize = 32 * 1024;
+const STEP_MIN: usize = 64 * 1024;
 /// ... and at most: it bounds the work of one step, and with it the pause.
-const STEP_MAX: usize = 64 * 1024;
+const STEP_MAX: usize = 96 * 1024;
 
 /// Bytes the next step waits for.
 fn step_bytes(heap: &Heap) -> usize {
