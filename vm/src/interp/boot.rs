@@ -103,6 +103,7 @@ impl Vm {
             fuel: 0,
             deadline: None,
             deadline_skip: 0,
+            interrupt: None,
             on_poke: None,
             suspend_token: 0,
             cat_buf: Vec::new(),

@@ -295,11 +295,10 @@ fn finish_native(vm: &mut Vm, r: std::thread::Result<NativeResult>) -> HelperRes
     };
     if vm.heap.gc_due() {
         if o.is(OutcomeKind::One) {
-            vm.tmp = Value(o.payload());
+            // In the frame, where the collector sees it.
+            vm.push(Value(o.payload()));
         }
-        let r = vm.safepoint();
-        vm.tmp = Value::NIL;
-        r?;
+        vm.safepoint()?;
     }
     carry_out(vm, o)
 }

@@ -402,6 +402,23 @@ fn the_host_drives_a_suspended_chain() {
 }
 
 #[test]
+fn another_thread_stops_a_loop() {
+    let mut vm = machine();
+    let stop = vm.interrupt_handle();
+    let t = std::thread::spawn(move || {
+        for _ in 0..200 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            stop.stop();
+        }
+        stop
+    });
+    assert_eq!(run_in(&mut vm, "while true do end"), "error: t:1: interrupted!\n");
+    assert_eq!(run_in(&mut vm, "local function f() return f() end f()"), "error: t:1: interrupted!\n");
+    drop(vm);
+    t.join().expect("no panic").stop();
+}
+
+#[test]
 fn limits_hold() {
     let mut vm = machine();
     vm.set_fuel(Some(1000));

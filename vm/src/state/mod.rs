@@ -4,6 +4,7 @@
 pub mod args;
 pub mod frames;
 pub mod hooks;
+pub mod interrupt;
 pub mod metatable;
 pub mod native;
 pub mod raise;
@@ -177,6 +178,8 @@ pub struct Vm {
     pub(crate) deadline: Option<std::time::Instant>,
     /// Polls left until the clock is read again.
     pub(crate) deadline_skip: u32,
+    /// The VM's end of [`interrupt::Interrupt`].
+    pub(crate) interrupt: Option<interrupt::Owner>,
     /// Called at the next poll after `vmflags::POKE` was set.
     pub on_poke: Option<Box<dyn FnMut(&mut Vm)>>,
     /// Buffer of concatenations.

@@ -1,7 +1,7 @@
 //! Calls and iterators. The callee's frame starts two slots above the function.
 
-use crate::interp::call::{call_multi_slow, call_slow, callt_slow, despecialise, iter_slow, vararg_slow};
 use crate::bytecode::ops::Op;
+use crate::interp::call::{call_multi_slow, call_slow, callt_slow, despecialise, iter_slow, vararg_slow};
 use crate::interp::dispatch::{enter_func, jump, next, op, put, tail};
 use crate::interp::hot::{enter_trace, hot_loop};
 use crate::state::HOT_SIZE;

@@ -1,0 +1,84 @@
+//! Stopping a VM from another thread or from a signal handler. Knows two words of the VM and nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+use crate::state::{Vm, vmflags};
+use crate::value::Value;
+
+/// Where the words are, and whether they still are.
+struct Shared {
+    state: AtomicUsize,
+    flags: *const AtomicU32,
+    limit: *const AtomicPtr<Value>,
+}
+
+const FREE: usize = 0;
+const BUSY: usize = 1;
+const GONE: usize = 2;
+
+// SAFETY: the pointers are followed only while `state` is BUSY, which the owner waits for before the words go; the
+// words are atomics.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// The VM's end: takes the words away when the VM goes.
+pub(crate) struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        while self.0.state.compare_exchange(FREE, GONE, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Asks a VM to stop what it runs. Can be sent to other threads and outlive the VM.
+#[derive(Clone)]
+pub struct Interrupt(Arc<Shared>);
+
+impl Interrupt {
+    /// The next back edge or function header raises `interrupted!`. Allocates nothing and takes no lock: a signal
+    /// handler may call it. Does nothing when the VM is gone.
+    pub fn stop(&self) {
+        self.set(vmflags::INTERRUPT);
+    }
+
+    /// The next back edge or function header calls `Vm::on_poke`.
+    pub fn poke(&self) {
+        self.set(vmflags::POKE);
+    }
+
+    fn set(&self, flag: u32) {
+        let s = &*self.0;
+        // When another thread is at it, this one does not wait: a signal handler may have interrupted that thread.
+        if s.state.compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return;
+        }
+        // SAFETY: BUSY keeps the VM's words where they are.
+        unsafe {
+            (*s.flags).fetch_or(flag, Ordering::Relaxed);
+            (*s.limit).store(std::ptr::null_mut(), Ordering::Relaxed);
+        }
+        s.state.store(FREE, Ordering::Release);
+    }
+}
+
+impl Vm {
+    /// A handle that stops this VM.
+    pub fn interrupt_handle(&mut self) -> Interrupt {
+        if self.interrupt.is_none() {
+            let shared = Shared {
+                state: AtomicUsize::new(FREE),
+                flags: &raw const self.flags,
+                limit: &raw const self.stack_limit,
+            };
+            self.interrupt = Some(Owner(Arc::new(shared)));
+        }
+        match &self.interrupt {
+            Some(o) => Interrupt(o.0.clone()),
+            None => unreachable!("it was just made"),
+        }
+    }
+}
