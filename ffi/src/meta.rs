@@ -70,6 +70,17 @@ impl CdataHooks for Hooks {
         })
     }
 
+    fn to_pointer(&self, vm: &Vm, cd: Value) -> Option<u64> {
+        let types = self.0.types.borrow();
+        let p = place(vm, &types, as_cdata(cd)?);
+        match types.kind(p.ty) {
+            Kind::Ptr { bytes, .. } => Some(access::load_pointer(p.addr, bytes) as u64),
+            Kind::Array { .. } | Kind::Record(_) => Some(p.addr as u64),
+            // Values that C would copy have no address of their own.
+            _ => None,
+        }
+    }
+
     fn tostring(&self, vm: &Vm, cd: Value) -> Vec<u8> {
         match as_cdata(cd) {
             Some(cd) => text(vm, &self.0.types.borrow(), cd),

@@ -97,9 +97,15 @@ impl Operand {
 fn operand(vm: &mut Vm, i: usize) -> Result<Operand, Raised> {
     let v = vm.arg(i);
     if v.tag() == tag::CDATA
-        && let Some((bits, unsigned)) = vm.cdata.as_ref().and_then(|h| h.to_bits64(vm, v))
+        && let Some(hooks) = vm.cdata.as_ref()
     {
-        return Ok(Operand::Wide(bits, unsigned));
+        return match hooks.to_bits64(vm, v) {
+            Some((bits, unsigned)) => Ok(Operand::Wide(bits, unsigned)),
+            None => {
+                let text = [b"cannot convert '", &hooks.type_name(vm, v)[..], b"' to 'int64_t'"].concat();
+                Err(vm.arg_error(i, &text))
+            }
+        };
     }
     Ok(Operand::Narrow(number::to_bit(vm.check_num(i)?)))
 }

@@ -293,7 +293,16 @@ fn putf(vm: &mut Vm, e: Entry) -> NativeResult {
 fn cdata_bytes(vm: &mut Vm, i: usize) -> Result<Vec<u8>, Raised> {
     let v = vm.arg(i);
     let addr = vm.cdata.as_ref().and_then(|h| h.to_pointer(vm, v));
-    let Some(addr) = addr else { return Err(vm.type_error(i, "cdata")) };
+    let Some(addr) = addr else {
+        let name = vm.cdata.as_ref().map(|h| h.type_name(vm, v));
+        return Err(match name {
+            Some(name) if v.tag() == tag::CDATA => {
+                let text = [b"cannot convert '", &name[..], b"' to 'const void *'"].concat();
+                vm.arg_error(i, &text)
+            }
+            _ => vm.type_error(i, "cdata"),
+        });
+    };
     let n = number_in_range(vm, i + 1)?;
     if addr == 0 && n > 0 {
         return Err(vm.arg_error(i, b"null pointer"));

@@ -680,13 +680,7 @@ fn format_one(vm: &mut Vm, spec: &Spec, i: usize, out: &mut Vec<u8>) -> Result<(
             format::write_address(addr, out);
         }
         _ => {
-            let n = match v.tag() {
-                tag::CDATA => match vm.cdata.as_ref().and_then(|h| h.to_number(vm, v)) {
-                    Some(n) => n,
-                    None => vm.check_num(i)?,
-                },
-                _ => vm.check_num(i)?,
-            };
+            let n = vm.check_num(i)?;
             format::write_double(n, spec, out);
         }
     }
