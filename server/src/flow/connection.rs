@@ -222,6 +222,11 @@ async fn read_head(
     result
 }
 
+/// Whether something has come that was not asked for; does not wait.
+async fn has_more(conn: &Rc<Conn>) -> bool {
+    poll_fn(|cx| Poll::Ready(conn.poll_readable(cx).is_ready() && !conn.at_eof())).await
+}
+
 /// Waits a little for what the client still sends, so that it can read the response before a reset.
 async fn linger_and_close(conn: &Rc<Conn>, time_ms: u64, timeout_ms: u64) {
     let _ = poll_fn(|cx| conn.poll_shutdown(cx)).await;

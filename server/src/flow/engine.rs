@@ -33,7 +33,11 @@ pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
             Entry::Status(s) => Verdict::Status(s),
         };
         let verdict = match verdict {
-            Verdict::Status(408 | 444 | 499) => Verdict::Close,
+            Verdict::Status(s @ (408 | 444 | 499)) => {
+                // No answer is sent, but the log shows why.
+                req.err_status.set(s);
+                Verdict::Close
+            }
             Verdict::Status(s) => match respond(w, req, s) {
                 After::Sent => break,
                 After::Go(v) => v,

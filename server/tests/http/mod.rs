@@ -3,6 +3,7 @@
 mod flow;
 mod idle;
 mod lua;
+mod peer;
 mod redis;
 
 use std::io::{Read, Write};
