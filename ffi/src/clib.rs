@@ -120,6 +120,43 @@ impl Library {
     }
 }
 
+/// C's own stream for a standard descriptor (0 to 2): a `FILE *`.
+pub fn standard_file(descriptor: u8) -> Option<usize> {
+    let name = [c"stdin", c"stdout", c"stderr"][usize::from(descriptor.min(2))];
+    // SAFETY: `RTLD_DEFAULT` needs no handle; the symbol, where it exists, is a variable that holds a pointer.
+    unsafe {
+        let variable = libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) as *const usize;
+        if variable.is_null() { None } else { Some(*variable) }
+    }
+}
+
+/// Whether a C function of this name writes to C's standard output.
+pub fn writes_stdout(name: &[u8]) -> bool {
+    const NAMES: &[&[u8]] = &[
+        b"printf",
+        b"vprintf",
+        b"puts",
+        b"putchar",
+        b"putc",
+        b"fputc",
+        b"fputs",
+        b"fwrite",
+        b"fprintf",
+        b"vfprintf",
+        b"putchar_unlocked",
+        b"puts_unlocked",
+    ];
+    NAMES.contains(&name)
+}
+
+/// Makes C's standard output write at once, so that it does not mix its order with what Lua writes to the same descriptor.
+pub fn unbuffer_stdout() {
+    if let Some(file) = standard_file(1) {
+        // SAFETY: `file` is C's `stdout`; no buffer is handed over.
+        unsafe { libc::setvbuf(file as *mut libc::FILE, std::ptr::null_mut(), libc::_IONBF, 0) };
+    }
+}
+
 fn c_string(bytes: &[u8]) -> Result<CString, Vec<u8>> {
     CString::new(bytes).map_err(|_| b"name contains a zero byte".to_vec())
 }

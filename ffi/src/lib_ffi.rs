@@ -13,7 +13,7 @@ use moonlit_vm::value::Value;
 
 use crate::callback;
 use crate::cdata::{access, as_cdata, new_pointer, new_type_object, place, raw_place, type_object};
-use crate::clib::Library;
+use crate::clib::{self, Library};
 use crate::convert::{self, compatible_pointees};
 use crate::cparse;
 use crate::ctype::{BitRange, CTypeId, CTypeTable, Kind, Member, Symbol};
@@ -356,6 +356,9 @@ fn resolve(vm: &mut Vm, ffi: &Ffi, library: &Library, key: Value) -> Result<Reso
         Err(text) => return Err(vm.throw_str(&text)),
     };
     let is_function = matches!(ffi.types.borrow().kind(ty), Kind::Func(_));
+    if is_function && clib::writes_stdout(&name) && !ffi.shares_stdout.replace(true) {
+        clib::unbuffer_stdout();
+    }
     Ok(if is_function {
         Resolved::Fixed(new_pointer(vm, ty, address))
     } else {

@@ -61,6 +61,8 @@ pub struct Ffi {
     pub calling_vm: Cell<*mut Vm>,
     /// The default namespace.
     pub default_library: Rc<Library>,
+    /// Whether the program uses C functions that write to the standard output: Lua's own output goes first then.
+    pub shares_stdout: Cell<bool>,
     /// Callback slots; their contents are `callback`'s.
     pub callback_slots: RefCell<Vec<Box<dyn std::any::Any>>>,
     members: RefCell<Vec<Option<MemberEntry>>>,
@@ -85,6 +87,7 @@ impl Ffi {
             make_callback: Cell::new(None),
             calling_vm: Cell::new(std::ptr::null_mut()),
             default_library: Rc::new(library),
+            shares_stdout: Cell::new(false),
             callback_slots: RefCell::new(Vec::new()),
             members: RefCell::new((0..MEMBER_CACHE_ENTRIES).map(|_| None).collect()),
             parsed: RefCell::new(HashMap::new()),

@@ -162,7 +162,8 @@ fn scalars(
         Kind::Array { elem, len } => {
             let crate::ctype::ArrayLen::Fixed(n) = len else { return Ok(()) };
             let size = table.size(elem).ok_or(NotCallable)?;
-            for i in 0..n {
+            // Elements without a size take no part, however many there are.
+            for i in 0..if size == 0 { 0 } else { n } {
                 scalars(table, elem, base + i * size, out, depth + 1)?;
             }
         }

@@ -10,6 +10,7 @@ use super::c_to_c::{Flags, c_to_c};
 use super::number::{num_to_i64, num_to_u64};
 use super::{ConvertError, init};
 use crate::cdata::{access, as_cdata, place};
+use crate::clib::standard_file;
 use crate::ctype::{BitRange, CTypeId, CTypeTable, Kind};
 use crate::state::{CallbackError, Ffi};
 
@@ -121,7 +122,12 @@ fn to_c_other(
         return pointer(0, true);
     }
     if let Some(u) = v.as_obj::<Userdata>() {
-        return pointer(u.get(&vm.heap).data_ptr() as usize, false);
+        if let Some(file) = moonlit_vm::lib::io::standard_stream(vm, v).and_then(standard_file) {
+            return pointer(file, false);
+        }
+        let object = u.get(&vm.heap);
+        // What Rust keeps in an object means nothing to C.
+        return if object.type_id == 0 { pointer(object.data_ptr() as usize, false) } else { Err(refused()) };
     }
     if v.tag() == tag::LIGHTUD {
         return pointer(vm.lightud_addr(v) as usize, false);

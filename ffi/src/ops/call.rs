@@ -123,6 +123,14 @@ fn call_words(
     run_words(vm, ffi, prepared, address, &words[..n])
 }
 
+/// Lua's output comes before that of the C function.
+#[inline]
+fn before_call(vm: &Vm, ffi: &Ffi) {
+    if ffi.shares_stdout.get() {
+        moonlit_vm::lib::io::flush_stdout(vm);
+    }
+}
+
 #[inline]
 fn run_words(
     vm: &mut Vm,
@@ -132,6 +140,7 @@ fn run_words(
     words: &[u64],
 ) -> Result<Value, Raised> {
     // A callback finds the VM here; this function does not touch it until the call is over.
+    before_call(vm, ffi);
     let outer = ffi.calling_vm.replace(vm);
     let mut errno = ffi.errno.get();
     let word = prepared.invoke_words(address, words, &mut errno);
@@ -209,6 +218,7 @@ pub fn call(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, first: usize) -
     }
     let mut result = CallBuffer::new((prepared.ret_bytes as usize).max(16));
     // A callback finds the VM here; this function does not touch it until the call is over.
+    before_call(vm, ffi);
     let outer = ffi.calling_vm.replace(vm);
     let mut errno = ffi.errno.get();
     prepared.invoke(address, &mut args, &mut result, &mut errno);

@@ -194,6 +194,36 @@ fn nested_callbacks_and_errors_pass_through_several_c_calls() {
 }
 
 #[test]
+fn standard_files_are_c_files_and_other_objects_are_no_pointers() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'int fileno(void *);'
+        return ffi.C.fileno(io.stdin), ffi.C.fileno(io.stdout), ffi.C.fileno(io.stderr)";
+    assert_eq!(m.run(program), "0\t1\t2");
+    let refused = m.run("local f = io.open('/dev/null') local p = ffi.cast('void *', f) return p");
+    assert_eq!(refused, "error: t:1: cannot convert 'userdata' to 'void *'");
+    assert!(m.run("return ffi.cast('void *', newproxy()) ~= nil").starts_with("true"));
+}
+
+/// Lua's and C's output to one descriptor keep their order. Runs itself as a child to see it.
+#[test]
+fn output_of_lua_and_of_c_keeps_its_order() {
+    const CHILD: &str = "MOONLIT_FFI_TEST_OUTPUT";
+    let program = "ffi.cdef 'int printf(const char *, ...); int puts(const char *);'
+        io.write('one ') ffi.C.printf('two %d ', ffi.new('int', 2)) io.write('three ') ffi.C.puts('four') print('five')";
+    if std::env::var_os(CHILD).is_some() {
+        assert_eq!(Machine::new().run(program), "");
+        return;
+    }
+    let out = Command::new(std::env::current_exe().expect("known"))
+        .args(["--exact", "lua::output_of_lua_and_of_c_keeps_its_order", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(text.contains("one two 2 three four\nfive\n"), "{text}");
+}
+
+#[test]
 fn printf_writes_and_struct_arrays_are_walked() {
     let mut m = Machine::new();
     let program = "ffi.cdef [[ int snprintf(char *buf, size_t n, const char *fmt, ...); typedef struct { int id; double w; } item; ]]

@@ -305,6 +305,25 @@ struct IoState {
     lines_aux: crate::index::NativeId,
 }
 
+/// Writes out what `io.stdout` holds back, before somebody else writes to the same descriptor.
+pub fn flush_stdout(vm: &Vm) {
+    if let Some(state) = vm.app.get::<IoState>() {
+        // A failure shows at the program's own next write.
+        let _ = state.stdout.borrow_mut().flush();
+    }
+}
+
+/// The descriptor of a file object that is a standard stream: 0, 1 or 2.
+pub fn standard_stream(vm: &Vm, v: Value) -> Option<u8> {
+    let stream = v.as_obj::<Userdata>()?.downcast::<LuaFile>(&vm.heap)?.0.borrow();
+    match stream.source {
+        Some(Source::Stdin) => Some(0),
+        Some(Source::Stdout) => Some(1),
+        Some(Source::Stderr) => Some(2),
+        _ => None,
+    }
+}
+
 /// Slots of the table that the functions share as upvalue.
 const INPUT: i32 = 1;
 const OUTPUT: i32 = 2;
