@@ -70,6 +70,8 @@ macro_rules! for_each_helper {
             TabDup (Heap, Ptr) Ptr = tab_dup;
             /// Length of a table.
             TabLen (Ptr) Int = tab_len;
+            /// Length of a table, tried first at a position where it probably is.
+            TabLenHint (Ptr, Int) Int = tab_len_hint;
             /// Next entry of a table from a position on: key and value go to the scratch words; the position
             /// behind it, or -1 at the end.
             TabNext (Scratch, Ptr, Int) Int = tab_next;
@@ -185,6 +187,18 @@ extern "C" fn tab_dup(heap: *mut Heap, src: *mut Table) -> *mut Table {
 extern "C" fn tab_len(t: *mut Table) -> i32 {
     // SAFETY: machine code passes a live table, and only reads happen here.
     unsafe { (*t).len() as i32 }
+}
+
+extern "C" fn tab_len_hint(t: *mut Table, hint: i32) -> i32 {
+    // SAFETY: machine code passes a live table, and only reads happen here.
+    let t = unsafe { &*t };
+    let a = t.array();
+    let h = hint as u32 as usize;
+    // The plain search starts at the array's end: a border in the middle is its answer only if the end is nil.
+    if h > 0 && h + 1 < a.len() && !a[h].is_nil() && a[h + 1].is_nil() && a[a.len() - 1].is_nil() {
+        return hint;
+    }
+    t.len() as i32
 }
 
 extern "C" fn tab_next(out: *mut [u64; 2], t: *mut Table, at: i32) -> i32 {

@@ -211,7 +211,12 @@ impl Lower<'_, '_> {
             }
             IrOp::ALEN => {
                 let t = self.get(i.ra());
-                self.call_helper(Helper::TabLen, &[t])
+                if i.rb().is_none() {
+                    self.call_helper(Helper::TabLen, &[t])
+                } else {
+                    let hint = self.get(i.rb());
+                    self.call_helper(Helper::TabLenHint, &[t, hint])
+                }
             }
             IrOp::ASTORE | IrOp::HSTORE | IrOp::USTORE => {
                 let p = self.get(i.ra());

@@ -220,6 +220,22 @@ fn forwarded(ir: &IrBuf, i: &Ins, v: Ref) -> Option<Ref> {
     (want == have || (want.is_number() && have.is_number())).then_some(v)
 }
 
+/// The integer key of the last array store to a table: where its length probably is.
+pub fn length_hint(ir: &IrBuf, t: Ref, below: Ref) -> Option<Ref> {
+    let mut s = ir.chain(IrOp::ASTORE);
+    while s.is_ins() {
+        let i = ir.ins(s);
+        if s < below {
+            let (tab, key) = split(ir, i.ra());
+            if tab == t && key.is_ins() && ir.ty(key) == Ty::Int {
+                return Some(key);
+            }
+        }
+        s = Ref::from_bits(i.prev);
+    }
+    None
+}
+
 /// Nothing older than this may be reused for a reference into memory.
 pub fn ref_limit(ir: &IrBuf, i: &Ins) -> Ref {
     match i.op {

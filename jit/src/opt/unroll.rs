@@ -85,7 +85,16 @@ impl Unroll<'_> {
             return Ok(());
         }
         let next = self.t.ir.next_ref();
-        let n = if i.op == IrOp::SLOAD {
+        let hint = if i.op == IrOp::ALEN && b == 0 && self.sub(i.ra()) == i.ra() {
+            super::forward::length_hint(&self.t.ir, i.ra(), self.invar)
+        } else {
+            None
+        };
+        let n = if let Some(h) = hint.filter(|_| self.p.fwd) {
+            // Appending in a loop: the length of this round is the key of the last round's store.
+            self.add_phi(h)?;
+            self.t.ir.push(Ins::new(IrOp::ALEN, IrT::of(i.ty()), i.ra(), h))
+        } else if i.op == IrOp::SLOAD {
             slots.get(i.a as usize).copied().filter(|s| !s.is_none()).unwrap_or(r)
         } else {
             let ins = Ins::raw(i.op, IrT::of(i.ty()).with_guard(i.is_guard()), a, b);

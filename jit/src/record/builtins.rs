@@ -10,7 +10,7 @@ use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::lower::helpers::Helper;
 use crate::view::At;
-use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::closure::Func;
 use moonlit_vm::state::Vm;
@@ -251,10 +251,67 @@ impl Rec {
                 }
                 _ => nyi,
             },
-            "rawget" if args.len() == 2 && args[0].0.ty == Ty::Tab => nyi,
-            "rawequal" | "select" => nyi,
             "assert" if !args.is_empty() && args[0].1.truthy() => Ok(args.iter().map(|a| a.0).collect()),
-            "ipairs" if !vm.compat52 && args.len() == 1 && args[0].0.ty == Ty::Tab => nyi,
+            "ipairs" | "pairs" if args.len() == 1 && args[0].0.ty == Ty::Tab => {
+                let (t, vt) = args[0];
+                // A metatable may have `__pairs`.
+                self.no_metatable(vm, vt, t)?;
+                let ipairs = row.name == "ipairs";
+                let iter = match native.get(&vm.heap).upvals().first() {
+                    Some(aux) if ipairs => *aux,
+                    _ if ipairs => return nyi,
+                    _ => vm.next_func,
+                };
+                let iter = self.konst(iter)?;
+                let start = if ipairs { self.knum(0.0) } else { TRef::pri(0) };
+                Ok(vec![iter, t, start])
+            }
+            "select" if args.len() > 1 => match self.trace.ir.as_knum(args[0].0.r) {
+                Some(n) if n >= 1.0 && n.fract() == 0.0 => {
+                    Ok(args.iter().skip(n as usize).map(|a| a.0).collect())
+                }
+                _ if args[0].1.as_obj::<Str>().is_some_and(|s| s.bytes(&vm.heap) == b"#")
+                    && args[0].0.r.is_const() =>
+                {
+                    Ok(vec![self.knum((args.len() - 1) as f64)])
+                }
+                _ => nyi,
+            },
+            "rawequal" if args.len() == 2 && args[0].0.ty == Ty::Tab && args[1].0.ty == Ty::Tab => {
+                let same = args[0].1.0 == args[1].1.0;
+                self.guard(if same { IrOp::EQ } else { IrOp::NE }, args[0].0.r, args[1].0.r)?;
+                Ok(vec![TRef::bool(same)])
+            }
+            "setmetatable" if args.len() == 2 && args[0].0.ty == Ty::Tab && args[1].0.ty == Ty::Tab => {
+                let (t, vt) = args[0];
+                let (m, vm_) = args[1];
+                self.no_metatable(vm, vt, t)?;
+                let mt = vm_.as_obj::<Table>().ok_or(Abort::BadCall)?;
+                // `__gc`, `__mode` and `__metatable` have effects at once: only plain metatables.
+                let k = self.konst(vm_)?;
+                self.guard(IrOp::EQ, m.r, k.r)?;
+                for mm in [Mm::Gc, Mm::Mode, Mm::Metatable] {
+                    if self.metamethod(vm, mt, mm)?.0.ty != Ty::Nil {
+                        return nyi;
+                    }
+                }
+                let fref =
+                    self.emit_raw(Ins::raw(IrOp::FREF, IrT::of(Ty::P64), t.r.bits(), Field::TabMeta as u16))?;
+                self.emit(IrOp::FSTORE, IrT::of(Ty::Tab), fref, k.r)?;
+                self.emit(IrOp::TBAR, IrT::of(Ty::Nil), t.r, Ref::NONE)?;
+                self.needsnap = true;
+                Ok(vec![t])
+            }
+            "getmetatable" if args.len() == 1 && args[0].0.ty == Ty::Tab => {
+                let (t, vt) = args[0];
+                match self.metatable(vm, vt, t)? {
+                    None => Ok(vec![TRef::pri(0)]),
+                    Some(mt) if self.metamethod(vm, mt, Mm::Metatable)?.0.ty == Ty::Nil => {
+                        Ok(vec![self.konst(Value::obj(mt))?])
+                    }
+                    Some(_) => nyi,
+                }
+            }
             "table.insert" if args.len() == 2 && args[0].0.ty == Ty::Tab => {
                 let (t, vt) = args[0];
                 let tab = vt.as_obj::<Table>().ok_or(Abort::BadCall)?;

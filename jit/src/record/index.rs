@@ -41,7 +41,7 @@ impl Rec {
     }
 
     /// Guards that a table has the metatable it has now. Answers it.
-    fn metatable(&mut self, vm: &Vm, v: Value, t: TRef) -> R<Option<Gc<Table>>> {
+    pub(super) fn metatable(&mut self, vm: &Vm, v: Value, t: TRef) -> R<Option<Gc<Table>>> {
         let meta = Self::meta_of(vm, v);
         let m = self.field(t.r, Field::TabMeta)?;
         let k = match meta {
@@ -61,7 +61,7 @@ impl Rec {
     }
 
     /// A metamethod of a constant metatable: its value, guarded.
-    fn metamethod(&mut self, vm: &Vm, mt: Gc<Table>, mm: Mm) -> R<(TRef, Value)> {
+    pub(super) fn metamethod(&mut self, vm: &Vm, mt: Gc<Table>, mm: Mm) -> R<(TRef, Value)> {
         let name = Value::obj(vm.mm_names[mm as usize]);
         let t = self.konst(Value::obj(mt))?;
         let k = self.konst(name)?;
