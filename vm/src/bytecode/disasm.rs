@@ -25,8 +25,8 @@ pub fn list(def: &ProtoDef, out: &mut Vec<u8>) {
             *slot = true;
         }
     }
-    for pc in 1..def.code.len() {
-        line(def, pc, is_target[pc], out);
+    for (pc, target) in is_target.iter().enumerate().take(def.code.len()).skip(1) {
+        line(def, pc, *target, out);
         out.push(b'\n');
     }
     out.push(b'\n');

@@ -459,7 +459,8 @@ impl<'d> Function<'d> {
         for to in inside.clone() {
             for &from in &self.sources[to] {
                 let from = from as usize;
-                if !inside.contains(&from) && !(from == head && to == call) {
+                let is_head = from == head && to == call;
+                if !is_head && !inside.contains(&from) {
                     return false;
                 }
             }

@@ -109,6 +109,8 @@ impl Exp {
     }
 }
 
+// `to_reg` and its kin bring a value to a register and note that in its description.
+#[allow(clippy::wrong_self_convention)]
 impl Compiler<'_> {
     // -- Completing descriptions.
 

@@ -406,7 +406,7 @@ impl Compiler<'_> {
         let Some(ins) = self.fs.code.get(pc as usize) else { return false };
         let is = |name: StrId| name == self.names.pairs || name == self.names.next;
         match ins.op() {
-            Op::MOV => is(self.vars[self.var_at(ins.d()).0 as usize].name),
+            Op::MOV if ins.d() < self.fs.nactive => is(self.vars[self.var_at(ins.d()).0 as usize].name),
             Op::UGET => {
                 let var = self.fs.upvals[ins.d() as usize].var;
                 is(self.vars[var.0 as usize].name)

@@ -79,7 +79,7 @@ impl<'s> Lexer<'s> {
     }
 
     /// Reads the next token.
-    pub fn next(&mut self) -> Result<Lexeme> {
+    pub fn next_token(&mut self) -> Result<Lexeme> {
         loop {
             let start = self.pos;
             let Some(c) = self.peek(0) else { return Ok(self.lexeme(Token::Eof, start)) };

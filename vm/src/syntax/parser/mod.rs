@@ -51,7 +51,7 @@ struct Parser<'s> {
 /// Parses a chunk.
 pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<Ast> {
     let mut lexer = Lexer::new(source, chunkname, options);
-    let cur = lexer.next()?;
+    let cur = lexer.next_token()?;
     let mut p = Parser {
         lexer,
         options,
@@ -111,7 +111,7 @@ pub fn show_token(source: &[u8], options: SyntaxOptions, tok: Tok) -> Vec<u8> {
     let mut lexer = Lexer::new(source, b"", options);
     let mut shown = b"<eof>".to_vec();
     for n in 0..=tok {
-        let Ok(lexeme) = lexer.next() else { break };
+        let Ok(lexeme) = lexer.next_token() else { break };
         if n == tok || lexeme.token == Token::Eof {
             shown = lexer.show(&lexeme);
             break;
@@ -126,7 +126,7 @@ impl<'s> Parser<'s> {
     fn advance(&mut self) -> Result<()> {
         self.cur = match self.ahead.take() {
             Some(lexeme) => lexeme,
-            None => self.lexer.next()?,
+            None => self.lexer.next_token()?,
         };
         self.idx += 1;
         self.lines.push(self.cur.line);
@@ -136,7 +136,7 @@ impl<'s> Parser<'s> {
     /// The token after the current one.
     fn peek(&mut self) -> Result<Token> {
         if self.ahead.is_none() {
-            self.ahead = Some(self.lexer.next()?);
+            self.ahead = Some(self.lexer.next_token()?);
         }
         Ok(self.ahead.as_ref().map_or(Token::Eof, |l| l.token))
     }
