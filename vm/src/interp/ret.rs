@@ -13,7 +13,7 @@ use crate::state::native::Entry;
 use crate::thread::frame::{self, Cont, FrameType, LINK_CORO, PCALL_DELTA};
 use crate::value::Value;
 
-helper!(return_slow = return_regs);
+helper!(return_far = return_regs);
 helper!(return_native = return_results);
 
 /// `RET*`: `n` values from register `a` on.

@@ -253,34 +253,47 @@ macro_rules! switch {
     }};
 }
 
-op! { FUNCRESUME |pc, base, k, vm, a, d| {
-    let v = *base;
-    let th = (*vm).cur.as_ptr();
-    if d >= 2 && v.tag() == tag::THREAD && !(*vm).recording {
-        let co = v.payload() as *mut Thread;
-        let cb = (*co).base;
-        let link = (*cb.sub(1)).0;
-        // Suspended in a yield whose caller is Lua code (and not fresh, or the link would be zero).
-        if (*co).hdr.flags == Status::Suspended as u8
-            && (*co).hdr.aux == 0
-            && frame::is_lua(link)
-            && link != 0
-            && cb.add(d) < (*co).maxstack
-            && (*th).depth < COROUTINE_DEPTH_MAX
-        {
-            (*th).base = base;
-            (*th).top = base.add(d - 1);
-            (*th).hdr.flags = Status::Normal as u8;
-            (*co).resumer = Some((*vm).cur);
-            (*co).depth = (*th).depth + 1;
-            switch!(vm, co);
-            let from = base.add(1);
-            results!(vm, cb, link, 0, from, d - 2)
+/// Continues the coroutine `$v` with `$n` values from `$from`, when it waits in a yield that Lua code called and
+/// nothing else is in the way. The current frame is the native's at `$base`, with `$d - 1` arguments.
+macro_rules! continue_coroutine {
+    ($vm:ident, $base:ident, $d:ident, $v:expr, $from:expr, $n:expr) => {{
+        let v = $v;
+        let th = (*$vm).cur.as_ptr();
+        if v.tag() == tag::THREAD && !(*$vm).recording {
+            let co = v.payload() as *mut Thread;
+            let cb = (*co).base;
+            let link = (*cb.sub(1)).0;
+            // A fresh one has no link yet.
+            if (*co).hdr.flags == Status::Suspended as u8
+                && (*co).hdr.aux == 0
+                && frame::is_lua(link)
+                && link != 0
+                && cb.add($d) < (*co).maxstack
+                && (*th).depth < COROUTINE_DEPTH_MAX
+            {
+                (*th).base = $base;
+                (*th).top = $base.add($d - 1);
+                (*th).hdr.flags = Status::Normal as u8;
+                (*co).resumer = Some((*$vm).cur);
+                (*co).depth = (*th).depth + 1;
+                switch!($vm, co);
+                let from = $from;
+                results!($vm, cb, link, 0, from, $n)
+            }
         }
+    }};
+}
+
+op! { FUNCRESUME |pc, base, k, vm, a, d| {
+    if d >= 2 {
+        continue_coroutine!(vm, base, d, *base, base.add(1), d - 2);
     }
     tail!(resume_op, pc, base, k, vm, a, d)
 } }
 op! { FUNCWRAP |pc, base, k, vm, a, d| {
+    let f = func_ptr(*base.sub(2)) as *const u8;
+    let co = *(f.add(NativeFunc::UPVALS_OFFSET) as *const Value);
+    continue_coroutine!(vm, base, d, co, base, d - 1);
     tail!(wrap_op, pc, base, k, vm, a, d)
 } }
 op! { FUNCYIELD |pc, base, k, vm, a, d| {

@@ -2,7 +2,7 @@
 
 use crate::bytecode::instr::Instr;
 use crate::interp::dispatch::{constants, next, op, put, tail};
-use crate::interp::ret::return_slow;
+use crate::interp::ret::return_far;
 use crate::thread::frame;
 use crate::value::Value;
 
@@ -73,5 +73,72 @@ op! { RET1 |pc, base, k, vm, a, d| {
     let k = constants(base);
     next!(link as *const u32, base, k, vm)
 } }
+
+/// Link of a frame called by `pcall`.
+const PCALL: u64 = frame::link(frame::PCALL_DELTA, frame::FrameType::Pcall);
+
+/// `$d` values from `$from` go to `$to`, `$lead` of the results being there already; the caller is the Lua code behind
+/// `$link`.
+macro_rules! deliver {
+    ($vm:ident, $link:ident, $to:expr, $lead:expr, $from:ident, $d:ident) => {{
+        let to = $to;
+        let at = ($link as *const u8).sub(4);
+        let wanted = *at.add(3) as usize;
+        let mut i = 0;
+        while i < $d {
+            put(to.add(i + $lead), *$from.add(i));
+            i += 1;
+        }
+        i += $lead;
+        if wanted == 0 {
+            (*$vm).multres = i as u32 + 1;
+        } else {
+            while i + 1 < wanted {
+                put(to.add(i), Value::NIL);
+                i += 1;
+            }
+        }
+        let base = to.sub(*at.add(1) as usize);
+        let k = constants(base);
+        next!($link as *const u32, base, k, $vm)
+    }};
+}
+
+op! {
+    /// Returns `d` values from register `a` on to whoever called this frame: to Lua code that wants another number of
+    /// them, out of vararg functions, out of a `pcall` by Lua code, out of a metamethod whose result an instruction
+    /// waits for. Anything else is a helper's.
+    #[inline(never)]
+    return_slow |pc, base, k, vm, a, d| {
+        let from = base.add(a);
+        let mut frame_base = base;
+        let mut link = (*base.sub(1)).0;
+        if link & 7 == frame::FrameType::Varg as u64 {
+            frame_base = base.sub(frame::delta(link));
+            link = (*frame_base.sub(1)).0;
+        }
+        if frame::is_lua(link) {
+            deliver!(vm, link, frame_base.sub(2), 0, from, d)
+        }
+        if link == PCALL {
+            let pcall = frame_base.sub(frame::PCALL_DELTA);
+            let outer = (*pcall.sub(1)).0;
+            if frame::is_lua(outer) {
+                put(pcall.sub(2), Value::TRUE);
+                deliver!(vm, outer, pcall.sub(2), 1, from, d)
+            }
+        } else if link & 7 == frame::FrameType::Cont as u64
+            && (*frame_base.sub(4)).0 == frame::Cont::Ra as u64
+        {
+            let prev = frame_base.sub(frame::delta(link));
+            let pc = (*frame_base.sub(3)).0 as *const u32;
+            let at = pc.sub(1) as *const u8;
+            *prev.add(*at.add(1) as usize) = if d > 0 { *from } else { Value::NIL };
+            let k = constants(prev);
+            next!(pc, prev, k, vm)
+        }
+        tail!(return_far, pc, base, k, vm, a, d)
+    }
+}
 
 const _: () = assert!(std::mem::size_of::<Instr>() == 4);
