@@ -42,6 +42,9 @@ impl CdataHooks for Hooks {
     fn to_number(&self, vm: &Vm, cd: Value) -> Option<f64> {
         let types = self.0.types.borrow();
         let p = place(vm, &types, as_cdata(cd)?);
+        if access::is_null(p.addr) {
+            return None;
+        }
         let kind = match types.enumeration(p.ty) {
             Some(e) => types.kind(e.base),
             None => types.kind(p.ty),
@@ -59,6 +62,9 @@ impl CdataHooks for Hooks {
     fn to_bits64(&self, vm: &Vm, cd: Value) -> Option<(u64, bool)> {
         let types = self.0.types.borrow();
         let p = place(vm, &types, as_cdata(cd)?);
+        if access::is_null(p.addr) {
+            return None;
+        }
         let kind = match types.enumeration(p.ty) {
             Some(e) => types.kind(e.base),
             None => types.kind(p.ty),
@@ -128,6 +134,7 @@ fn text(vm: &Vm, types: &CTypeTable, cd: Gc<Cdata>) -> Vec<u8> {
     let own = raw_place(vm, cd).ty;
     let p = place(vm, types, cd);
     let address = match types.kind(p.ty) {
+        _ if access::is_null(p.addr) => p.addr,
         Kind::Complex { bytes } => return complex_text(p.addr, bytes),
         Kind::Int { bytes: 8, unsigned: true } => {
             return format!("{}ULL", access::load_uint(p.addr, 8)).into_bytes();
@@ -234,8 +241,12 @@ fn meta_index(vm: &mut Vm, _: Entry) -> NativeResult {
     if let Some(v) = index::load(vm, &ffi, found) {
         return Ok(Outcome::one(v));
     }
-    let index::Found::Missing(ty) = found else {
-        return Err(vm.throw_str(b"size of C type is unknown or too large"));
+    let ty = match found {
+        index::Found::Missing(ty) => ty,
+        index::Found::UnknownSize => return Err(vm.throw_str(b"size of C type is unknown or too large")),
+        index::Found::Null | index::Found::Place { .. } | index::Found::Const(_) => {
+            return Err(vm.throw_str(index::NULL_FOLLOWED));
+        }
     };
     let mut handler = meta_field(vm, &ffi, ty, Mm::Index);
     let mut object = vm.arg(0);
@@ -276,6 +287,10 @@ fn meta_newindex(vm: &mut Vm, _: Entry) -> NativeResult {
                 Ok(()) => Ok(Outcome::none()),
                 Err(e) => Err(vm.throw_str(e.message())),
             };
+        }
+        index::Found::Null => {
+            drop(types);
+            return Err(vm.throw_str(index::NULL_FOLLOWED));
         }
         index::Found::UnknownSize => {
             drop(types);
@@ -320,6 +335,7 @@ fn address(vm: &Vm, ffi: &Ffi, v: Value) -> Option<usize> {
     let types = ffi.types.borrow();
     let p = place(vm, &types, as_cdata(v)?);
     Some(match types.kind(p.ty) {
+        _ if access::is_null(p.addr) => p.addr,
         Kind::Ptr { bytes, .. } => access::load_pointer(p.addr, bytes),
         _ => p.addr,
     })

@@ -19,8 +19,9 @@ local a = vec(1, 2)
 for i = 1, 200 do a = a + vec(i, 1) * 0.5 end
 print(a, tostring(2 * vec(3, 4)), #a, a:dot(vec(1, 0)), a.zero)
 print(vec(1, 1) == vec(1, 1), vec(1, 1) == vec(1, 2), vec(1) < vec(2), vec() == nil, vec(5, 6)("y"))
-print(pcall(function() return a.nothing end))
-print(pcall(function() return a - a end))
+local function message(f) local _, e = pcall(f) return (e:gsub("^.-:%d+: ", "")) end
+print(message(function() return a.nothing end))
+print(message(function() return a - a end))
 local freed = 0
 for i = 1, 20 do ffi.gc(vec(i), function(v) freed = freed + v.x end) end
 for i = 1, 3 do collectgarbage() end

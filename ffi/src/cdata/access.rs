@@ -6,6 +6,15 @@
 
 use crate::ctype::{BitRange, Kind};
 
+/// Addresses below this are what becomes of NULL and an offset; nothing is ever mapped there.
+const NULL_PAGE_BYTES: usize = 4096;
+
+/// Whether an address is NULL or NULL with a small offset: refused before it is followed.
+#[inline]
+pub fn is_null(addr: usize) -> bool {
+    addr < NULL_PAGE_BYTES
+}
+
 /// A C scalar, widened.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Scalar {

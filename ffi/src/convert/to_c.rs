@@ -74,6 +74,11 @@ fn to_c_other(
     };
     if let Some(cd) = as_cdata(v) {
         let p = place(vm, types, cd);
+        let aggregate = |id| matches!(types.kind(id), Kind::Record(_) | Kind::Array { .. });
+        if access::is_null(p.addr) && (!aggregate(p.ty) || aggregate(to)) {
+            // The address of an aggregate is not followed, everything else is.
+            return Err(ConvertError::Other(b"attempt to access memory through a NULL pointer".to_vec()));
+        }
         // A function object holds the function's address.
         let src = match types.kind(p.ty) {
             Kind::Func(_) => access::load_pointer(p.addr, 8),

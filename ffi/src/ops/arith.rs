@@ -39,6 +39,9 @@ fn operand(vm: &Vm, types: &CTypeTable, v: Value, other: Value) -> Operand {
     }
     if let Some(cd) = as_cdata(v) {
         let p = place(vm, types, cd);
+        if access::is_null(p.addr) && !matches!(types.kind(p.ty), Kind::Array { .. }) {
+            return Operand::Other;
+        }
         let ty = match types.enumeration(p.ty) {
             // Type objects too: equal types compare equal.
             Some(e) => e.base,

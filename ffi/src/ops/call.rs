@@ -20,6 +20,9 @@ use crate::state::Ffi;
 pub fn callee(vm: &Vm, ffi: &Ffi, cd: Gc<Cdata>) -> Option<(CTypeId, usize)> {
     let types = ffi.types.borrow();
     let p = place(vm, &types, cd);
+    if access::is_null(p.addr) {
+        return None;
+    }
     match types.kind(p.ty) {
         Kind::Func(_) => Some((p.ty, access::load_pointer(p.addr, 8))),
         Kind::Ptr { to, bytes } if matches!(types.kind(to), Kind::Func(_)) => {

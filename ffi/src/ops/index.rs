@@ -12,6 +12,9 @@ use crate::convert::{self, ConvertError, Flags};
 use crate::ctype::{BitRange, CTypeId, CTypeTable, Constant, Kind, Member};
 use crate::state::Ffi;
 
+/// The message for an access through NULL.
+pub const NULL_FOLLOWED: &[u8] = b"attempt to access memory through a NULL pointer";
+
 /// What a key leads to.
 #[derive(Clone, Copy, Debug)]
 pub enum Found {
@@ -32,6 +35,8 @@ pub enum Found {
     Missing(CTypeId),
     /// An element of a type without a size.
     UnknownSize,
+    /// Something that only following NULL could tell.
+    Null,
 }
 
 /// An integer key: a number, or an integer or enum object.
@@ -41,6 +46,9 @@ fn integer_key(vm: &Vm, types: &CTypeTable, key: Value) -> Option<i64> {
         return Some(convert::num_to_i64(n));
     }
     let p = place(vm, types, as_cdata(key)?);
+    if access::is_null(p.addr) {
+        return None;
+    }
     let kind = match types.enumeration(p.ty) {
         Some(e) => types.kind(e.base),
         None => types.kind(p.ty),
@@ -60,6 +68,9 @@ pub fn find(vm: &Vm, ffi: &Ffi, types: &CTypeTable, cd: Gc<Cdata>, key: Value) -
         return find_name(vm, ffi, types, cd, at.ty, at.addr, s);
     }
     let Some(i) = integer_key(vm, types, key) else { return Found::Missing(at.ty) };
+    if access::is_null(at.addr) && !matches!(types.kind(at.ty), Kind::Array { .. }) {
+        return Found::Null;
+    }
     let (elem, base) = match types.kind(at.ty) {
         Kind::Ptr { to, bytes } => (to, access::load_pointer(at.addr, bytes)),
         Kind::Array { elem, .. } => (elem, at.addr),
@@ -101,6 +112,9 @@ fn find_name(
     if let Kind::Ptr { to, bytes } = types.kind(ty) {
         // `->` is written as a dot. Only for pointers to records.
         if let Kind::Record(_) = types.kind(to) {
+            if access::is_null(addr) {
+                return Found::Null;
+            }
             addr = access::load_pointer(addr, bytes);
             ty = to;
         }
@@ -144,16 +158,23 @@ pub fn constant_value(c: Constant) -> Value {
     Value::num(c.value as f64)
 }
 
+/// Whether reading this place would follow NULL. A reference to an aggregate follows nothing yet.
+#[inline]
+fn follows_null(ffi: &Ffi, ty: CTypeId, addr: usize) -> bool {
+    access::is_null(addr) && !matches!(ffi.types.borrow().kind(ty), Kind::Record(_) | Kind::Array { .. })
+}
+
 /// Reads what was found; `None` for what was not.
 #[inline]
 pub fn load(vm: &mut Vm, ffi: &Ffi, found: Found) -> Option<Value> {
     match found {
+        Found::Place { ty, addr, .. } if follows_null(ffi, ty, addr) => None,
         Found::Place { ty, addr, bits: None, .. } => Some(convert::from_c(vm, ffi, ty, addr)),
         Found::Place { ty, addr, bits: Some(bits), .. } => {
             Some(convert::bits_from_c(vm, ffi, ty, addr, bits))
         }
         Found::Const(c) => Some(constant_value(c)),
-        Found::Missing(_) | Found::UnknownSize => None,
+        Found::Missing(_) | Found::UnknownSize | Found::Null => None,
     }
 }
 
@@ -166,6 +187,9 @@ pub fn store(
     (ty, addr, bits): (CTypeId, usize, Option<BitRange>),
     v: Value,
 ) -> Result<(), ConvertError> {
+    if access::is_null(addr) {
+        return Err(ConvertError::Other(NULL_FOLLOWED.to_vec()));
+    }
     match bits {
         None => match types.kind(ty) {
             // Writing through a reference member writes what it refers to.

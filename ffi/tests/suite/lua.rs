@@ -224,6 +224,172 @@ fn output_of_lua_and_of_c_keeps_its_order() {
 }
 
 #[test]
+fn addressof_points_into_the_object() {
+    let mut m = Machine::new();
+    let program = "ffi.cdef 'struct pt { int x, y; };'
+        local a = ffi.new('struct pt[2]', {{1, 2}, {3, 4}})
+        local p = ffi.addressof(a[1])
+        p.y = 9
+        return a[1].y, p - a, ffi.typeof(p), ffi.addressof(ffi.new('int', 5))[0]";
+    assert_eq!(m.run(program), "9\t1\tctype<struct pt *>\t5");
+}
+
+/// Random uses of the library and of operators: whatever comes out, no native panics.
+#[test]
+fn random_uses_end_in_values_or_errors() {
+    const VALUES: &[&str] = &[
+        "nil",
+        "true",
+        "false",
+        "0",
+        "1",
+        "-1",
+        "2",
+        "0.5",
+        "0/0",
+        "1/0",
+        "-1/0",
+        "2^31",
+        "2^53",
+        "2^63",
+        "2^64",
+        "-2^63",
+        "1e300",
+        "''",
+        "'a'",
+        "'abc'",
+        "'E1'",
+        "'x'",
+        "{}",
+        "{1}",
+        "{1, 2, 3, 4, 5}",
+        "{x = 1}",
+        "{{1}, {2}}",
+        "{[0] = 1}",
+        "print",
+        "1LL",
+        "-1LL",
+        "5ULL",
+        "2LL ^ 63",
+        "1i",
+        "ffi.new('int')",
+        "ffi.new('int8_t', 5)",
+        "ffi.new('double', 1.5)",
+        "ffi.new('bool', true)",
+        "ffi.new('fz')",
+        "ffi.new('fz', 1)",
+        "ffi.new('fz[2]')",
+        "ffi.new('fz[2]')[1]",
+        "ffi.new('int[4]')",
+        "ffi.new('char[4]', 'ab')",
+        "ffi.new('union fu')",
+        "ffi.new('enum fe', 1)",
+        "ffi.new('complex', 1, 2)",
+        "ffi.new('complex float')",
+        "ffi.new('fv')",
+        "ffi.new('int *')",
+        "ffi.cast('void *', 8)",
+        "ffi.cast('const char *', 8)",
+        "ffi.cast('fz *', 16)",
+        "ffi.C.abs",
+        "ffi.cast('int (*)(int)', 0)",
+        "ffi.typeof('int')",
+        "ffi.typeof('fz')",
+        "ffi.typeof('int[?]')",
+        "ffi.typeof('fvls')",
+        "ffi.new('int[?]', 2)",
+        "ffi.new('fvls', 2)",
+        "ffi.new('long double')",
+        "ffi.new('struct fbits')",
+        "newproxy()",
+        "io.stdout",
+        "coroutine.create(print)",
+        "ffi.C",
+        "ffi.new('int __attribute__((mode(TI)))')",
+        "ffi.new('struct fempty')",
+    ];
+    const TYPES: &[&str] = &[
+        "'int'",
+        "'int8_t'",
+        "'uint64_t'",
+        "'float'",
+        "'bool'",
+        "'void'",
+        "'fz'",
+        "'fz[2]'",
+        "'int[4]'",
+        "'char[4]'",
+        "'int[?]'",
+        "'fvls'",
+        "'fz *'",
+        "'void *'",
+        "'const char *'",
+        "'int *'",
+        "'union fu'",
+        "'enum fe'",
+        "'complex'",
+        "'fv'",
+        "'struct fbits'",
+        "'int (*)(int)'",
+        "'int(int)'",
+        "'int &'",
+        "'long double'",
+        "'struct fempty'",
+        "'struct fopaque'",
+        "'int __attribute__((mode(TI)))'",
+        "'nope'",
+        "5",
+    ];
+    let mut m = Machine::new();
+    let declared = m.run(
+        "ffi.cdef [[ typedef struct { int x; double y[2]; struct { char c; }; const int k; } fz; union fu { int i; float f; };
+           enum fe { E0, E1 = -5 }; typedef float fv __attribute__((vector_size(16))); typedef struct { int n; int d[?]; } fvls;
+           struct fbits { int a : 3; unsigned long b : 20; bool c : 1; }; struct fempty {}; struct fopaque; int abs(int); ]]",
+    );
+    assert_eq!(declared, "");
+    let mut state = 0x1234_5678_9abc_def1u64;
+    let mut next = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) as usize % n
+    };
+    let mut errors = 0;
+    for _ in 0..12_000 {
+        let (a, b, c) = (VALUES[next(VALUES.len())], VALUES[next(VALUES.len())], VALUES[next(VALUES.len())]);
+        let ty = TYPES[next(TYPES.len())];
+        let op = ["+", "-", "*", "/", "%", "^", "..", "==", "~=", "<", "<="][next(11)];
+        // Keys are values that cannot lead out of an object.
+        let key =
+            ["'x'", "'y'", "'c'", "'k'", "'i'", "'a'", "'b'", "'re'", "'zz'", "nil", "true", "{}"][next(12)];
+        let body = match next(17) {
+            0 | 1 => format!("return ffi.new({ty}, {a}, {b})"),
+            2 => format!("return ffi.new({ty}, {a}, {b}, {c})"),
+            3 => format!("return ffi.cast({ty}, {a})"),
+            4 | 5 => format!("local a, b = {a}, {b} return a {op} b"),
+            6 => format!("local a = {a} return -a"),
+            7 => format!("local a = {a} return #a"),
+            8 => format!("local a = ffi.new({ty}) a[{key}] = {b} return a[{key}]"),
+            9 => format!("return ffi.istype({ty}, {a}), ffi.sizeof({ty}, {b})"),
+            10 => format!("return ffi.typeof({ty}, {a}), ffi.alignof({ty}), ffi.offsetof({ty}, {key})"),
+            11 => format!("return tostring({a}), tonumber({b})"),
+            12 => format!("return ('%d %s %x'):format({a}, {b}, {c})"),
+            13 => format!("return bit.band({a}, {b}), bit.lshift({c}, 3)"),
+            14 => format!("return ffi.C.abs({a})"),
+            15 => format!("local t = {{}} t[{a}] = 1 return t[{b}], ffi.gc({c}, print), ffi.gc({c}, nil)"),
+            _ => format!("return ffi.errno({a}), ffi.abi({b})"),
+        };
+        let result = m.run(&body);
+        errors += usize::from(result.starts_with("error: "));
+        assert!(
+            !result.contains("panic in native") && !result.contains("internal error"),
+            "{body}: {result}"
+        );
+    }
+    assert!(errors > 1000 && errors < 11_500, "{errors}");
+}
+
+#[test]
 fn printf_writes_and_struct_arrays_are_walked() {
     let mut m = Machine::new();
     let program = "ffi.cdef [[ int snprintf(char *buf, size_t n, const char *fmt, ...); typedef struct { int id; double w; } item; ]]
@@ -346,6 +512,18 @@ fn null_pointers_that_lua_can_see_are_refused() {
         m.run("local s = ffi.string(ffi.cast('char *', 0)) return s"),
         "error: t:1: bad argument #1 to 'string' (NULL pointer)"
     );
+    let refused = "error: t:1: attempt to access memory through a NULL pointer";
+    for program in [
+        "local p = ffi.new('int *') return p[0]",
+        "local p = ffi.new('int *') p[3] = 1",
+        "ffi.cdef 'struct np { int a, b; struct np *next; };' local p = ffi.new('struct np *') return p.b",
+        "local p = ffi.new('struct np *') p.next = p",
+        "local p = ffi.new('struct np[1]') return p[0].next.next",
+        "local r = ffi.new('int &') local x = ffi.new('int', r) return x",
+    ] {
+        assert_eq!(m.run(program), refused, "{program}");
+    }
+    assert_eq!(m.run("local p = ffi.new('struct np *') return tonumber(ffi.cast('intptr_t', p[1]))"), "16");
     let called = m.run("local f = ffi.cast('void (*)(void)', 0) f() return 1");
     assert!(called.contains("NULL function pointer"), "{called}");
 }
