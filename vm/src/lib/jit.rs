@@ -162,9 +162,11 @@ fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::none())
 }
 
-/// `jit.security()`: the security settings as four small numbers, as LuaJIT's default build has them.
-fn security(_: &mut Vm, _: Entry) -> NativeResult {
-    Ok(Outcome::one(Value::int(0)))
+/// `jit.security(what)`: level of a security setting. Raises `invalid option 'x'`.
+fn security(vm: &mut Vm, _: Entry) -> NativeResult {
+    super::check_option(vm, 0, None, &["prng", "strhash", "strid", "mcode"])?;
+    // Seeded random numbers and string hashes, random object ids, no memory both writable and executable.
+    Ok(Outcome::one(Value::int(1)))
 }
 
 /// `jit.attach(fn, event)`: no events are delivered yet, and saying so beats silence.

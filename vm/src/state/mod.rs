@@ -195,7 +195,27 @@ pub struct Vm {
 /// Rust values of libraries and hosts, one per type.
 #[derive(Default)]
 pub struct AppData {
-    map: std::collections::HashMap<std::any::TypeId, Box<dyn std::any::Any>>,
+    map: std::collections::HashMap<std::any::TypeId, Box<dyn std::any::Any>, std::hash::BuildHasherDefault<TypeHasher>>,
+}
+
+/// Hasher of type identities, which are hashes already.
+#[derive(Default)]
+struct TypeHasher(u64);
+
+impl std::hash::Hasher for TypeHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &b in bytes {
+            self.0 = self.0.rotate_left(8) ^ b as u64;
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 ^= n;
+    }
 }
 
 impl AppData {
