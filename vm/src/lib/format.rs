@@ -169,7 +169,7 @@ fn write_integer(n: u64, sign: &[u8], spec: &Spec, out: &mut Vec<u8>) {
         m /= base;
     }
     let mut prefix = sign.to_vec();
-    if spec.alternate && n != 0 {
+    if spec.alternate && (n != 0 || spec.letter == b'o' && spec.precision == Some(0)) {
         match spec.letter {
             b'x' => prefix.extend_from_slice(b"0x"),
             b'X' => prefix.extend_from_slice(b"0X"),

@@ -195,7 +195,11 @@ pub struct Vm {
 /// Rust values of libraries and hosts, one per type.
 #[derive(Default)]
 pub struct AppData {
-    map: std::collections::HashMap<std::any::TypeId, Box<dyn std::any::Any>, std::hash::BuildHasherDefault<TypeHasher>>,
+    map: std::collections::HashMap<
+        std::any::TypeId,
+        Box<dyn std::any::Any>,
+        std::hash::BuildHasherDefault<TypeHasher>,
+    >,
 }
 
 /// Hasher of type identities, which are hashes already.

@@ -104,6 +104,47 @@ pub fn write_float(n: f64, style: FloatStyle, spec: FloatSpec, out: &mut Vec<u8>
     }
 }
 
+/// Powers of ten that fit.
+const POW10: [u64; 20] = {
+    let mut p = [1; 20];
+    let mut i = 1;
+    while i < 20 {
+        p[i] = p[i - 1] * 10;
+        i += 1;
+    }
+    p
+};
+
+/// `x * 10^k` rounded to the nearest integer, ties up; exact. `None` if it has more than 18 digits or the
+/// arithmetic would not fit.
+fn scaled(x: f64, k: i32) -> Option<u64> {
+    if !(0..=22).contains(&k) {
+        return None;
+    }
+    let bits = x.to_bits();
+    let biased = (bits >> 52) as i32;
+    if biased == 0 {
+        return None;
+    }
+    let mantissa = bits & ((1 << 52) - 1) | 1 << 52;
+    let power = POW10[(k as usize).min(19)] as u128 * POW10[(k as usize).saturating_sub(19)] as u128;
+    // Below 2^53 * 10^22 < 2^127.
+    let product = mantissa as u128 * power;
+    let exp = biased - 1075;
+    let n = if exp >= 0 {
+        if product.leading_zeros() <= exp as u32 {
+            return None;
+        }
+        product << exp
+    } else if exp > -127 {
+        let cut = (-exp) as u32;
+        (product + (1u128 << (cut - 1))) >> cut
+    } else {
+        return None;
+    };
+    if n < POW10[18] as u128 { Some(n as u64) } else { None }
+}
+
 /// Decimal digits `d[0].d[1]d[2]...` times ten to `exp`.
 struct Digits {
     digits: Vec<u8>,
@@ -111,10 +152,37 @@ struct Digits {
 }
 
 impl Digits {
+    /// The digits by integer arithmetic, for up to 17 of them and numbers of ordinary size.
+    fn quick(x: f64, count: usize) -> Option<Digits> {
+        if count > 17 {
+            return None;
+        }
+        let exp2 = (x.to_bits() >> 52) as i32 - 1023;
+        // The power of two below `x` tells its power of ten, or the one below that.
+        let mut exp = (exp2 as f64 * 0.301_029_995_663_981).floor() as i32;
+        let mut n = scaled(x, count as i32 - 1 - exp)?;
+        if n >= POW10[count] {
+            exp += 1;
+            n = scaled(x, count as i32 - 1 - exp)?;
+        }
+        if n < POW10[count - 1] || n >= POW10[count] {
+            return None;
+        }
+        let mut digits = vec![b'0'; count];
+        for d in digits.iter_mut().rev() {
+            *d += (n % 10) as u8;
+            n /= 10;
+        }
+        Some(Digits { digits, exp })
+    }
+
     /// The first `count` (at least one) significant digits of `x >= 0`, correctly rounded, ties up.
     fn of(x: f64, count: usize) -> Digits {
         if x == 0.0 {
             return Digits { digits: vec![b'0'; count], exp: 0 };
+        }
+        if let Some(d) = Digits::quick(x, count) {
+            return d;
         }
         let mut d = Digits::exact_even(x, count);
         // Where the standard library rounded a tie to even downwards, one has to be added.
@@ -165,6 +233,23 @@ fn may_tie(x: f64, places: i32) -> bool {
 
 fn write_fixed(x: f64, precision: usize, alternate: bool, out: &mut Vec<u8>) {
     let start = out.len();
+    if precision <= 18
+        && let Some(n) = scaled(x, precision as i32)
+    {
+        let unit = POW10[precision];
+        write_int((n / unit) as i64, out);
+        if precision > 0 || alternate {
+            out.push(b'.');
+        }
+        let at = out.len();
+        out.resize(at + precision, b'0');
+        let mut rest = n % unit;
+        for d in out[at..].iter_mut().rev() {
+            *d += (rest % 10) as u8;
+            rest /= 10;
+        }
+        return;
+    }
     if may_tie(x, precision as i32) && x != 0.0 {
         // Ties have few digits: write them all, then round up by hand.
         let all = format!("{:.*}", precision + 1, x);
@@ -568,6 +653,20 @@ mod tests {
         assert_eq!(float(25.0, General, Some(1)), "3e+01");
         assert_eq!(float(1.5, Hex, Some(0)), "0x2p+0");
         assert_eq!(float(f64::MAX, Hex, Some(3)), "0x2.000p+1023");
+    }
+
+    #[test]
+    fn quick_digits_agree_with_exact_ones() {
+        let mut seed = 12345u64;
+        for _ in 0..20000 {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            let x = f64::from_bits(seed >> 12 | (1023 - 30 + (seed >> 3) % 80) << 52);
+            for count in [1, 6, 14, 17] {
+                let Some(d) = Digits::quick(x, count) else { continue };
+                let exact = Digits::exact_even(x, count);
+                assert_eq!((d.digits, d.exp), (exact.digits, exact.exp), "{x:e} {count}");
+            }
+        }
     }
 
     #[test]
