@@ -279,6 +279,7 @@ impl Engine {
             flags_word: vm_addr + layout::VM_FLAGS as u64,
             gc_due: vm_addr + layout::VM_GC_DUE as u64,
             stack_limit: vm_addr + layout::VM_STACK_LIMIT as u64,
+            nil_node: vm.heap.nil_node_ptr() as u64,
             heap: vm_addr + layout::VM_HEAP as u64,
         };
         if self.opts.verbose {

@@ -126,6 +126,40 @@ impl Lower<'_, '_> {
         self.b.ins().iadd(base, off)
     }
 
+    /// Walks the chain of a constant key from its main node: its node, or the nil node.
+    fn walk_chain(&mut self, i: &Ins) -> Value {
+        let f = MemFlagsData::trusted();
+        let t = self.get(i.ra());
+        let k = self.t.ir.k(i.rb());
+        let (node_at, _) = field(Field::TabNode);
+        let (mask_at, _) = field(Field::TabHmask);
+        let node = self.b.ins().load(types::I64, f, t, node_at);
+        let mask = self.b.ins().load(types::I32, f, t, mask_at);
+        let hash = self.k32(k.slot - 1);
+        let index = self.b.ins().band(mask, hash);
+        let index = self.b.ins().uextend(types::I64, index);
+        let size = self.k64(size_of::<Node>() as u64);
+        let off = self.b.ins().imul(index, size);
+        let first = self.b.ins().iadd(node, off);
+        let (walk, step, done) = (self.b.create_block(), self.b.create_block(), self.b.create_block());
+        let n = self.b.append_block_param(walk, types::I64);
+        let found = self.b.append_block_param(done, types::I64);
+        self.b.ins().jump(walk, &[first.into()]);
+        self.b.switch_to_block(walk);
+        let key = self.b.ins().load(types::I64, f, n, offset_of!(Node, key) as i32);
+        let want = self.k64(box_bits(k.ty, k.bits));
+        let hit = self.b.ins().icmp(IntCC::Equal, key, want);
+        self.b.ins().brif(hit, done, &[n.into()], step, &[]);
+        self.b.switch_to_block(step);
+        // Chains are relative: bytes from this node to the next, 0 at the end.
+        let next = self.b.ins().sload32(f, n, offset_of!(Node, next) as i32);
+        let to = self.b.ins().iadd(n, next);
+        let nil = self.k64(self.env.nil_node);
+        self.b.ins().brif(next, walk, &[to.into()], done, &[nil.into()]);
+        self.b.switch_to_block(done);
+        found
+    }
+
     pub(super) fn lower_mem(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
         let f = MemFlagsData::trusted();
         let v = match i.op {
@@ -143,6 +177,7 @@ impl Lower<'_, '_> {
                 self.guard_icmp(IntCC::NotEqual, key, want);
                 Some(addr)
             }
+            IrOp::HREF if i.rb().is_const() && self.t.ir.k(i.rb()).slot != 0 => Some(self.walk_chain(i)),
             IrOp::HREF | IrOp::NEWREF => return self.lower_find(r, i),
             IrOp::UREFC => {
                 let u = self.get(i.ra());

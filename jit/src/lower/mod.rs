@@ -43,6 +43,8 @@ pub struct Env {
     pub gc_due: u64,
     /// The current coroutine's stack limit (a pointer).
     pub stack_limit: u64,
+    /// The node of every empty hash part.
+    pub nil_node: u64,
     /// The heap, for helpers.
     pub heap: u64,
 }

@@ -16,6 +16,9 @@ use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
 
+/// Bits of a string's hash that choose its node in the largest table.
+const HASH_BITS: u32 = (1 << moonlit_vm::limits::TABLE_HASH_BITS_MAX) - 1;
+
 /// What a key lookup found: the reference and the value there now.
 struct Found {
     /// Where the value lies; none when the key is absent and known to stay so by a guard.
@@ -160,7 +163,14 @@ impl Rec {
             let at = self.emit(IrOp::NEWREF, IrT::guard(Ty::P64), t.r, key.r)?;
             return Ok(Found { at, array: false, val: Value::NIL, absent: true });
         }
-        let at = self.emit(IrOp::HREF, IrT::of(Ty::P64), t.r, key.r)?;
+        let mut k = key.r;
+        if k.is_const() && key.ty == Ty::Str {
+            // The code walks the chain itself: it needs the hash, of which a table uses the low bits.
+            let kc = self.trace.ir.k(k);
+            let hash = Gc::<Str>::from_addr(kc.bits).map_or(0, |s| s.get(&vm.heap).hdr.aux);
+            k = self.trace.ir.kslot(kc, hash & HASH_BITS);
+        }
+        let at = self.emit(IrOp::HREF, IrT::of(Ty::P64), t.r, k)?;
         let nil = self.trace.ir.kptr(vm.heap.nil_node_ptr() as u64);
         let absent = place == Place::Absent;
         self.guard(if absent { IrOp::EQ } else { IrOp::NE }, at, nil)?;

@@ -102,6 +102,7 @@ fn run(t: &Trace, args: &[f64]) -> String {
         flags_word: &raw const word as u64,
         gc_due: &raw const word as u64,
         stack_limit: 0,
+        nil_node: 0,
         heap: 0,
     };
     let code = c.compile(t, &env).expect("the trace compiles");
