@@ -62,8 +62,10 @@ fn proto(out: &mut Vec<u8>, def: &ProtoDef, options: DumpOptions) {
     out.push(def.flags & !protoflags::ILOOP);
     out.push(def.numparams);
     out.push(def.framesize);
-    uleb(out, def.firstline as u64);
-    uleb(out, def.lastline as u64);
+    if !options.strip {
+        uleb(out, def.firstline as u64);
+        uleb(out, def.lastline as u64);
+    }
     uleb(out, def.code.len() as u64);
     for &word in &def.code {
         out.extend_from_slice(&unpatched(word).to_le_bytes());

@@ -4,7 +4,8 @@
 //! ```text
 //! file   = ESC 'M' 'L' version flags [name] proto
 //! name   = bytes                       unless stripped
-//! proto  = protoflags numparams framesize firstline lastline
+//! proto  = protoflags numparams framesize
+//!          [firstline lastline]                              unless stripped
 //!          ncode code*  nnum num*  nkgc kgc*  nupval upval*
 //!          [line deltas, upvalue names, locals]     unless stripped
 //! kgc    = tag payload                 see dump.rs

@@ -116,11 +116,13 @@ impl<'b> Reader<'b> {
             flags: self.byte()?,
             numparams: self.byte()?,
             framesize: self.byte()?,
-            firstline: self.u32()?,
-            lastline: self.u32()?,
             chunkname: self.chunkname.clone(),
             ..ProtoDef::default()
         };
+        if !self.stripped {
+            def.firstline = self.u32()?;
+            def.lastline = self.u32()?;
+        }
         let ncode = self.count(4)?;
         let words = self.take(4 * ncode)?.chunks_exact(4);
         def.code = words.map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect();

@@ -1,5 +1,8 @@
 //! The layout of a traceback. Knows neither frames nor the VM: a caller hands it one [`Line`] per level.
 
+/// The source name as messages show it.
+pub use crate::bytecode::chunkname::shorten as short_source;
+
 /// One level of a traceback.
 #[derive(Default, Debug, Clone)]
 pub struct Line {
@@ -62,41 +65,6 @@ pub fn render(message: Option<&[u8]>, lines: &[Line], level: usize) -> Vec<u8> {
         }
     }
     out
-}
-
-/// The source name as messages show it: `=x` and `@x` without the sigil (a long file name keeps its end),
-/// anything else as `[string "first line..."]`.
-pub fn short_source(chunkname: &[u8]) -> Vec<u8> {
-    const MAX: usize = 60;
-    match chunkname.first() {
-        Some(b'=') => {
-            let s = &chunkname[1..];
-            s[..s.len().min(MAX - 1)].to_vec()
-        }
-        Some(b'@') => {
-            let s = &chunkname[1..];
-            if s.len() > MAX - 1 {
-                let mut out = b"...".to_vec();
-                out.extend_from_slice(&s[s.len() - (MAX - 1 - 3)..]);
-                out
-            } else {
-                s.to_vec()
-            }
-        }
-        _ => {
-            let first = chunkname.iter().position(|&c| c == b'\n' || c == b'\r').unwrap_or(chunkname.len());
-            let max = MAX - b"[string \"...\"] ".len();
-            let mut out = b"[string \"".to_vec();
-            if first < chunkname.len() || first > max {
-                out.extend_from_slice(&chunkname[..first.min(max)]);
-                out.extend_from_slice(b"...");
-            } else {
-                out.extend_from_slice(chunkname);
-            }
-            out.extend_from_slice(b"\"]");
-            out
-        }
-    }
 }
 
 #[cfg(test)]

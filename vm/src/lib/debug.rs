@@ -63,7 +63,8 @@ fn describe(vm: &mut Vm, t: Gc<Table>, f: Gc<Func>) {
             let p = pt.get(&vm.heap);
             let source = p.chunkname.bytes(&vm.heap).to_vec();
             let short = short_source(&source);
-            let what = if p.firstline == 0 { "main" } else { "Lua" };
+            // A stripped function has no lines at all.
+            let what = if p.firstline == 0 && p.lastline != 0 { "main" } else { "Lua" };
             (source, short, what, p.firstline as i32, p.lastline as i32)
         }
         None => (b"=[C]".to_vec(), b"[C]".to_vec(), "C", -1, -1),

@@ -229,7 +229,7 @@ impl Vm {
                 Line {
                     source: short_source(p.chunkname.bytes(&self.heap)),
                     line: self.frame_line(f).unwrap_or(0),
-                    main: p.firstline == 0 && name.is_none(),
+                    main: p.firstline == 0 && p.lastline != 0 && name.is_none(),
                     name,
                     address: None,
                     defined: p.firstline,
