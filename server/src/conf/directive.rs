@@ -131,10 +131,15 @@ impl Cx<'_> {
     /// The variable of an argument `$name` that the directive assigns.
     pub fn declare(&mut self, arg: &[u8], kind: VarKind) -> Result<VarId, Fail> {
         let name = variable_name(arg)?;
-        self.all
+        let id = self
+            .all
             .vars
             .declare(name, kind)
-            .map_err(|_| Fail::Message(format!("the duplicate \"{name}\" variable")))
+            .map_err(|_| Fail::Message(format!("the duplicate \"{name}\" variable")))?;
+        if kind == VarKind::User {
+            self.all.vars.mark_assigned(id);
+        }
+        Ok(id)
     }
 
     /// Compiles an expression; its named groups become variables.

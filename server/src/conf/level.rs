@@ -96,8 +96,6 @@ pub struct Level {
     pub error_pages: Vec<ErrorPage>,
     /// `add_header`s.
     pub add_headers: Vec<AddHeader>,
-    /// `add_trailer`s.
-    pub add_trailers: Vec<AddHeader>,
     /// `types`.
     pub types: Option<HashMap<Box<[u8]>, Box<[u8]>>>,
     /// `resolver`.
@@ -131,7 +129,6 @@ impl Level {
             access_logs: None,
             error_pages: Vec::new(),
             add_headers: Vec::new(),
-            add_trailers: Vec::new(),
             types: None,
             resolver: None,
             limit_except: None,
@@ -151,7 +148,6 @@ pub struct Inherited {
     access_logs: Arc<[AccessLog]>,
     error_pages: Arc<[ErrorPage]>,
     add_headers: Arc<[AddHeader]>,
-    add_trailers: Arc<[AddHeader]>,
     types: Arc<HashMap<Box<[u8]>, Box<[u8]>>>,
     resolver: Option<Arc<Resolver>>,
     content: Option<Content>,
@@ -176,7 +172,6 @@ impl Inherited {
             access_logs: Arc::from([access_log]),
             error_pages: Arc::from([]),
             add_headers: Arc::from([]),
-            add_trailers: Arc::from([]),
             types: Arc::new(types),
             resolver: None,
             content: None,
@@ -229,7 +224,6 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
         access_logs: level.access_logs.map_or_else(|| outer.access_logs.clone(), Into::into),
         error_pages: replaced(level.error_pages, &outer.error_pages),
         add_headers: replaced(level.add_headers, &outer.add_headers),
-        add_trailers: replaced(level.add_trailers, &outer.add_trailers),
         types: level.types.map_or_else(|| outer.types.clone(), Arc::new),
         resolver: level.resolver.or_else(|| outer.resolver.clone()),
         content,
@@ -270,7 +264,6 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
         access_logs: inherited.access_logs.clone(),
         error_pages: inherited.error_pages.clone(),
         add_headers: inherited.add_headers.clone(),
-        add_trailers: inherited.add_trailers.clone(),
         types: inherited.types.clone(),
         resolver: inherited.resolver.clone(),
         limit_except: inherited.limit_except.clone(),

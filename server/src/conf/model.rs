@@ -367,8 +367,6 @@ pub struct Location {
     pub error_pages: Arc<[ErrorPage]>,
     /// `add_header` lines.
     pub add_headers: Arc<[AddHeader]>,
-    /// `add_trailer` lines.
-    pub add_trailers: Arc<[AddHeader]>,
     /// MIME types by file name extension (lower case).
     pub types: Arc<HashMap<Box<[u8]>, Box<[u8]>>>,
     /// `resolver`.

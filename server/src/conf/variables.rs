@@ -40,6 +40,8 @@ pub struct VarDef {
     pub name: String,
     /// Where the value comes from.
     pub kind: VarKind,
+    /// Whether a `set` or `set_by_lua*` anywhere assigns it: then it is empty, not absent, before.
+    pub assigned: bool,
 }
 
 macro_rules! builtins {
@@ -223,7 +225,7 @@ impl VarTable {
         let id = VarId(u32::try_from(self.defs.len()).expect("fewer than 2^32 variables"));
         self.ids.insert(name.clone(), id);
         self.declared.push(kind.is_some());
-        self.defs.push(VarDef { name, kind: kind.unwrap_or(VarKind::User) });
+        self.defs.push(VarDef { name, kind: kind.unwrap_or(VarKind::User), assigned: false });
         id
     }
 
@@ -243,6 +245,11 @@ impl VarTable {
         }
         self.declared[id.index()] = true;
         Ok(id)
+    }
+
+    /// Notes that a script assigns the variable.
+    pub fn mark_assigned(&mut self, id: VarId) {
+        self.defs[id.index()].assigned = true;
     }
 
     /// The first variable that is read but nowhere declared.

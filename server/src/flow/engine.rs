@@ -234,6 +234,13 @@ async fn from_rewrite(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
 }
 
 async fn rewrite_phase(w: &Rc<Worker>, req: &Rc<Request>, level: &Arc<Location>) -> Verdict {
+    let early = req.env.http().lua.settings.rewrite_by_lua_no_postpone;
+    if early {
+        unless_next!(lua(w, req, Phase::Rewrite).await);
+        if req.uri_changed.get() {
+            return Verdict::Next;
+        }
+    }
     if !level.rewrite.is_empty() {
         req.phase.set(Phase::Rewrite);
         unless_next!(rewrite::run(w, req, &level.rewrite).await);
@@ -242,6 +249,9 @@ async fn rewrite_phase(w: &Rc<Worker>, req: &Rc<Request>, level: &Arc<Location>)
             return Verdict::Next;
         }
     }
+    if early {
+        return Verdict::Next;
+    }
     lua(w, req, Phase::Rewrite).await
 }
 
@@ -249,8 +259,13 @@ async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     if req.is_main() {
         unless_next!(lua(w, req, Phase::Access).await);
     }
-    unless_next!(files::try_files(req));
-    unless_next!(lua(w, req, Phase::Precontent).await);
+    if req.env.http().lua.settings.precontent_by_lua_no_postpone {
+        unless_next!(lua(w, req, Phase::Precontent).await);
+        unless_next!(files::try_files(req));
+    } else {
+        unless_next!(files::try_files(req));
+        unless_next!(lua(w, req, Phase::Precontent).await);
+    }
     let level = req.level.borrow().clone();
     match &level.content {
         Some(Content::Lua(code)) => match run_code(w, req, Phase::Content, code).await {

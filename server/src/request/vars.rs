@@ -52,6 +52,13 @@ impl Variables for Vars<'_> {
                     out.extend_from_slice(v);
                     true
                 }
+                _ if def.assigned => {
+                    if self.0.location().uninitialized_variable_warn {
+                        let text = format!("using uninitialized \"{}\" variable", def.name);
+                        self.0.log(crate::conf::model::Level::Warn, text.as_bytes());
+                    }
+                    true
+                }
                 _ => false,
             },
             VarKind::Map(n) => map(self.0, id, n, out),

@@ -374,3 +374,31 @@ fn panic_in_a_native_is_an_error_of_that_request_only() {
     assert_eq!(status(&r), "500", "{r}");
     assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), "fine");
 }
+
+#[test]
+fn no_postpone_runs_before_the_rewrite_script() {
+    let conf = "server { listen 8080; location / { set $a ''; set $b 'script';
+       rewrite_by_lua_block { ngx.var.a = 'saw ' .. tostring(ngx.var.b) }
+       content_by_lua_block { ngx.print(ngx.var.a) } } }";
+    assert!(body(&start(conf, &[]).get("/")).contains("saw script"));
+    // The script runs afterwards and empties what the handler wrote.
+    let early = format!("rewrite_by_lua_no_postpone on; {conf}").replace("set $a '';", "");
+    let early = early.replace("location / {", "set $a ''; location / {");
+    let said = start(&early, &[]).get("/");
+    assert!(body(&said).contains("saw ") && !body(&said).contains("script"), "{said}");
+}
+
+#[test]
+fn variable_that_nobody_has_set_is_empty_and_told() {
+    let s = start(
+        "server { listen 8080;
+           location /other { set $later 1; return 200; }
+           location / { content_by_lua_block { ngx.print('[', ngx.var.later, ']', tostring(ngx.var.nowhere)) } } }",
+        &[],
+    );
+    assert!(body(&s.get("/")).contains("[]nil"));
+    assert!(
+        s.error_log().contains("[warn] ")
+            && s.error_log().contains("using uninitialized \"later\" variable, client: ")
+    );
+}

@@ -31,7 +31,6 @@ pub const ROWS: &[Row] = &[
     simple("internal", Contexts::LOCATION, Arity::Exactly(0), internal),
     simple("error_page", LEVELS_IF, Arity::AtLeast(2), error_page),
     simple("add_header", LEVELS_IF, Arity::Between(2, 3), add_header),
-    simple("add_trailer", LEVELS_IF, Arity::Between(2, 3), add_header),
     simple("resolver", LEVELS, Arity::AtLeast(1), resolver),
     simple("stub_status", Contexts::SERVER.or(Contexts::LOCATION), Arity::Between(0, 1), stub_status),
     simple("empty_gif", Contexts::LOCATION, Arity::Exactly(0), empty_gif),
@@ -284,11 +283,7 @@ fn add_header(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         Some(word) => return Err(Fail::parameter(word)),
     };
     let header = AddHeader { name: node.arg(0).into(), value: cx.script(node.arg(1))?, always };
-    if &*node.word == b"add_trailer" {
-        cx.scope.add_trailers.push(header);
-    } else {
-        cx.scope.add_headers.push(header);
-    }
+    cx.scope.add_headers.push(header);
     Ok(())
 }
 
