@@ -122,7 +122,7 @@ pub fn clear_above_top(heap: &mut Heap, t: Gc<Thread>) {
 /// moves in any case.
 fn shrink_stack(heap: &mut Heap, t: Gc<Thread>) {
     let o = t.get(heap);
-    let used = (o.top as usize - o.stack as usize) / std::mem::size_of::<Value>();
+    let used = t.slots_needed(heap);
     let slots = (used * 2).max(STACK_START) + STACK_EXTRA;
     // Others than suspended ones may have their stack's address in a frame of the host.
     if o.status() == Status::Suspended && o.nruns == 0 {

@@ -9,7 +9,7 @@ use crate::function::closure::{Func, LuaFunc};
 use crate::function::proto::Proto;
 use crate::state::Vm;
 use crate::thread::Thread;
-use crate::thread::frame::{self, FIRST_BASE, LINK_CORO, LINK_RUN};
+use crate::thread::frame::{self, FIRST_BASE};
 use crate::value::Value;
 
 /// A frame of a coroutine, as indices into its stack (they survive a move of the stack).
@@ -37,20 +37,7 @@ impl Vm {
 
     /// Base index of the frame below; `None` at the bottom.
     pub fn prev_base(&self, th: Gc<Thread>, base: usize) -> Option<usize> {
-        if base <= FIRST_BASE {
-            return None;
-        }
-        let link = self.word(th, base - 1).0;
-        if frame::is_lua(link) {
-            // SAFETY: a return pc points behind a call instruction of a live prototype.
-            let call = Instr(unsafe { *(link as *const u32).sub(1) });
-            return Some(base - 2 - call.a() as usize);
-        }
-        match link {
-            LINK_CORO => None,
-            LINK_RUN => Some(base - self.word(th, base - 3).0 as usize),
-            _ => Some(base - frame::delta(link)),
-        }
+        th.prev_base(&self.heap, base)
     }
 
     /// The innermost frame of a coroutine; `None` when it has none.

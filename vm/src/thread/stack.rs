@@ -1,7 +1,10 @@
 //! The memory of a Lua stack: growing, moving, open upvalues. Knows frames only as slots; knows no VM.
 
 use super::Thread;
+use super::frame::{self, FIRST_BASE, LINK_CORO, LINK_RUN};
+use crate::bytecode::instr::Instr;
 use crate::cell::gc_ref::Gc;
+use crate::function::closure::Func;
 use crate::function::upvalue::Upval;
 use crate::heap::Heap;
 use crate::limits::{STACK_ERR_EXTRA, STACK_EXTRA, STACK_MAX};
@@ -63,10 +66,53 @@ impl Gc<Thread> {
         Ok(())
     }
 
+    /// Base index of the frame below the one at `base`; `None` at the bottom.
+    pub fn prev_base(self, heap: &Heap, base: usize) -> Option<usize> {
+        if base <= FIRST_BASE {
+            return None;
+        }
+        let t = self.get(heap);
+        // SAFETY: indices come from frame links of this stack and lie inside it.
+        let word = |i: usize| unsafe { (*t.stack.add(i)).0 };
+        let link = word(base - 1);
+        if frame::is_lua(link) {
+            // SAFETY: a return pc points behind a call instruction of a live prototype.
+            let call = Instr(unsafe { *(link as *const u32).sub(1) });
+            return Some(base - 2 - call.a() as usize);
+        }
+        match link {
+            LINK_CORO => None,
+            LINK_RUN => Some(base - word(base - 3) as usize),
+            _ => Some(base - frame::delta(link)),
+        }
+    }
+
+    /// Slots that the frames of a coroutine that does not run need: a function's registers may reach above what it
+    /// calls.
+    pub fn slots_needed(self, heap: &Heap) -> usize {
+        let t = self.get(heap);
+        let mut need = t.top_index();
+        let mut at = Some(t.base_index());
+        while let Some(base) = at {
+            // SAFETY: every base has its function and link below; a fresh coroutine has its first two slots.
+            let (f, link) = unsafe {
+                (*t.stack.add(base.max(FIRST_BASE) - 2), (*t.stack.add(base.max(FIRST_BASE) - 1)).0)
+            };
+            if let Some(f) = f.as_obj::<Func>().and_then(|f| f.as_lua(heap)) {
+                need = need.max(base + f.get(heap).proto.get(heap).framesize as usize);
+            }
+            if link == 0 {
+                break;
+            }
+            at = self.prev_base(heap, base);
+        }
+        need
+    }
+
     /// Gives the error handlers' reserve back once the stack is low again.
     pub fn relimit_stack(self, heap: &mut Heap) {
         let t = self.get(heap);
-        if t.size as usize > STACK_MAX && t.top_index() + STACK_EXTRA < STACK_MAX - 1 {
+        if t.size as usize > STACK_MAX && self.slots_needed(heap) + STACK_EXTRA < STACK_MAX - 1 {
             self.resize_stack(heap, STACK_MAX);
         }
     }

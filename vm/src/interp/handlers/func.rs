@@ -97,10 +97,20 @@ op! { JFUNCV |pc, base, k, vm, a, d| {
 } }
 
 op! { FUNCC |pc, base, k, vm, a, d| {
-    if (*(func_ptr(*base.sub(2)) as *const NativeFunc)).entry != 0 {
-        tail!(typed_native, pc, base, k, vm, a, d)
+    let entry = (*(func_ptr(*base.sub(2)) as *const NativeFunc)).entry;
+    if entry == 0 {
+        tail!(any_native, pc, base, k, vm, a, d)
     }
-    tail!(any_native, pc, base, k, vm, a, d)
+    if entry == NativeFunc::INT2 {
+        tail!(typed_int2, pc, base, k, vm, a, d)
+    }
+    if entry == NativeFunc::NUM {
+        tail!(typed_num, pc, base, k, vm, a, d)
+    }
+    if entry == NativeFunc::INT {
+        tail!(typed_int, pc, base, k, vm, a, d)
+    }
+    tail!(typed_num2, pc, base, k, vm, a, d)
 } }
 
 /// Returns `$v` to a Lua caller that wants one value; any other caller gets it the long way.
@@ -109,7 +119,10 @@ macro_rules! one_result {
         *$base.sub(2) = $v;
         let link = (*$base.sub(1)).0;
         let at = (link as *const u8).sub(4);
-        if frame::is_lua(link) && *at.add(3) == 2 {
+        if frame::is_lua(link) && (*at.add(3) == 2 || *at.add(3) == 0) {
+            if *at.add(3) == 0 {
+                (*$vm).multres = 2;
+            }
             let base = $base.sub(2).sub(*at.add(1) as usize);
             let k = constants(base);
             next!(link as *const u32, base, k, $vm)
@@ -118,42 +131,44 @@ macro_rules! one_result {
         tail!(after_native, std::ptr::null(), $base, std::ptr::null(), $vm, NATIVE_ONE, 0)
     }};
 }
-op! {
-    /// A native with a typed signature of numbers: called directly when the arguments fit.
-    #[inline(never)]
-    typed_native |pc, base, k, vm, a, d| {
-        let f = func_ptr(*base.sub(2)) as *const NativeFunc;
-        let entry = (*f).entry;
-        let address = (*vm).natives.address((*f).id);
-        if d == 2 && is_num_in(base) {
-            if entry == NativeFunc::NUM {
-                let x = num_in(base);
-                let f: extern "C" fn(f64) -> f64 = std::mem::transmute(address);
-                one_result!(vm, base, Value::num(f(x)))
-            }
-            if entry == NativeFunc::INT {
-                let x = number::to_bit(num_in(base));
-                let f: extern "C" fn(i32) -> i32 = std::mem::transmute(address);
-                one_result!(vm, base, Value::num_trusted(f(x) as f64))
-            }
-        }
-        if d == 3 && is_num_in(base) && is_num_in(base.add(1)) {
-            if entry == NativeFunc::INT2 {
-                let x = number::to_bit(num_in(base));
-                let y = number::to_bit(num_in(base.add(1)));
-                let f: extern "C" fn(i32, i32) -> i32 = std::mem::transmute(address);
-                one_result!(vm, base, Value::num_trusted(f(x, y) as f64))
-            }
-            if entry == NativeFunc::NUM2 {
-                let x = num_in(base);
-                let y = num_in(base.add(1));
-                let f: extern "C" fn(f64, f64) -> f64 = std::mem::transmute(address);
-                one_result!(vm, base, Value::num(f(x, y)))
+/// Natives with a typed signature of numbers: called directly when the arguments fit. One handler per signature, so
+/// that each saves two registers only.
+macro_rules! typed {
+    ($(#[$doc:meta])* $name:ident($count:literal) $ty:ty, |$base:ident, $f:ident| $call:expr) => {
+        op! {
+            $(#[$doc])*
+            #[inline(never)]
+            $name |pc, base, k, vm, a, d| {
+                let $base = base;
+                if d == $count + 1 && is_num_in($base) && ($count == 1 || is_num_in($base.add(1))) {
+                    let func = func_ptr(*$base.sub(2)) as *const NativeFunc;
+                    let $f: $ty = std::mem::transmute((*vm).natives.address((*func).id));
+                    let v = $call;
+                    one_result!(vm, $base, v)
+                }
+                tail!(any_native, pc, base, k, vm, a, d)
             }
         }
-        tail!(any_native, pc, base, k, vm, a, d)
-    }
+    };
 }
+typed!(
+    /// Number to number.
+    typed_num(1) extern "C" fn(f64) -> f64, |base, f| Value::num(f(num_in(base)))
+);
+typed!(
+    /// Two numbers to number.
+    typed_num2(2) extern "C" fn(f64, f64) -> f64, |base, f| Value::num(f(num_in(base), num_in(base.add(1))))
+);
+typed!(
+    /// Integer to integer.
+    typed_int(1) extern "C" fn(i32) -> i32, |base, f| Value::num_trusted(f(number::to_bit(num_in(base))) as f64)
+);
+typed!(
+    /// Two integers to integer.
+    typed_int2(2) extern "C" fn(i32, i32) -> i32, |base, f| Value::num_trusted(
+        f(number::to_bit(num_in(base)), number::to_bit(num_in(base.add(1)))) as f64
+    )
+);
 op! {
     /// A native through its one general signature.
     #[inline(never)]
