@@ -663,7 +663,12 @@ mod tests {
             let x = f64::from_bits(seed >> 12 | (1023 - 30 + (seed >> 3) % 80) << 52);
             for count in [1, 6, 14, 17] {
                 let Some(d) = Digits::quick(x, count) else { continue };
-                let exact = Digits::exact_even(x, count);
+                // 150 digits are all there are: rounding them by hand is exact.
+                let long = Digits::exact_even(x, 150);
+                let mut exact = Digits { digits: long.digits[..count].to_vec(), exp: long.exp };
+                if long.digits[count] >= b'5' {
+                    exact.increment();
+                }
                 assert_eq!((d.digits, d.exp), (exact.digits, exact.exp), "{x:e} {count}");
             }
         }
