@@ -73,6 +73,8 @@ pub struct Engine {
     rec: Option<Box<Rec>>,
     rec_proto: Option<Gc<Proto>>,
     retries: u32,
+    /// The instruction recorded last.
+    at: Option<At>,
     /// The next step is a repetition of the last one.
     repeated: bool,
     penalties: Penalties,
@@ -105,6 +107,7 @@ impl Engine {
             rec: None,
             rec_proto: None,
             retries: 0,
+            at: None,
             repeated: false,
             penalties: Penalties::default(),
             jitter: 0x9e37_79b9,
@@ -139,9 +142,46 @@ impl Engine {
         self.stats
     }
 
-    fn say(&self, what: &str) {
+    /// One line of `-jv` or of a dump.
+    fn say(&self, line: &str) {
+        use std::io::Write;
+        // Where the text goes does not matter to the program: errors of writing are ignored.
+        let _ = match self.opts.output.as_str() {
+            "" => writeln!(std::io::stderr(), "{line}"),
+            "-" => writeln!(std::io::stdout(), "{line}"),
+            file => std::fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(file)
+                .and_then(|mut f| writeln!(f, "{line}")),
+        };
+    }
+
+    fn note(&self, why: Abort) {
         if self.opts.verbose {
-            eprintln!("[TRACE {what}]");
+            self.say(&format!("[TRACE --- -- {}]", why.text()));
+        }
+    }
+
+    /// `chunk:line` of an instruction.
+    fn place(&self, vm: &Vm, proto: Option<Gc<Proto>>, pc: usize) -> String {
+        let Some(p) = proto.map(|p| p.get(&vm.heap)) else { return format!("0x{pc:x}") };
+        let pos = pc.wrapping_sub(p.code().as_ptr() as usize) / 4;
+        let name = moonlit_vm::bytecode::chunkname::shorten(p.chunkname.bytes(&vm.heap));
+        let name = String::from_utf8_lossy(&name).into_owned();
+        match p.line_at(pos as u32) {
+            Some(l) => format!("{name}:{l}"),
+            None => name,
+        }
+    }
+
+    /// How `-jv` names the start of a trace.
+    fn start_text(&self, vm: &Vm, kind: Kind, proto: Option<Gc<Proto>>, start_pc: usize) -> String {
+        match kind {
+            Kind::Loop { pc, .. } => self.place(vm, proto, pc),
+            Kind::Side { parent, exit } => {
+                format!("({parent}/{exit}) {}", self.place(vm, proto, start_pc))
+            }
         }
     }
 
@@ -149,6 +189,7 @@ impl Engine {
         self.rec_proto = at.proto(&vm.heap);
         self.rec = Some(Box::new(rec));
         self.retries = 0;
+        self.at = None;
         self.repeated = false;
         vm.set_recording(true);
     }
@@ -165,7 +206,7 @@ impl Engine {
             .any(|t| t.installed.is_none() && matches!(t.kind, Kind::Loop { pc: p, .. } if p == pc))
     }
 
-    fn punish(&mut self, vm: &mut Vm, kind: Kind, why: Abort) {
+    fn punish(&mut self, vm: &mut Vm, kind: Kind) {
         self.stats.1 += 1;
         // A xorshift generator: the attempts must not fall into step with short inner loops.
         self.jitter ^= self.jitter << 13;
@@ -196,18 +237,18 @@ impl Engine {
                 }
             }
         }
-        if self.opts.verbose {
-            let at = match kind {
-                Kind::Loop { pc, .. } => format!("loop {pc:x}"),
-                Kind::Side { parent, exit } => format!("exit {parent}/{exit}"),
-            };
-            eprintln!("[TRACE --- {at} -- {}]", why.text());
-        }
     }
 
     fn abort(&mut self, vm: &mut Vm, why: Abort) {
         if let Some(rec) = self.stop_recording(vm) {
-            self.punish(vm, rec.kind, why);
+            if self.opts.verbose {
+                let start = self.start_text(vm, rec.kind, self.rec_proto, rec.start_pc);
+                let at = self.at.map_or(String::new(), |at| {
+                    format!(" at {}", self.place(vm, at.proto(&vm.heap), at.pc as usize))
+                });
+                self.say(&format!("[TRACE --- {start} -- {}{at}]", why.text()));
+            }
+            self.punish(vm, rec.kind);
         }
     }
 
@@ -246,16 +287,16 @@ impl Engine {
             if let Err(b) = crate::ir::verify::verify(&rec.trace.ir) {
                 let t = text::print(&rec.trace);
                 debug_assert!(false, "broken trace at {:?}: {}\n{t}", b.at, b.what);
-                self.punish(vm, rec.kind, Abort::CodeGeneration);
+                self.punish(vm, rec.kind);
                 return Ok(false);
             }
         }
         if rec.trace.snaps.iter().any(|s| s.len as usize > ExitBuffer::WORDS) {
-            self.punish(vm, rec.kind, Abort::TooManySlots);
+            self.punish(vm, rec.kind);
             return Ok(false);
         }
         if let Err(e) = self.submit(vm, rec) {
-            self.say(&format!("--- {}", e.text()));
+            self.note(e);
         }
         Ok(false)
     }
@@ -264,7 +305,7 @@ impl Engine {
         let free = self.traces.iter().skip(1).position(|t| t.is_none()).map(|i| i + 1);
         let no = free.unwrap_or(self.traces.len());
         if no > self.opts.params.maxtrace as usize {
-            self.punish(vm, rec.kind, Abort::CodeAreaFull);
+            self.punish(vm, rec.kind);
             return Err(Abort::CodeAreaFull);
         }
         let kind = rec.kind;
@@ -283,18 +324,18 @@ impl Engine {
             heap: vm_addr + layout::VM_HEAP as u64,
         };
         if self.opts.verbose {
-            let from = match kind {
-                Kind::Loop { pc, op } => format!("{} {pc:x}", op.name()),
-                Kind::Side { parent, exit } => format!("{parent}/{exit}"),
+            let start = self.start_text(vm, kind, self.rec_proto, rec.start_pc);
+            let link = match rec.trace.link {
+                Link::Loop => " loop".to_string(),
+                Link::Root(0) => " loop".to_string(),
+                Link::Root(n) => format!(" -> {n}"),
+                Link::Interp | Link::None => " -- fallback to interpreter".to_string(),
             };
-            eprintln!(
-                "[TRACE {no:3} {from} -> {:?}, {} IR, {n} snapshots]",
-                rec.trace.link,
-                rec.trace.ir.len()
-            );
+            self.say(&format!("[TRACE {no:3} {start}{link}]"));
         }
         if self.opts.dump {
-            eprintln!("---- TRACE {no} {kind:x?}\n{}", text::print(&rec.trace));
+            let start = self.start_text(vm, kind, self.rec_proto, rec.start_pc);
+            self.say(&format!("---- TRACE {no} {start}\n{}", text::print(&rec.trace)));
         }
         let original = match kind {
             Kind::Loop { pc, op } => view::ins_at(back_edge(pc, op).0),
@@ -372,7 +413,7 @@ impl Engine {
             let Some(w) = self.worker.as_mut() else { return };
             let Some(done) = w.poll() else { return };
             if let Err(e) = self.install_code(vm, done) {
-                self.say(&format!("--- {}", e.text()));
+                self.note(e);
             }
         }
     }
@@ -402,7 +443,7 @@ impl Engine {
             Ok(Err(_)) | Err(_) => {
                 if let Some(t) = self.traces[no as usize].take() {
                     self.unlink_proto(vm, t.proto, no);
-                    self.punish(vm, t.kind, Abort::CodeGeneration);
+                    self.punish(vm, t.kind);
                 }
                 return Err(Abort::CodeGeneration);
             }
@@ -529,17 +570,21 @@ impl JitHooks for Engine {
         }
         let k = Kind::Loop { pc: pc as usize, op };
         if at.proto(&vm.heap).is_some_and(|p| p.get(&vm.heap).flags & protoflags::NOJIT != 0) {
-            self.punish(vm, k, Abort::JitOffForProto);
+            self.punish(vm, k);
             return;
         }
         match Rec::start_loop(vm, at, self.opts.passes, self.opts.params.clone()) {
             Ok(rec) => self.begin(vm, rec, at),
-            Err(e) => self.punish(vm, k, e),
+            Err(e) => {
+                self.note(e);
+                self.punish(vm, k);
+            }
         }
     }
 
     fn record_step(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value) -> bool {
         let at = At { pc, base };
+        self.at = Some(at);
         let Some(rec) = self.rec.as_mut() else { return false };
         if std::mem::take(&mut self.repeated) {
             return true;
@@ -547,7 +592,6 @@ impl JitHooks for Engine {
         let mut res = rec.step(vm, at);
         if let Err(e) = res {
             if !rec.is_root() && rec.count > 1 && Engine::may_end_here(e) {
-                self.say(&format!("side trace ends: {}", e.text()));
                 let Some(rec) = self.rec.as_mut() else { return false };
                 res = rec.end_here(vm, at);
             }
@@ -615,7 +659,10 @@ impl JitHooks for Engine {
         *count = 0;
         match Rec::start_side(vm, at, &t.trace, n as u32, exit, self.opts.passes, self.opts.params.clone()) {
             Ok(rec) => self.begin(vm, rec, at),
-            Err(e) => self.punish(vm, Kind::Side { parent: n as u32, exit }, e),
+            Err(e) => {
+                self.note(e);
+                self.punish(vm, Kind::Side { parent: n as u32, exit });
+            }
         }
         state
     }

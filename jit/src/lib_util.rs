@@ -1,4 +1,4 @@
-//! What Lua sees of the JIT: `jit.on`, `jit.off`, `jit.status`, `jit.opt.start`. They replace the functions the
+//! What Lua sees of the JIT: `jit.on`, `jit.off`, `jit.status`, `jit.opt.start`, modules `jit.v` and `jit.dump`. They replace the functions the
 //! VM's own library has for a machine without a compiler.
 
 use crate::options::{FLAG_NAMES, Options};
@@ -28,6 +28,16 @@ impl Shared {
 const FNS: &[NativeRow] =
     &[NativeRow::new("jit.on", on), NativeRow::new("jit.off", off), NativeRow::new("jit.status", status)];
 const OPT_FNS: &[NativeRow] = &[NativeRow::new("jit.opt.start", opt_start)];
+const V_FNS: &[NativeRow] = &[
+    NativeRow::new("jit.v.start", v_start),
+    NativeRow::new("jit.v.on", v_start),
+    NativeRow::new("jit.v.off", report_off),
+];
+const DUMP_FNS: &[NativeRow] = &[
+    NativeRow::new("jit.dump.start", dump_start),
+    NativeRow::new("jit.dump.on", dump_start),
+    NativeRow::new("jit.dump.off", report_off),
+];
 
 /// Puts the functions into the `jit` table, when that library is open.
 pub fn open(vm: &mut Vm, shared: &Shared) {
@@ -36,6 +46,19 @@ pub fn open(vm: &mut Vm, shared: &Shared) {
     vm.register(t, FNS);
     if let Some(opt) = t.get_bytes(&vm.heap, b"opt").as_obj::<Table>() {
         vm.register(opt, OPT_FNS);
+    }
+    let loaded = vm
+        .globals
+        .get_bytes(&vm.heap, b"package")
+        .as_obj::<Table>()
+        .and_then(|p| p.get_bytes(&vm.heap, b"loaded").as_obj::<Table>());
+    for (name, rows) in [("jit.v", V_FNS), ("jit.dump", DUMP_FNS)] {
+        let m = vm.heap.new_table(0, 2);
+        vm.register(m, rows);
+        if let Some(l) = loaded {
+            // Without room for the entry the module is missing, which `require` will say.
+            let _ = l.set_bytes(&mut vm.heap, name.as_bytes(), Value::obj(m));
+        }
     }
 }
 
@@ -119,5 +142,43 @@ fn opt_start(vm: &mut Vm, e: Entry) -> NativeResult {
     }
     let count = s.0.borrow().0.hot_count();
     vm.hot.fill(count);
+    Ok(Outcome::none())
+}
+
+/// The output file in argument `i`; none means standard error.
+fn output(vm: &mut Vm, i: usize) -> String {
+    match vm.arg(i).as_obj::<moonlit_vm::string::Str>() {
+        Some(s) => String::from_utf8_lossy(s.bytes(&vm.heap)).into_owned(),
+        None => String::new(),
+    }
+}
+
+/// `jit.v.start([file])`: a line for each trace and abort.
+fn v_start(vm: &mut Vm, _: Entry) -> NativeResult {
+    let file = output(vm, 0);
+    shared(vm).change(|o| {
+        o.verbose = true;
+        o.output = file;
+    });
+    Ok(Outcome::none())
+}
+
+/// `jit.dump.start([what [, file]])`: the IR of each trace; `what` is accepted and not looked at.
+fn dump_start(vm: &mut Vm, _: Entry) -> NativeResult {
+    let file = output(vm, 1);
+    shared(vm).change(|o| {
+        o.verbose = true;
+        o.dump = true;
+        o.output = file;
+    });
+    Ok(Outcome::none())
+}
+
+/// `jit.v.off()`, `jit.dump.off()`.
+fn report_off(vm: &mut Vm, _: Entry) -> NativeResult {
+    shared(vm).change(|o| {
+        o.verbose = false;
+        o.dump = false;
+    });
     Ok(Outcome::none())
 }

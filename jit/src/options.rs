@@ -84,10 +84,12 @@ pub struct Options {
     pub on: bool,
     /// Compile in place instead of on the compilation thread (tests).
     pub jitsync: bool,
-    /// Print one line per trace and abort to standard error (`-jv`).
+    /// Print one line per trace and abort (`-jv`).
     pub verbose: bool,
-    /// Print the IR of each trace to standard error.
+    /// Print the IR of each trace (`-jdump`).
     pub dump: bool,
+    /// Where both go: empty standard error, `-` standard output, else a file to append to.
+    pub output: String,
     /// Passes.
     pub passes: Passes,
     /// Parameters.
@@ -101,6 +103,7 @@ impl Default for Options {
             jitsync: false,
             verbose: false,
             dump: false,
+            output: String::new(),
             passes: Passes::ALL,
             params: Params::default(),
         }
