@@ -122,13 +122,6 @@ pub fn make_lua(
     let w = LuaWorker::new(vm, config.clone(), logs.clone(), dicts.clone());
     set_paths(&w);
     api::install(&w);
-    // Compiled code must not exist before the fork: `start` switches the compiler on.
-    let jit = w.enter(|vm| {
-        let on = vm.jit_on();
-        vm.set_jit_on(false);
-        on
-    });
-    w.jit.set(jit);
     http1::clock::update();
     if let Some(code) = &w.http().lua.init {
         run_init(&w, code)?;
@@ -176,8 +169,6 @@ impl App for Gateway {
         if let Some(lua) = &self.lua {
             lua.enter(|vm| vm.hold_jit(false));
             lua.info.set(Some(worker));
-            lua.enter(|vm| vm.set_jit_on(lua.jit.get()));
-            api::log::guard_globals(lua);
             // Set once: a worker starts once.
             let _ = lua.flow.set(flow);
             if let Some(code) = &lua.http().lua.init_worker {

@@ -1,13 +1,11 @@
 //! `ngx.log` and `print`.
 
-use std::rc::Rc;
-
-use moonlit_vm::host::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Table, Value, Vm};
+use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Raised, Value, Vm};
 
 use super::ApiFn;
 use crate::conf::model::Level;
-use crate::lua::args::{is_null, set_field};
-use crate::lua::worker::{LuaWorker, here};
+use crate::lua::args::is_null;
+use crate::lua::worker::here;
 use crate::phase::Phases;
 
 /// The functions.
@@ -30,42 +28,6 @@ fn log(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `print(...)`: the same at level notice.
 fn print(vm: &mut Vm, _: Entry) -> NativeResult {
     write(vm, Level::Notice, 0)
-}
-
-/// Warns of new globals from now on: they are shared by all requests of the worker. A program that has
-/// given `_G` a metatable of its own is left alone.
-pub fn guard_globals(w: &Rc<LuaWorker>) {
-    w.enter(|vm| {
-        let globals = vm.globals;
-        if vm.metatable_of(Value::obj(globals)).is_some() {
-            return;
-        }
-        let f = vm.new_native(NativeRow::new("__newindex", new_global), &[]);
-        let meta = vm.heap.new_table(0, 1);
-        set_field(vm, meta, b"__newindex", Value::obj(f));
-        vm.heap.set_metatable(globals, Some(meta));
-    });
-}
-
-/// A new global: warned of, then written.
-fn new_global(vm: &mut Vm, _: Entry) -> NativeResult {
-    let (t, k, v) = (vm.arg(0), vm.arg(1), vm.arg(2));
-    let mut line = b"[lua] _G write guard: ".to_vec();
-    line.extend_from_slice(&place(vm));
-    line.extend_from_slice(b"writing a global Lua variable ('");
-    line.extend_from_slice(&vm.raw_text(k));
-    line.extend_from_slice(
-        b"') which may lead to race conditions between concurrent requests, so prefer the use of 'local' variables\n",
-    );
-    let trace = vm.traceback(vm.cur, None, 1);
-    line.extend_from_slice(&trace);
-    here().log(Level::Warn, &line);
-    if let Some(t) = t.as_obj::<Table>()
-        && let Err(e) = t.setv(&mut vm.heap, k, v)
-    {
-        return Err(vm.raise_table(e));
-    }
-    Ok(Outcome::none())
 }
 
 fn write(vm: &mut Vm, level: Level, from: usize) -> NativeResult {

@@ -70,27 +70,29 @@ impl Drop for Active {
     }
 }
 
-/// False when the time is over, the client is gone or the worker stops.
+/// How long a stopping worker waits for a request that may be on its way on an idle connection. It is
+/// answered with `Connection: close`; closing at once would lose it.
+const DRAIN_MS: u64 = 1000;
+
+/// False when the time is over, the client is gone or the worker stops and nothing comes.
 async fn wait_for_bytes(w: &Rc<Worker>, conn: &Rc<Conn>, draining: &tokio::sync::Notify) -> bool {
-    let first = conn.requests.get() == 0;
-    // A request may already be on its way: the first one is waited for even while the worker stops.
-    if w.env.exiting.get() && !first {
-        return false;
-    }
-    let ready = poll_fn(|cx| {
-        if conn.poll_readable(cx).is_ready() {
-            return Poll::Ready(true);
+    let ready = || {
+        poll_fn(|cx| {
+            if conn.poll_readable(cx).is_ready() {
+                return Poll::Ready(true);
+            }
+            if conn.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+        })
+    };
+    if !w.env.exiting.get() {
+        tokio::select! {
+            biased;
+            r = ready() => return r,
+            () = draining.notified() => {}
         }
-        if conn.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
-    });
-    if first {
-        return ready.await;
     }
-    tokio::select! {
-        biased;
-        r = ready => r,
-        () = draining.notified() => false,
-    }
+    conn.arm(DRAIN_MS);
+    ready().await
 }
 
 async fn busy(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize) -> Rest {

@@ -254,7 +254,7 @@ impl Run {
                 *light.state.borrow_mut() = state;
                 continue;
             };
-            match pending(vm, cx) {
+            match self.worker.with_current(self, &light, || pending(vm, cx)) {
                 Poll::Pending => *light.state.borrow_mut() = State::Waiting(pending),
                 Poll::Ready(values) => {
                     moved = true;

@@ -38,8 +38,6 @@ pub struct LuaWorker {
     pub flow: OnceCell<Rc<flow::Worker>>,
     /// Which worker this is; none in the master.
     pub info: Cell<Option<WorkerInfo>>,
-    /// Whether the JIT compiler is to run in the workers.
-    pub jit: Cell<bool>,
     /// Pools of idle cosockets.
     pub pools: Rc<Pools>,
     /// Timers waiting and running.
@@ -100,7 +98,6 @@ impl LuaWorker {
             dicts,
             flow: OnceCell::new(),
             info: Cell::new(None),
-            jit: Cell::new(false),
             pools: Pools::new(),
             timers: TimerCounts::default(),
             draining: Rc::new(tokio::sync::Notify::new()),

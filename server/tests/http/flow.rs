@@ -210,3 +210,19 @@ fn slow_header_is_cut_off_by_its_timeout() {
     let r = s.raw(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n");
     assert!(r.contains("keep-alive"), "{r}");
 }
+
+#[test]
+fn stopping_worker_still_answers_what_comes_on_idle_connections() {
+    let s = start("server { listen 8080; location / { return 200 x; } }", &[]);
+    let mut c = s.connect();
+    let mut buf = [0u8; 1024];
+    c.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+    let n = c.read(&mut buf).unwrap();
+    assert!(String::from_utf8_lossy(&buf[..n]).contains("Connection: keep-alive"));
+    s.drain();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    c.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+    let mut rest = String::new();
+    c.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("200 OK") && rest.contains("Connection: close"), "{rest}");
+}

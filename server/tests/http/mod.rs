@@ -24,6 +24,7 @@ use moonlit_vm::host::Lua;
 pub struct Server {
     pub addr: SocketAddr,
     pub dir: PathBuf,
+    drain: tokio::sync::mpsc::UnboundedSender<()>,
 }
 
 impl Drop for Server {
@@ -59,12 +60,18 @@ pub fn start_with(http: &str, files: &[(&str, &str)], make: fn() -> Lua) -> Serv
     std::fs::write(dir.join("nginx.conf"), conf).expect("writable");
     let (tx, rx) = std::sync::mpsc::channel();
     let at = dir.clone();
-    std::thread::spawn(move || run(&at, tx, make));
+    let (drain, draining) = tokio::sync::mpsc::unbounded_channel();
+    std::thread::spawn(move || run(&at, tx, draining, make));
     let addr = rx.recv().expect("the server thread starts");
-    Server { addr, dir }
+    Server { addr, dir, drain }
 }
 
-fn run(dir: &Path, tx: std::sync::mpsc::Sender<SocketAddr>, make: fn() -> Lua) {
+fn run(
+    dir: &Path,
+    tx: std::sync::mpsc::Sender<SocketAddr>,
+    mut draining: tokio::sync::mpsc::UnboundedReceiver<()>,
+    make: fn() -> Lua,
+) {
     let options = Options {
         prefix: format!("{}/", dir.display()).into(),
         file: dir.join("nginx.conf"),
@@ -85,6 +92,12 @@ fn run(dir: &Path, tx: std::sync::mpsc::Sender<SocketAddr>, make: fn() -> Lua) {
         app.clone().start(WorkerInfo { id: 0, count: 1, has_master: false, master_pid: 0 }).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         tx.send(listener.local_addr().expect("bound")).expect("the test waits");
+        let stopping = app.clone();
+        tokio::task::spawn_local(async move {
+            while draining.recv().await.is_some() {
+                stopping.drain();
+            }
+        });
         let mut id = 0;
         loop {
             let (s, peer) = listener.accept().await.expect("accepts");
@@ -97,6 +110,11 @@ fn run(dir: &Path, tx: std::sync::mpsc::Sender<SocketAddr>, make: fn() -> Lua) {
 }
 
 impl Server {
+    /// Begins a graceful stop, but for the accepting.
+    pub fn drain(&self) {
+        self.drain.send(()).expect("the server runs");
+    }
+
     /// A connection to it.
     pub fn connect(&self) -> TcpStream {
         let s = TcpStream::connect(self.addr).expect("the server listens");
