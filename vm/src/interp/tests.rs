@@ -442,6 +442,20 @@ fn limits_hold() {
         run_in(&mut vm, "local function f() return f() end f()"),
         "error: t:1: instruction limit exceeded\n"
     );
+    for endless in [
+        "repeat until false",
+        "::a:: goto a",
+        "for i = 1, 1 / 0 do end",
+        "for k in function() return 1 end do end",
+        "local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) pcall(function() return t[1] end)
+         while true do pcall(function() return t[1] end) end",
+        "local function f(...) return f(...) end f(1)",
+        "local co = wrap(function() while true do yield() end end) while true do co() end",
+    ] {
+        vm.set_fuel(Some(100_000));
+        let got = run_in(&mut vm, endless);
+        assert!(got.ends_with("instruction limit exceeded\n"), "{endless}: {got}");
+    }
     vm.set_fuel(None);
     vm.set_deadline(Some(std::time::Instant::now()));
     let got = run_in(&mut vm, "while true do pcall(function() while true do end end) end");
