@@ -203,6 +203,32 @@ impl Heap {
         self.alloc(Group::Part, bytes).0
     }
 
+    /// Makes a large table part larger, where it stands or elsewhere; the new bytes are uninitialised. The system
+    /// moves pages instead of bytes, so a growing array costs neither a copy nor twice its memory.
+    ///
+    /// # Safety
+    /// `p` came from [`Heap::alloc_part`] with `old` bytes, more than [`CELL_MAX`]; `new` is not less; nothing
+    /// uses `p` afterwards.
+    pub unsafe fn grow_part(&mut self, p: *mut u8, old: usize, new: usize) -> *mut u8 {
+        // SAFETY: the caller's promise: a large part with its front, which names its place in the list.
+        let (moved, index) = unsafe {
+            let index = ((*front(p)).index & INDEX_MASK) as usize;
+            let moved = std::alloc::realloc(front(p) as *mut u8, layout_of(old), layout_of(new).size());
+            (moved, index)
+        };
+        if moved.is_null() || moved as u64 >= 1 << 47 {
+            std::alloc::handle_alloc_error(layout_of(new));
+        }
+        // SAFETY: the front moved along with the part.
+        let part = unsafe {
+            (*(moved as *mut LargeFront)).size = new;
+            moved.add(FRONT)
+        };
+        self.large[index].ptr = NonNull::new(part).expect("not null: inside an allocation");
+        self.acct.charge(new - old);
+        part
+    }
+
     /// A table part is no longer used. Large ones are freed at once, small ones left to the sweep.
     ///
     /// # Safety

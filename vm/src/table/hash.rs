@@ -9,7 +9,7 @@ use super::{NODE, Node, Table, TableErr, hash_bits};
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::gcbits;
 use crate::heap::Heap;
-use crate::heap::arena::prefetch;
+use crate::heap::arena::{CELL_MAX, prefetch};
 use crate::limits::{TABLE_ARRAY_MAX, TABLE_HASH_BITS_MAX};
 use crate::string::Str;
 use crate::value::{Value, tag};
@@ -236,7 +236,17 @@ impl Heap {
         let (old_array, old_node) = (tab.array, tab.node);
         let (array_part, node_part) = (tab.array_part(), tab.node_part());
         let keep_array = asize == old_asize;
-        let array = if keep_array {
+        // A large array grows in place.
+        let grown = match array_part {
+            Some((p, bytes)) if asize > old_asize && bytes > CELL_MAX => {
+                // SAFETY: the part has these bytes, and the table gets the new address below.
+                Some(unsafe { self.grow_part(p, bytes, asize as usize * 8) } as *mut Value)
+            }
+            _ => None,
+        };
+        let array = if let Some(grown) = grown {
+            grown
+        } else if keep_array {
             old_array
         } else if asize == 0 {
             std::ptr::without_provenance_mut(8)
@@ -249,7 +259,9 @@ impl Heap {
         unsafe {
             if !keep_array {
                 let n = asize.min(old_asize) as usize;
-                std::ptr::copy_nonoverlapping(old_array, array, n);
+                if grown.is_none() {
+                    std::ptr::copy_nonoverlapping(old_array, array, n);
+                }
                 for i in n..asize as usize {
                     array.add(i).write(Value::NIL);
                 }
@@ -289,7 +301,10 @@ impl Heap {
                 };
                 *slot = n.val;
             }
-            if !keep_array && let Some((p, bytes)) = array_part {
+            if !keep_array
+                && grown.is_none()
+                && let Some((p, bytes)) = array_part
+            {
                 self.free_part(p, bytes);
             }
             if let Some((p, bytes)) = node_part {
