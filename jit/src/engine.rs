@@ -7,6 +7,7 @@
 //! exit is hot, records a side trace for it.
 
 use crate::abort::Abort;
+use crate::code::arena;
 use crate::code::exit::{ExitBuffer, ExitCells};
 use crate::code::link::{Installed, Runtime};
 use crate::ir::ins::Ins;
@@ -56,6 +57,8 @@ struct Compiled {
     proto: Option<Gc<Proto>>,
     original: Instr,
     installed: Option<Installed>,
+    /// Forks before it was installed.
+    forks: u64,
     sides: u32,
 }
 
@@ -67,6 +70,9 @@ pub struct Engine {
     epoch: u64,
     worker: Option<Worker>,
     runtime: Option<Runtime>,
+    /// Runtimes from before a fork: their code still runs here, their memory is not ours to write.
+    inherited: Vec<Runtime>,
+    forks: u64,
     gate: Gate,
     buf: ExitBuffer,
     traces: Vec<Option<Box<Compiled>>>,
@@ -101,6 +107,8 @@ impl Engine {
             epoch: 0,
             worker: None,
             runtime: None,
+            inherited: Vec::new(),
+            forks: arena::forks(),
             gate: Gate::default(),
             buf: ExitBuffer::new(),
             traces: vec![None],
@@ -302,6 +310,7 @@ impl Engine {
     }
 
     fn submit(&mut self, vm: &mut Vm, rec: Rec) -> Result<(), Abort> {
+        self.check_fork(vm);
         let free = self.traces.iter().skip(1).position(|t| t.is_none()).map(|i| i + 1);
         let no = free.unwrap_or(self.traces.len());
         if no > self.opts.params.maxtrace as usize {
@@ -385,6 +394,7 @@ impl Engine {
             proto,
             original,
             installed: None,
+            forks: self.forks,
             sides: 0,
         };
         if no == self.traces.len() {
@@ -405,6 +415,26 @@ impl Engine {
             self.poll(vm);
         }
         Ok(())
+    }
+
+    /// After a fork: the thread is gone with its jobs, the code memory belongs to the parent. Traces that
+    /// are installed go on in this process's copy; everything new gets a new thread and a new arena.
+    fn check_fork(&mut self, vm: &mut Vm) {
+        if self.forks == arena::forks() {
+            return;
+        }
+        self.forks = arena::forks();
+        self.epoch += 1;
+        // Not dropped: a lock inside its channels may be held by the thread that does not exist here.
+        std::mem::forget(self.worker.take());
+        self.inherited.extend(self.runtime.take());
+        for no in 1..self.traces.len() {
+            if self.traces[no].as_ref().is_some_and(|t| t.installed.is_none()) {
+                if let Some(t) = self.traces[no].take() {
+                    self.unlink_proto(vm, t.proto, no as u32);
+                }
+            }
+        }
     }
 
     /// Installs what the worker has finished.
@@ -552,12 +582,7 @@ impl JitHooks for Engine {
         if !self.opts.on {
             return;
         }
-        if self.worker.as_ref().is_some_and(|w| w.lost()) {
-            // The child of a fork has no compilation thread, and shares its parent's code memory.
-            self.opts.on = false;
-            vm.set_jit_on(false);
-            return;
-        }
+        self.check_fork(vm);
         self.poll(vm);
         let at = At { pc, base };
         let op = at.ins(0).op();
@@ -640,6 +665,7 @@ impl JitHooks for Engine {
         if vm.heap.gc_due() || attention || !self.opts.on {
             return state;
         }
+        self.check_fork(vm);
         self.poll(vm);
         let limit = self.opts.params.hotexit as u16;
         let maxside = self.opts.params.maxside;
@@ -695,16 +721,17 @@ impl JitHooks for Engine {
             }
             let Some(t) = self.traces[no].take() else { continue };
             self.epoch += t.installed.is_none() as u64;
-            let Some(rt) = self.runtime.as_mut() else { continue };
+            let Some(i) = t.installed else { continue };
             // Whoever jumps here goes back to the interpreter instead.
-            if let Some(i) = t.installed {
-                for o in self.traces.iter().flatten() {
-                    for c in 0..=o.cells.link() {
-                        if o.cells.get(c) == i.tail_entry {
-                            o.cells.set(c, rt.leave_stub());
-                        }
+            let leave = self.runtime.as_ref().or(self.inherited.last()).map_or(0, |r| r.leave_stub());
+            for o in self.traces.iter().flatten() {
+                for c in 0..=o.cells.link() {
+                    if o.cells.get(c) == i.tail_entry {
+                        o.cells.set(c, leave);
                     }
                 }
+            }
+            if let Some(rt) = self.runtime.as_mut().filter(|_| t.forks == self.forks) {
                 rt.remove(i);
             }
         }
@@ -721,7 +748,9 @@ impl JitHooks for Engine {
             }
             vm.traces.set(TraceNo::new(no as u32), TraceEntry { entry: 0, start_ins: 0, reserved: 0 });
             if let (Some(rt), Some(i)) = (self.runtime.as_mut(), t.installed) {
-                rt.remove(i);
+                if t.forks == self.forks {
+                    rt.remove(i);
+                }
             }
         }
         self.traces.truncate(1);

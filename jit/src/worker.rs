@@ -1,14 +1,15 @@
 //! The compilation thread: one per VM that got hot. It takes self-contained traces and gives back bytes;
 //! it never reads or writes anything of the VM. The VM's thread installs what comes back.
 //!
-//! The thread starts at the first job. A child of a fork does not have it: `pthread_atfork` notes the fork,
-//! and the engine switches itself off when it sees that.
+//! The thread starts at the first job. A child of a fork does not have it: the engine notices (see
+//! `code::arena::forks`) and starts another one.
 
 use crate::abort::Abort;
+use crate::code::arena;
 use crate::code::link::StubCode;
 use crate::lower::{Compiler, Env};
 use crate::trace::Trace;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -68,29 +69,7 @@ pub enum Worker {
         done: mpsc::Receiver<Done>,
         /// Results not yet taken.
         ready: Arc<AtomicU32>,
-        /// Forks seen when the thread was made.
-        forks: u64,
     },
-}
-
-static FORKS: AtomicU64 = AtomicU64::new(0);
-
-/// How often this process is the child of a fork since the first worker was made.
-pub fn forks() -> u64 {
-    FORKS.load(Ordering::Relaxed)
-}
-
-extern "C" fn in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-}
-
-fn watch_forks() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: registers a handler that only increments an atomic; it is never unregistered, and the code
-        // it points to stays for the process's life.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-    });
 }
 
 fn verify_input() -> bool {
@@ -106,7 +85,7 @@ fn run(c: &mut Compiler, job: Job, first: &mut bool) -> Done {
 impl Worker {
     /// Starts a worker. `sync` compiles in place.
     pub fn start(sync: bool, gate: &Gate) -> Result<Worker, Abort> {
-        watch_forks();
+        arena::watch_forks();
         if sync {
             return Ok(Worker::Sync(Box::new(Compiler::new(verify_input())?), Vec::new()));
         }
@@ -128,7 +107,7 @@ impl Worker {
                 }
             })
             .map_err(|_| Abort::CodeGeneration)?;
-        Ok(Worker::Thread { jobs, done, ready, forks: forks() })
+        Ok(Worker::Thread { jobs, done, ready })
     }
 
     /// Hands over a job.
@@ -172,14 +151,6 @@ impl Worker {
                 ready.fetch_sub(1, Ordering::AcqRel);
                 Some(d)
             }
-        }
-    }
-
-    /// Has this process forked since the worker was made, so that its thread is gone?
-    pub fn lost(&self) -> bool {
-        match self {
-            Worker::Sync(..) => false,
-            Worker::Thread { forks: f, .. } => *f != forks(),
         }
     }
 }

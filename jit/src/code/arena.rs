@@ -2,9 +2,65 @@
 //! is a copy and no page ever changes its protection.
 //!
 //! Such a mapping is shared with children of a fork, therefore the arena is made at the first compiled
-//! trace and not before, and a child switches its JIT off (see `worker`).
+//! trace and not before. A child that is forked later gets a private copy of what its code needs before
+//! it runs on, and never writes into the shared arena again: the engine makes itself a new one.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// Arenas of this process that a child has to copy: address of the executable view, 0 when the row is
+/// free, and bytes in use from its start.
+static ARENAS: [(AtomicUsize, AtomicUsize); ARENAS_MAX] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; ARENAS_MAX];
+
+/// Most arenas of one process.
+const ARENAS_MAX: usize = 1024;
+
+/// How many forks lie between this process and the one that first used machine code.
+pub fn forks() -> u64 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+extern "C" fn in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    for (addr, used) in &ARENAS {
+        let (addr, len) = (addr.load(Ordering::Relaxed), used.load(Ordering::Relaxed));
+        if addr != 0 && len != 0 {
+            privatize(addr, len.div_ceil(4096) * 4096);
+        }
+    }
+}
+
+/// Replaces the first `len` bytes of a shared executable view by a private copy.
+fn privatize(addr: usize, len: usize) {
+    // SAFETY: `addr` is the start of a live executable view of at least `len` bytes (rows are cleared before
+    // a view is unmapped). The copy takes its place in one step, with equal contents, so code in it, even
+    // code that is running, does not notice. Only system calls that are safe after a fork are made.
+    unsafe {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let p = libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0);
+        if p == libc::MAP_FAILED {
+            return;
+        }
+        std::ptr::copy_nonoverlapping(addr as *const u8, p.cast::<u8>(), len);
+        if libc::mprotect(p, len, libc::PROT_READ | libc::PROT_EXEC) == 0 {
+            libc::mremap(p, len, len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, addr as *mut libc::c_void);
+        }
+    }
+}
+
+/// From now on, children of a fork copy the arenas and count up [`forks`].
+pub fn watch_forks() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: registers a handler that only uses atomics and system calls; it is never unregistered, and
+        // the code it points to stays for the process's life.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+    });
+}
 
 /// Why no code memory could be had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +87,8 @@ pub struct Arena {
     top: usize,
     /// Free pieces, by offset, not adjacent to one another.
     free: Vec<Block>,
+    /// Row in the table of arenas.
+    row: usize,
 }
 
 const ALIGN: usize = 64;
@@ -66,10 +124,19 @@ impl Arena {
                 }
                 return Err(ArenaError::Refused);
             }
-            let (Some(rw), Some(rx)) = (NonNull::new(rw.cast()), NonNull::new(rx.cast())) else {
+            let (Some(rw), Some(rx)) = (NonNull::new(rw.cast::<u8>()), NonNull::new(rx.cast::<u8>())) else {
                 return Err(ArenaError::Refused);
             };
-            Ok(Arena { rw, rx, size, top: 0, free: Vec::new() })
+            watch_forks();
+            let claim = |(a, _): &(AtomicUsize, AtomicUsize)| {
+                a.compare_exchange(0, rx.as_ptr() as usize, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            };
+            let Some(row) = ARENAS.iter().position(claim) else {
+                libc::munmap(rw.as_ptr().cast(), size);
+                libc::munmap(rx.as_ptr().cast(), size);
+                return Err(ArenaError::Full);
+            };
+            Ok(Arena { rw, rx, size, top: 0, free: Vec::new(), row })
         }
     }
 
@@ -97,6 +164,7 @@ impl Arena {
         (self.top + len <= self.size).then(|| {
             let b = Block { offset: self.top, len };
             self.top += len;
+            ARENAS[self.row].1.store(self.top, Ordering::Relaxed);
             b
         })
     }
@@ -133,6 +201,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
+        ARENAS[self.row].1.store(0, Ordering::Relaxed);
+        ARENAS[self.row].0.store(0, Ordering::Relaxed);
         // SAFETY: both views were mapped with this size in `new` and are unmapped only here.
         unsafe {
             libc::munmap(self.rw.as_ptr().cast(), self.size);

@@ -284,3 +284,35 @@ fn verbose_mode_names_traces_and_aborts_by_place() {
     assert!(text.contains("[TRACE   2 (1/"), "{text}");
     assert!(text.contains("-- NYI: native function") && text.contains("at place.lua:7]"), "{text}");
 }
+
+#[test]
+fn a_forked_child_keeps_its_traces_and_compiles_new_ones() {
+    let mut vm = Vm::new();
+    moonlit_vm::lib::open_all(&mut vm);
+    install(&mut vm, options(&["jitsync", "hotloop=2", "hotexit=1"]));
+    let load =
+        |vm: &mut Vm, src: &str| Value::obj(vm.load(src.as_bytes(), b"=fork", b"t", None).expect("compiles"));
+    let a = load(&mut vm, "local s = 0 for i = 1, 500 do s = s + i end return s");
+    let b = load(&mut vm, "local s = 0 for i = 1, 500 do s = s + i * 2 end return s");
+    let number = |vm: &mut Vm, f: Value| vm.call(f, &[]).expect("runs")[0].as_num().expect("a number");
+    assert_eq!(number(&mut vm, a), 125250.0);
+    // SAFETY: the child only runs this VM and leaves with `_exit`; it touches nothing of the test harness.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let ok = number(&mut vm, a) == 125250.0
+            && number(&mut vm, b) == 250500.0
+            && number(&mut vm, b) == 250500.0;
+        // SAFETY: ends the child without running the parent's exit handlers.
+        unsafe { libc::_exit(if ok { 0 } else { 1 }) };
+    }
+    // The parent throws its code away and writes new code while the child runs.
+    let flush = load(&mut vm, "jit.flush()");
+    vm.call(flush, &[]).expect("runs");
+    for _ in 0..20 {
+        assert_eq!(number(&mut vm, b), 250500.0);
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child made above.
+    unsafe { libc::waitpid(pid, &mut status, 0) };
+    assert_eq!(status, 0);
+}
