@@ -1,13 +1,14 @@
 //! Table access. Fast when the operand is a table and no metamethod is involved.
 
-use crate::bytecode::ops::Mm;
+use crate::bytecode::ops::{Mm, Op};
 use crate::cell::header::{Header, gcbits, strflags};
-use crate::function::closure::Func;
-use crate::interp::dispatch::{func_ptr, next, op, tail};
+use crate::function::closure::{Func, LuaFunc};
+use crate::interp::dispatch::{enter_func, func_ptr, next, op, tail};
 use crate::interp::index::{
     dup_table, get_slow, new_table, raw_get, raw_set, set_multi, set_slow, table_barrier,
 };
 use crate::table::{Node, Table};
+use crate::thread::frame;
 use crate::value::{Value, tag};
 
 /// Node of a string key; null if absent.
@@ -95,6 +96,25 @@ macro_rules! get_str {
     }};
 }
 
+/// Calls the `__index` function `$f` for the table `$t` and a key: its result goes to the instruction's register. Falls
+/// through when the stack has no room.
+macro_rules! call_index {
+    ($vm:ident, $base:ident, $pc:ident, $t:expr, $key:expr, $f:expr) => {{
+        let caller = func_ptr(*$base.sub(2)) as *const LuaFunc;
+        let delta = (*(*caller).proto.as_ptr()).framesize as usize + frame::CONT_SLOTS;
+        let nb = $base.add(delta);
+        if nb.add(2) <= *(*$vm).stack_limit.as_ptr() {
+            *nb.sub(4) = frame::raw(frame::Cont::Ra as u64);
+            *nb.sub(3) = frame::raw($pc as u64);
+            *nb.sub(2) = $f;
+            *nb.sub(1) = frame::raw(frame::link(delta, frame::FrameType::Cont));
+            *nb = Value(tag::bits(tag::TAB) | $t as u64);
+            *nb.add(1) = $key;
+            enter_func!(nb, $vm, 3)
+        }
+    }};
+}
+
 /// The same for keys elsewhere in their chain, and for inherited ones: follows `__index` tables.
 macro_rules! get_str_far {
     ($t:expr, $key:expr, $pc:ident, $base:ident, $k:ident, $vm:ident, $a:ident, $d:ident) => {{
@@ -111,7 +131,13 @@ macro_rules! get_str_far {
                 next!($pc, $base, $k, $vm)
             };
             let n = node_str(mt.as_ptr(), (*$vm).index_name);
-            if n.is_null() || (*n).val.tag() != tag::TAB {
+            if n.is_null() {
+                break;
+            }
+            if (*n).val.tag() != tag::TAB {
+                if (*n).val.tag() == tag::FUNC {
+                    call_index!($vm, $base, $pc, t, $key, (*n).val);
+                }
                 break;
             }
             t = (*n).val.payload() as *const Table;
@@ -132,8 +158,31 @@ macro_rules! get_int {
                 next!($pc, $base, $k, $vm)
             }
         }
-        tail!(get_slow, $pc, $base, $k, $vm, $a, $d)
+        tail!(get_int_far, $pc, $base, $k, $vm, $a, $d)
     }};
+}
+
+op! {
+    /// An integer key that the array part of the table does not hold. Without a hash part it is absent: nil, or the
+    /// `__index` function's business.
+    #[inline(never)]
+    get_int_far |pc, base, k, vm, a, d| {
+        let t = (*base.add(d >> 8)).payload() as *const Table;
+        if (*t).hmask == 0 {
+            let Some(mt) = (*t).meta else {
+                *base.add(a) = Value::NIL;
+                next!(pc, base, k, vm)
+            };
+            let n = node_str(mt.as_ptr(), (*vm).index_name);
+            if !n.is_null() && (*n).val.tag() == tag::FUNC {
+                let op = *(pc.sub(1) as *const u8);
+                let key =
+                    if op == Op::TGETB as u8 { Value::num_trusted((d & 0xff) as f64) } else { *base.add(d & 0xff) };
+                call_index!(vm, base, pc, t, key, (*n).val);
+            }
+        }
+        tail!(get_slow, pc, base, k, vm, a, d)
+    }
 }
 
 op! { GGET |pc, base, k, vm, a, d| {
