@@ -511,7 +511,7 @@ pub fn open(vm: &mut Vm, library: Library) -> Gc<Table> {
     let ffi = Rc::new(Ffi::new(library));
     ffi.make_callback.set(Some(callback::make));
     vm.cdata = Some(Box::new(Hooks(ffi.clone())));
-    vm.cdata_fast = Some(meta::FAST);
+    vm.cdata_call = Some(meta::call_directly);
 
     let mt = vm.heap.new_table(0, 5);
     vm.register(mt, meta::METHODS);

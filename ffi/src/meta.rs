@@ -9,7 +9,7 @@ use moonlit_vm::bytecode::ops::Mm;
 use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
-use moonlit_vm::state::hooks::{CdataFast, CdataHooks, FastCall};
+use moonlit_vm::state::hooks::{CdataHooks, FastCall};
 use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
@@ -119,6 +119,51 @@ impl CdataHooks for Hooks {
             Some(cd) => type_name(&types, raw_place(vm, cd).ty).into_bytes(),
             None => Vec::new(),
         }
+    }
+
+    #[inline]
+    fn index(&self, vm: &mut Vm, cd: Value, key: Value) -> Option<Value> {
+        let ffi = &*self.0;
+        let found = index::find(vm, ffi, &ffi.types.borrow(), as_cdata(cd)?, key);
+        if let index::Found::Missing(ty) = found {
+            // Methods and constants in a metatype's table.
+            let v = meta_field(vm, ffi, ty, Mm::Index).as_obj::<Table>()?.getv(&vm.heap, key);
+            return (!v.is_nil()).then_some(v);
+        }
+        index::load(vm, ffi, found)
+    }
+
+    #[inline]
+    fn newindex(&self, vm: &mut Vm, cd: Value, key: Value, v: Value) -> bool {
+        let ffi = &*self.0;
+        let Some(cd) = as_cdata(cd) else { return false };
+        let types = ffi.types.borrow();
+        match index::find(vm, ffi, &types, cd, key) {
+            index::Found::Place { ty, addr, bits, read_only: false } => {
+                index::store(vm, ffi, &types, (ty, addr, bits), v).is_ok()
+            }
+            _ => false,
+        }
+    }
+
+    #[inline]
+    fn arith(&self, vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Option<Value> {
+        match arith::apply(vm, &self.0, mm, a, b) {
+            arith::Outcome::Value(v) => Some(v),
+            arith::Outcome::Meta => None,
+        }
+    }
+
+    fn handler(&self, vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Value {
+        // The left operand is asked first, unless a table or userdata there has a say of its own.
+        if as_cdata(a).is_none() && matches!(a.tag(), tag::TAB | tag::UDATA) {
+            return Value::NIL;
+        }
+        let mut f = operand_meta(vm, &self.0, a, mm);
+        if f.is_nil() {
+            f = operand_meta(vm, &self.0, b, mm);
+        }
+        if f.tag() == tag::FUNC { f } else { Value::NIL }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -370,69 +415,15 @@ fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
     Ok(Outcome::one(Value::bool(same)))
 }
 
-fn attached(vm: &Vm) -> Option<Rc<Ffi>> {
-    vm.cdata.as_ref()?.as_any().downcast_ref::<Hooks>().map(|h| h.0.clone())
-}
-
-fn fast_index(vm: &mut Vm, object: Value, key: Value) -> Option<Value> {
-    let ffi = attached(vm)?;
-    let found = index::find(vm, &ffi, &ffi.types.borrow(), as_cdata(object)?, key);
-    if let index::Found::Missing(ty) = found {
-        // Methods and constants in a metatype's table.
-        let v = meta_field(vm, &ffi, ty, Mm::Index).as_obj::<Table>()?.getv(&vm.heap, key);
-        return (!v.is_nil()).then_some(v);
-    }
-    index::load(vm, &ffi, found)
-}
-
-fn fast_call(vm: &mut Vm, object: Value, args: &[Value]) -> FastCall {
-    let (Some(ffi), Some(cd)) = (attached(vm), as_cdata(object)) else { return FastCall::No };
+/// A C function called without a frame, if its arguments go through registers.
+pub fn call_directly(vm: &mut Vm, object: Value, args: &[Value]) -> FastCall {
+    let hooks = vm.cdata.as_ref().and_then(|h| h.as_any().downcast_ref::<Hooks>());
+    let (Some(ffi), Some(cd)) = (hooks.map(|h| h.0.clone()), as_cdata(object)) else { return FastCall::No };
     match call::callee(vm, &ffi, cd) {
         Some((ty, address)) => call::call_directly(vm, &ffi, ty, address, args),
         None => FastCall::No,
     }
 }
-
-fn fast_handler(vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Value {
-    let Some(ffi) = attached(vm) else { return Value::NIL };
-    // The left operand is asked first, unless a table or userdata there has a say of its own.
-    if as_cdata(a).is_none() && matches!(a.tag(), tag::TAB | tag::UDATA) {
-        return Value::NIL;
-    }
-    let mut f = operand_meta(vm, &ffi, a, mm);
-    if f.is_nil() {
-        f = operand_meta(vm, &ffi, b, mm);
-    }
-    if f.tag() == tag::FUNC { f } else { Value::NIL }
-}
-
-fn fast_newindex(vm: &mut Vm, object: Value, key: Value, value: Value) -> bool {
-    let (Some(ffi), Some(cd)) = (attached(vm), as_cdata(object)) else { return false };
-    let types = ffi.types.borrow();
-    match index::find(vm, &ffi, &types, cd, key) {
-        index::Found::Place { ty, addr, bits, read_only: false } => {
-            index::store(vm, &ffi, &types, (ty, addr, bits), value).is_ok()
-        }
-        _ => false,
-    }
-}
-
-fn fast_arith(vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Option<Value> {
-    let ffi = attached(vm)?;
-    match arith::apply(vm, &ffi, mm, a, b) {
-        arith::Outcome::Value(v) => Some(v),
-        arith::Outcome::Meta => None,
-    }
-}
-
-/// The metamethods that the interpreter tries before it looks at the metatable.
-pub const FAST: CdataFast = CdataFast {
-    index: fast_index,
-    newindex: fast_newindex,
-    arith: fast_arith,
-    handler: fast_handler,
-    call: fast_call,
-};
 
 macro_rules! operators {
     ($($name:ident $mm:ident;)*) => {

@@ -39,6 +39,7 @@ struct MemberEntry {
     key: u64,
     name: Name,
     member: Member,
+    read_only: bool,
 }
 
 /// The ffi's state.
@@ -96,19 +97,29 @@ impl Ffi {
         }
     }
 
-    /// What `name` means in a record; `key` is the address of the string object it came from.
+    /// What `name` means in a record, and whether it must not be written; `key` is the address of the string object it came
+    /// from.
     #[inline]
-    pub fn member(&self, types: &CTypeTable, record: CTypeId, key: u64, name: &[u8]) -> Option<Member> {
+    pub fn member(
+        &self,
+        types: &CTypeTable,
+        record: CTypeId,
+        key: u64,
+        name: &[u8],
+    ) -> Option<(Member, bool)> {
         let slot =
             ((key >> 4) as usize ^ (record.raw() as usize).wrapping_mul(31)) & (MEMBER_CACHE_ENTRIES - 1);
         if let Some(e) = &self.members.borrow()[slot] {
             if e.key == key && e.record == record && *e.name == *name {
-                return Some(e.member);
+                return Some((e.member, e.read_only));
             }
         }
         let member = types.member(record, name)?;
-        self.members.borrow_mut()[slot] = Some(MemberEntry { record, key, name: name.into(), member });
-        Some(member)
+        let read_only = types.get(record).quals.is_const()
+            || matches!(member, Member::Field { ty, .. } if types.is_read_only(ty));
+        self.members.borrow_mut()[slot] =
+            Some(MemberEntry { record, key, name: name.into(), member, read_only });
+        Some((member, read_only))
     }
 
     /// The type a string without parameters was parsed to before.

@@ -121,11 +121,10 @@ fn find_name(
     }
     match types.kind(ty) {
         Kind::Record(_) => match ffi.member(types, ty, name.addr(), bytes) {
-            Some(Member::Field { ty: field, offset, bits }) => {
-                let read_only = types.get(ty).quals.is_const() || types.is_read_only(field);
+            Some((Member::Field { ty: field, offset, bits }, read_only)) => {
                 Found::Place { ty: field, addr: addr.wrapping_add(offset as usize), bits, read_only }
             }
-            Some(Member::Const(c)) => Found::Const(c),
+            Some((Member::Const(c), _)) => Found::Const(c),
             None => Found::Missing(ty),
         },
         Kind::Complex { bytes: size } => {

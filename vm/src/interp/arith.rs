@@ -8,6 +8,7 @@ use crate::bytecode::ops::{Mm, Mode, Op};
 use crate::error::messages as msg;
 use crate::limits::STR_LEN_MAX;
 use crate::state::Vm;
+use crate::state::hooks::CdataHooks;
 use crate::string::Str;
 use crate::table::Table;
 use crate::thread::frame::Cont;
@@ -73,13 +74,21 @@ fn arith(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
     binary_meta(vm, mm, l, r)
 }
 
+/// Lets the ffi work on the VM. `None` if there is no ffi.
+#[inline]
+pub(crate) fn with_cdata<R>(vm: &mut Vm, f: impl FnOnce(&dyn CdataHooks, &mut Vm) -> R) -> Option<R> {
+    let hooks = vm.cdata.take()?;
+    let r = f(&*hooks, vm);
+    vm.cdata = Some(hooks);
+    Some(r)
+}
+
 /// Arithmetic that the ffi does without a metatype.
 pub(crate) fn on_cdata(vm: &mut Vm, mm: Mm, l: Value, r: Value) -> Option<Value> {
     if l.tag() != tag::CDATA && r.tag() != tag::CDATA {
         return None;
     }
-    let fast = vm.cdata_fast?;
-    (fast.arith)(vm, mm, l, r)
+    with_cdata(vm, |hooks, vm| hooks.arith(vm, mm, l, r))?
 }
 
 /// The function of a metatype for an operation; nil if neither operand is cdata or there is none.
@@ -87,10 +96,7 @@ fn cdata_handler(vm: &mut Vm, mm: Mm, l: Value, r: Value) -> Value {
     if l.tag() != tag::CDATA && r.tag() != tag::CDATA {
         return Value::NIL;
     }
-    match vm.cdata_fast {
-        Some(fast) => (fast.handler)(vm, mm, l, r),
-        None => Value::NIL,
-    }
+    with_cdata(vm, |hooks, vm| hooks.handler(vm, mm, l, r)).unwrap_or(Value::NIL)
 }
 
 fn binary_meta(vm: &mut Vm, mm: Mm, l: (Value, Option<u32>), r: (Value, Option<u32>)) -> HelperResult {

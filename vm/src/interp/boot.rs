@@ -75,7 +75,7 @@ impl Vm {
             natives: NativeTable::default(),
             jit: None,
             cdata: None,
-            cdata_fast: None,
+            cdata_call: None,
             registry,
             globals,
             main,

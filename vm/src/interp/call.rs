@@ -77,7 +77,7 @@ const CDATA_ARGS: usize = 8;
 /// A C function called without a frame of its own; `None` if it takes the ordinary way.
 fn call_cdata(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<Act>, Raised> {
     // A call hook must see the call.
-    let Some(fast) = vm.cdata_fast.filter(|_| vm.hook.mask == 0) else { return Ok(None) };
+    let Some(call) = vm.cdata_call.filter(|_| vm.hook.mask == 0) else { return Ok(None) };
     let mut args = [Value::NIL; CDATA_ARGS];
     for (i, arg) in args[..n].iter_mut().enumerate() {
         *arg = reg(vm, a + 2 + i);
@@ -85,7 +85,7 @@ fn call_cdata(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<Act>, 
     // What a callback runs goes above the arguments.
     let top = vm.base().wrapping_add(a + 2 + n);
     vm.set_top_ptr(top);
-    let (first, count) = match (fast.call)(vm, f, &args[..n]) {
+    let (first, count) = match call(vm, f, &args[..n]) {
         FastCall::No => return Ok(None),
         FastCall::Nothing => (Value::NIL, 0),
         FastCall::One(v) => (v, 1),
@@ -106,7 +106,7 @@ fn call_cdata(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<Act>, 
 
 /// Raises the error of a value that cannot be called.
 fn resolve_call(vm: &mut Vm, f: Value, slot: u32) -> Result<(), Raised> {
-    let cdata = f.tag() == tag::CDATA && vm.cdata_fast.is_some();
+    let cdata = f.tag() == tag::CDATA && vm.cdata_call.is_some();
     if cdata || f.is::<Func>() || vm.metamethod(f, Mm::Call).is::<Func>() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! Table access beyond the fast path: `__index`, `__newindex`, new keys, constructors.
 
+use super::arith::with_cdata;
 use super::dispatch::{HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use super::meta::{call_meta, current_ins, knum, kstr, reg, set_reg};
 use crate::bytecode::ops::{Mm, Op};
@@ -168,8 +169,7 @@ fn operands(vm: &Vm, d: usize) -> (Value, Value, Option<u32>) {
 fn get(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let (o, key, slot) = operands(vm, d);
     if o.tag() == tag::CDATA
-        && let Some(fast) = vm.cdata_fast
-        && let Some(v) = (fast.index)(vm, o, key)
+        && let Some(Some(v)) = with_cdata(vm, |hooks, vm| hooks.index(vm, o, key))
     {
         set_reg(vm, a, v);
         vm.gc_check()?;
@@ -188,8 +188,7 @@ fn set(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let (o, key, slot) = operands(vm, d);
     let v = reg(vm, a);
     if o.tag() == tag::CDATA
-        && let Some(fast) = vm.cdata_fast
-        && (fast.newindex)(vm, o, key, v)
+        && with_cdata(vm, |hooks, vm| hooks.newindex(vm, o, key, v)) == Some(true)
     {
         return Ok(NEXT);
     }

@@ -118,21 +118,9 @@ pub enum FastCall {
     Raised(Raised),
 }
 
-/// Direct forms of what the base metatable of cdata does without running Lua code. The interpreter tries
-/// them first; `None` (or `false`) means that the metatable decides, and finds the error if it is one.
-#[derive(Clone, Copy)]
-pub struct CdataFast {
-    /// `cd[key]`.
-    pub index: fn(&mut Vm, Value, Value) -> Option<Value>,
-    /// `cd[key] = v`.
-    pub newindex: fn(&mut Vm, Value, Value, Value) -> bool,
-    /// Arithmetic and comparison of two values, at least one of them cdata.
-    pub arith: fn(&mut Vm, Mm, Value, Value) -> Option<Value>,
-    /// The function of a metatype that `arith` left the operation to; nil to ask the metatable.
-    pub handler: fn(&mut Vm, Mm, Value, Value) -> Value,
-    /// `cd(...)` for a C function. The arguments lie below the top of the stack.
-    pub call: fn(&mut Vm, Value, &[Value]) -> FastCall,
-}
+/// `cd(...)` for a C function, without a frame: the object and its arguments, which lie below the top of the stack.
+/// Not a method of [`CdataHooks`], because a callback may need those meanwhile.
+pub type CdataCall = fn(&mut Vm, Value, &[Value]) -> FastCall;
 
 /// What the VM asks about C data; everything else is the base metatable of cdata.
 pub trait CdataHooks {
@@ -152,6 +140,15 @@ pub trait CdataHooks {
     fn mark_roots(&mut self, mark: &mut dyn FnMut(Value));
     /// Bytes of the type of a bare cdata literal, for `string.buffer` and dumps.
     fn type_name(&self, vm: &Vm, cd: Value) -> Vec<u8>;
+    /// `cd[key]`, if no Lua code has to run for it. The interpreter tries this and the next three first; where they
+    /// decline, the metatable decides, and finds the error if it is one. The VM's `cdata` is empty meanwhile.
+    fn index(&self, vm: &mut Vm, cd: Value, key: Value) -> Option<Value>;
+    /// `cd[key] = v`; whether it was done.
+    fn newindex(&self, vm: &mut Vm, cd: Value, key: Value, v: Value) -> bool;
+    /// Arithmetic and comparison of two values, at least one of them cdata.
+    fn arith(&self, vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Option<Value>;
+    /// The function of a metatype that `arith` left the operation to; nil to ask the metatable.
+    fn handler(&self, vm: &mut Vm, mm: Mm, a: Value, b: Value) -> Value;
     /// The implementor, to reach its own state from its native functions.
     fn as_any(&self) -> &dyn std::any::Any;
 }

@@ -19,7 +19,7 @@ use crate::string::Str;
 use crate::table::Table;
 use crate::thread::Thread;
 use crate::value::Value;
-use hooks::{CdataFast, CdataHooks, JitHooks, TraceTable};
+use hooks::{CdataCall, CdataHooks, JitHooks, TraceTable};
 use native::NativeTable;
 
 /// An instruction handler: next instruction, frame, constants, VM, operand A, operand D.
@@ -140,8 +140,8 @@ pub struct Vm {
     pub jit: Option<Box<dyn JitHooks>>,
     /// The ffi, if there is one.
     pub cdata: Option<Box<dyn CdataHooks>>,
-    /// Its direct forms of metamethods.
-    pub cdata_fast: Option<CdataFast>,
+    /// Its direct call of C functions.
+    pub cdata_call: Option<CdataCall>,
     /// The registry.
     pub registry: Gc<Table>,
     /// The table of globals.
