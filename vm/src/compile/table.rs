@@ -69,7 +69,11 @@ impl Compiler<'_> {
                 }
                 if let Some(t) = &mut template {
                     // A key whose value is made later is reserved with nil.
-                    t.set(key.val, constant.then_some(value.val));
+                    if let FieldKey::Position = field.key {
+                        t.set_next(key.val, value.val);
+                    } else {
+                        t.set_key(key.val, constant.then_some(value.val));
+                    }
                 }
                 done = constant;
             }
@@ -138,6 +142,8 @@ struct Template {
     constant: u32,
     items: Vec<Item>,
     index: FastMap<(u8, u64), usize>,
+    /// Some key was written out. Until then items are distinct and end up in the array part.
+    has_keys: bool,
     /// Size of the array part.
     array_size: u32,
     /// Nodes of the hash part.
@@ -177,21 +183,41 @@ impl Template {
             constant,
             items: Vec::new(),
             index: FastMap::with_hasher(seed),
+            has_keys: false,
             array_size,
             hash_size,
             hash_used: 0,
         }
     }
 
+    /// Sets the next array index to a constant.
+    fn set_next(&mut self, key: Val, value: Val) {
+        if self.has_keys {
+            self.set(Item { key, value, kept: false });
+        } else {
+            self.items.push(Item { key, value, kept: false });
+        }
+    }
+
     /// Sets a constant key to a constant, or reserves it (`None`).
-    fn set(&mut self, key: Val, value: Option<Val>) {
+    fn set_key(&mut self, key: Val, value: Option<Val>) {
+        if !self.has_keys {
+            self.has_keys = true;
+            for item in std::mem::take(&mut self.items) {
+                self.set(item);
+            }
+        }
+        let kept = value.is_none() || matches!(key, Val::Str(_));
+        self.set(Item { key, value: value.unwrap_or(Val::Nil), kept });
+    }
+
+    fn set(&mut self, item: Item) {
+        let key = item.key;
         let id = match key {
             Val::Num(n) => (0, n.to_bits()),
             Val::Str(s) => (1, s.0 as u64),
             _ => (2, key.primitive() as u64),
         };
-        let kept = value.is_none() || matches!(key, Val::Str(_));
-        let item = Item { key, value: value.unwrap_or(Val::Nil), kept };
         match self.index.entry(id) {
             Entry::Occupied(at) => {
                 self.items[*at.get()] = item;
