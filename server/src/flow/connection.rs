@@ -152,6 +152,7 @@ async fn requests(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, head: &mut Hea
             engine::log(&w2, &r2).await;
         }
         if !keep {
+            let unread = unread || conn.input_len() > 0 || (!broken && has_more(conn).await);
             if !broken && (lingering == LingeringClose::Always || (lingering == LingeringClose::On && unread))
             {
                 linger_and_close(conn, linger.0, linger.1).await;
