@@ -260,10 +260,7 @@ fn metatype(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `ffi.abi(name)`
 fn abi(vm: &mut Vm, _: Entry) -> NativeResult {
     let name = vm.check_str(0)?;
-    let yes = match name.bytes(&vm.heap) {
-        b"64bit" | b"le" | b"fpu" | b"hardfp" | b"gc64" => true,
-        _ => false,
-    };
+    let yes = matches!(name.bytes(&vm.heap), b"64bit" | b"le" | b"fpu" | b"hardfp" | b"gc64");
     Ok(Outcome::one(Value::bool(yes)))
 }
 
@@ -387,10 +384,10 @@ fn clib_index(vm: &mut Vm, _: Entry) -> NativeResult {
     let key = vm.arg(1);
     match resolve(vm, &ffi, &library, key)? {
         Resolved::Fixed(v) => {
-            if let Some(cache) = vm.arg(0).as_obj::<Table>() {
-                if cache.setv(&mut vm.heap, key, v).is_err() {
-                    return Err(vm.throw_plain(b"not enough memory"));
-                }
+            if let Some(cache) = vm.arg(0).as_obj::<Table>()
+                && cache.setv(&mut vm.heap, key, v).is_err()
+            {
+                return Err(vm.throw_plain(b"not enough memory"));
             }
             Ok(Outcome::one(v))
         }

@@ -42,10 +42,10 @@ pub fn check_type(vm: &mut Vm, ffi: &Ffi, i: usize, params_from: Option<usize>) 
     let extra = params_from.filter(|&p| p < vm.nargs());
     if let Some(s) = v.as_obj::<Str>() {
         let source = s.bytes(&vm.heap);
-        if extra.is_none() {
-            if let Some(id) = ffi.parsed(source) {
-                return Ok(id);
-            }
+        if extra.is_none()
+            && let Some(id) = ffi.parsed(source)
+        {
+            return Ok(id);
         }
         let source = source.to_vec();
         let params = match extra {

@@ -358,13 +358,13 @@ fn meta_newindex(vm: &mut Vm, _: Entry) -> NativeResult {
             return tail(vm, handler, &[object, key, value]);
         }
         let next = vm.metamethod(handler, Mm::Newindex);
-        if let Some(t) = handler.as_obj::<Table>() {
-            if next.is_nil() || !t.getv(&vm.heap, key).is_nil() {
-                return match t.setv(&mut vm.heap, key, value) {
-                    Ok(()) => Ok(Outcome::none()),
-                    Err(_) => Err(vm.throw_str(b"table index is nil or NaN")),
-                };
-            }
+        if let Some(t) = handler.as_obj::<Table>()
+            && (next.is_nil() || !t.getv(&vm.heap, key).is_nil())
+        {
+            return match t.setv(&mut vm.heap, key, value) {
+                Ok(()) => Ok(Outcome::none()),
+                Err(_) => Err(vm.throw_str(b"table index is nil or NaN")),
+            };
         }
         object = handler;
         handler = next;
@@ -452,15 +452,15 @@ fn meta_call(vm: &mut Vm, _: Entry) -> NativeResult {
     let ffi = ffi_of(vm)?;
     let cd = this(vm)?;
     let named = type_object(vm, cd);
-    if named.is_none() {
-        if let Some((ty, address)) = call::callee(vm, &ffi, cd) {
-            let void = {
-                let types = ffi.types.borrow();
-                types.signature(ty).is_some_and(|f| types.kind(f.ret) == Kind::Void)
-            };
-            let v = call::call(vm, &ffi, ty, address, 1)?;
-            return Ok(if void { Outcome::none() } else { Outcome::one(v) });
-        }
+    if named.is_none()
+        && let Some((ty, address)) = call::callee(vm, &ffi, cd)
+    {
+        let void = {
+            let types = ffi.types.borrow();
+            types.signature(ty).is_some_and(|f| types.kind(f.ret) == Kind::Void)
+        };
+        let v = call::call(vm, &ffi, ty, address, 1)?;
+        return Ok(if void { Outcome::none() } else { Outcome::one(v) });
     }
     let (ty, mm) = match named {
         Some(ty) => (ty, Mm::New),

@@ -109,10 +109,12 @@ impl Ffi {
     ) -> Option<(Member, bool)> {
         let slot =
             ((key >> 4) as usize ^ (record.raw() as usize).wrapping_mul(31)) & (MEMBER_CACHE_ENTRIES - 1);
-        if let Some(e) = &self.members.borrow()[slot] {
-            if e.key == key && e.record == record && *e.name == *name {
-                return Some((e.member, e.read_only));
-            }
+        if let Some(e) = &self.members.borrow()[slot]
+            && e.key == key
+            && e.record == record
+            && *e.name == *name
+        {
+            return Some((e.member, e.read_only));
         }
         let member = types.member(record, name)?;
         let read_only = types.get(record).quals.is_const()

@@ -175,7 +175,7 @@ fn scalars(
         _ => {
             let pass = pass_by(table, id)?;
             let size = table.size(id).ok_or(NotCallable)?;
-            if base % (1 << table.layout(id).align_log2).min(size.max(1)) != 0 {
+            if !base.is_multiple_of((1 << table.layout(id).align_log2).min(size.max(1))) {
                 return Err(NotCallable);
             }
             out.push((base, pass));

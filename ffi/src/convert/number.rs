@@ -4,7 +4,7 @@
 #[inline]
 pub fn num_to_i64(n: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if n >= -LIMIT && n < LIMIT { n as i64 } else { i64::MIN }
+    if (-LIMIT..LIMIT).contains(&n) { n as i64 } else { i64::MIN }
 }
 
 /// Truncates; negative numbers wrap around.

@@ -139,17 +139,17 @@ fn to_c_other(
     }
     if v.tag() == tag::FUNC {
         let make = ffi.make_callback.get();
-        if let (Kind::Ptr { to: target, .. }, Some(make)) = (types.kind(to), make) {
-            if let Kind::Func(_) = types.kind(target) {
-                return match make(vm, ffi, target, v) {
-                    Ok(address) => {
-                        access::store_pointer(dst, 8, address);
-                        Ok(())
-                    }
-                    Err(CallbackError::TooMany) => Err(ConvertError::Other(b"too many callbacks".to_vec())),
-                    Err(CallbackError::NotSupported) => Err(refused()),
-                };
-            }
+        if let (Kind::Ptr { to: target, .. }, Some(make)) = (types.kind(to), make)
+            && let Kind::Func(_) = types.kind(target)
+        {
+            return match make(vm, ffi, target, v) {
+                Ok(address) => {
+                    access::store_pointer(dst, 8, address);
+                    Ok(())
+                }
+                Err(CallbackError::TooMany) => Err(ConvertError::Other(b"too many callbacks".to_vec())),
+                Err(CallbackError::NotSupported) => Err(refused()),
+            };
         }
     }
     Err(refused())

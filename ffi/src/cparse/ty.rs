@@ -504,12 +504,12 @@ impl Parser<'_, '_> {
         if self.token() == Token::Ident && self.keyword().is_none() {
             name = Some(self.slice().into());
             self.advance()?;
-        } else if self.token() == Token::Dollar {
-            if let Some(given) = self.peek_param_name()? {
-                name = Some(given);
-                self.take_param();
-                self.advance()?;
-            }
+        } else if self.token() == Token::Dollar
+            && let Some(given) = self.peek_param_name()?
+        {
+            name = Some(given);
+            self.take_param();
+            self.advance()?;
         }
         let body = self.token() == Token::LBrace;
         let Some(name) = name else {

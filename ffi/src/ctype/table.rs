@@ -269,10 +269,10 @@ impl CTypeTable {
     /// Array of `elem`. The element's size must be known, and the whole must stay below 2 GB.
     pub fn array_of(&mut self, elem: CTypeId, len: ArrayLen) -> Result<CTypeId, SizeError> {
         let size = u64::from(self.size(elem).ok_or(SizeError)?);
-        if let ArrayLen::Fixed(n) = len {
-            if size * u64::from(n) >= SIZE_LIMIT_BYTES {
-                return Err(SizeError);
-            }
+        if let ArrayLen::Fixed(n) = len
+            && size * u64::from(n) >= SIZE_LIMIT_BYTES
+        {
+            return Err(SizeError);
         }
         Ok(self.intern(CType::plain(Kind::Array { elem, len })))
     }

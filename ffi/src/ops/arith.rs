@@ -62,10 +62,10 @@ fn operand(vm: &Vm, types: &CTypeTable, v: Value, other: Value) -> Operand {
     }
     if let Some(s) = v.as_obj::<Str>() {
         // The name of a member of the other side's enum.
-        if let Some(e) = as_cdata(other).and_then(|cd| types.enumeration(place(vm, types, cd).ty)) {
-            if let Some(&value) = e.consts.get(s.bytes(&vm.heap)) {
-                return Operand::Number(Scalar::Int(value), false);
-            }
+        if let Some(e) = as_cdata(other).and_then(|cd| types.enumeration(place(vm, types, cd).ty))
+            && let Some(&value) = e.consts.get(s.bytes(&vm.heap))
+        {
+            return Operand::Number(Scalar::Int(value), false);
         }
     }
     Operand::Other
