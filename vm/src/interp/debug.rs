@@ -26,13 +26,9 @@ impl Vm {
         self.hook.mask = if on { mask } else { 0 };
         self.hook.count = count;
         self.hook.left = count;
-        // The line that sets the hook is not new any more.
-        let caller = self.frame_at(self.cur, 1);
-        let at = caller.and_then(|f| Some((self.frame_proto(f)?, self.frame_pos(f)?)));
-        self.hook.last_pc = match at {
-            Some((pt, pos)) => pt.get(&self.heap).code.wrapping_add(pos as usize + 1),
-            None => std::ptr::null(),
-        };
+        // A line is new when it is not that of the last instruction that left the handlers (made a closure, a table,
+        // called a metamethod...): the line that makes the hook's closure is not, one that only sets it is.
+        self.hook.last_pc = self.pc;
         self.hook.stage = 0;
         self.refresh_dispatch();
     }
