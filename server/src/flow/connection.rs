@@ -54,8 +54,8 @@ pub async fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize, draining: Rc<to
         }
         conn.disarm();
         match Box::pin(busy(&w, &conn, listen)).await {
-            Rest::Idle(ms) if !w.env.exiting.get() => wait_ms = ms,
-            _ => return,
+            Rest::Idle(ms) => wait_ms = ms,
+            Rest::Close => return,
         }
         conn.release_buffers();
     }

@@ -241,6 +241,9 @@ pub fn commit_head(req: &Rc<Request>) {
             req.keepalive.set(false);
         }
     }
+    if req.env.exiting.get() {
+        req.keepalive.set(false);
+    }
     let connection = if upgrade {
         req.keepalive.set(false);
         Connection::Upgrade
