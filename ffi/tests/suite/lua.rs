@@ -390,6 +390,50 @@ fn random_uses_end_in_values_or_errors() {
 }
 
 #[test]
+fn sqlite_answers_through_pointers_out_parameters_and_row_callbacks() {
+    let mut m = Machine::new();
+    let program = r#"
+ffi.cdef [[
+typedef struct sqlite3 sqlite3; typedef struct sqlite3_stmt sqlite3_stmt;
+int sqlite3_open(const char *, sqlite3 **); int sqlite3_close(sqlite3 *);
+int sqlite3_exec(sqlite3 *, const char *, int (*)(void *, int, char **, char **), void *, char **);
+int sqlite3_prepare_v2(sqlite3 *, const char *, int, sqlite3_stmt **, const char **);
+int sqlite3_bind_double(sqlite3_stmt *, int, double); int sqlite3_bind_int64(sqlite3_stmt *, int, int64_t);
+int sqlite3_step(sqlite3_stmt *); int sqlite3_reset(sqlite3_stmt *); int sqlite3_finalize(sqlite3_stmt *);
+double sqlite3_column_double(sqlite3_stmt *, int); int64_t sqlite3_column_int64(sqlite3_stmt *, int);
+]]
+local ok, lib = pcall(ffi.load, 'libsqlite3.so.0')
+if not ok then return 'missing' end
+local pdb, ps, err = ffi.new 'sqlite3 *[1]', ffi.new 'sqlite3_stmt *[1]', ffi.new 'char *[1]'
+assert(lib.sqlite3_open(':memory:', pdb) == 0)
+local db = ffi.gc(pdb[0], lib.sqlite3_close)
+assert(lib.sqlite3_exec(db, 'create table t (id integer, w real)', nil, nil, err) == 0)
+assert(lib.sqlite3_prepare_v2(db, 'insert into t values (?, ?)', -1, ps, nil) == 0)
+for i = 1, 500 do
+  lib.sqlite3_bind_int64(ps[0], 1, i)
+  lib.sqlite3_bind_double(ps[0], 2, i / 2)
+  assert(lib.sqlite3_step(ps[0]) == 101)
+  lib.sqlite3_reset(ps[0])
+end
+lib.sqlite3_finalize(ps[0])
+local rows = {}
+assert(lib.sqlite3_exec(db, 'select id, w from t where id % 200 = 0 order by id desc', function(_, n, v, names)
+  rows[#rows + 1] = ffi.string(v[0]) .. ':' .. ffi.string(v[1]) .. ':' .. ffi.string(names[n - 1])
+  return 0
+end, nil, err) == 0)
+assert(lib.sqlite3_prepare_v2(db, 'select sum(id), avg(w) from t', -1, ps, nil) == 0)
+lib.sqlite3_step(ps[0])
+local sum, mean = lib.sqlite3_column_int64(ps[0], 0), lib.sqlite3_column_double(ps[0], 1)
+lib.sqlite3_finalize(ps[0])
+local bad = lib.sqlite3_exec(db, 'select * from nope', nil, nil, err)
+return rows[1], rows[2], sum, mean, bad, ffi.string(err[0])"#;
+    match m.run(program).as_str() {
+        "missing" => eprintln!("skipped: sqlite3 is not installed"),
+        got => assert_eq!(got, "400:200.0:w\t200:100.0:w\t125250LL\t125.25\t1\tno such table: nope"),
+    }
+}
+
+#[test]
 fn printf_writes_and_struct_arrays_are_walked() {
     let mut m = Machine::new();
     let program = "ffi.cdef [[ int snprintf(char *buf, size_t n, const char *fmt, ...); typedef struct { int id; double w; } item; ]]
