@@ -3,9 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::coroutine::{suspend, yield_values};
-use super::dispatch::{
-    Act, CALL, HelperResult, NEXT, constants, enter_func, helper, next, put, resume, tail,
-};
+use super::dispatch::{Act, HelperResult, NEXT, constants, enter_func, helper, next, put, resume, tail};
 use super::meta::{begin_call, current_ins, need, reg, set_reg};
 use super::ret::do_return;
 use crate::bytecode::instr::Instr;
@@ -158,7 +156,7 @@ fn vararg(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
 }
 
 /// `ISNEXT` met something else than `next` over a table: the loop becomes a generic one.
-fn generic_loop(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
+fn generic_loop(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
     let ins = current_ins(vm);
     let target = vm.pc.wrapping_offset(ins.j() as isize);
     // SAFETY: the prototype's code is writable, and the jump leads to the loop's ITERN or ITERC.
@@ -171,7 +169,6 @@ fn generic_loop(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
             *iter = old.with_op(Op::ITERC).0;
         }
     }
-    let _ = a;
     vm.pc = target;
     Ok(NEXT)
 }
@@ -397,6 +394,3 @@ fn carry_out(vm: &mut Vm, o: Outcome) -> HelperResult {
         _ => suspend(vm, o.payload(), o.label()),
     }
 }
-
-#[allow(unused_imports)]
-use {CALL as _, set_reg as _};

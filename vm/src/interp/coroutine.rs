@@ -1,13 +1,12 @@
 //! Coroutines: a switch changes the current stack, base and pc; nothing recurses.
 
 use super::dispatch::{
-    CALL, EXIT_SUSPEND, EXIT_YIELD, HelperResult, NATIVE, enter_func, helper, next, resume, tail,
+    EXIT_SUSPEND, EXIT_YIELD, HelperResult, NATIVE, enter_func, helper, next, resume, tail,
 };
 use super::ret::do_return;
 use crate::bytecode::ops::Op;
 use crate::cell::gc_ref::Gc;
 use crate::error::messages as msg;
-use crate::function::closure::Func;
 use crate::limits::{COROUTINE_DEPTH_MAX, STACK_START};
 use crate::state::Vm;
 use crate::state::native::{Entry, Raised};
@@ -358,5 +357,3 @@ pub(crate) fn fail(vm: &mut Vm) -> Result<Option<(*mut Value, *const Value, usiz
 }
 
 const _: () = assert!(STACK_START > crate::limits::STACK_EXTRA);
-#[allow(unused_imports)]
-use {CALL as _, Func as _};

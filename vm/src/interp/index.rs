@@ -13,7 +13,7 @@ use crate::state::Vm;
 use crate::state::native::Raised;
 use crate::table::{Table, TableErr};
 use crate::thread::frame::Cont;
-use crate::value::{Value, number, tag};
+use crate::value::{Value, tag};
 
 helper!(get_slow = get);
 helper!(set_slow = set);
@@ -187,9 +187,7 @@ fn get(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
 fn set(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let (o, key, slot) = operands(vm, d);
     let v = reg(vm, a);
-    if o.tag() == tag::CDATA
-        && with_cdata(vm, |hooks, vm| hooks.newindex(vm, o, key, v)) == Some(true)
-    {
+    if o.tag() == tag::CDATA && with_cdata(vm, |hooks, vm| hooks.newindex(vm, o, key, v)) == Some(true) {
         return Ok(NEXT);
     }
     if let Some((f, at)) = store(vm, o, key, v, slot)? {
@@ -259,6 +257,3 @@ fn copy_table(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     Ok(NEXT)
 }
 
-const _: () = assert!(std::mem::size_of::<Value>() == 8);
-#[allow(unused_imports)]
-use number as _;

@@ -1,7 +1,7 @@
 //! Loops. The plain forms count hotness, the `I` forms only poll the flag word (and stand in for the plain ones
 //! while no JIT is there), the `J` forms enter a trace.
 
-use crate::interp::dispatch::{jump, next, op, tail};
+use crate::interp::dispatch::{next, op, tail};
 use crate::interp::forloop::for_slow;
 use crate::interp::handlers::arith::{is_num_in, num_in};
 use crate::interp::hot::{enter_trace, hot_loop, poll};
@@ -131,5 +131,3 @@ op! { JLOOP |pc, base, k, vm, a, d| {
 } }
 
 const _: () = assert!(HOT_SIZE.is_power_of_two());
-#[allow(unused_imports)]
-use jump as _;
