@@ -80,7 +80,10 @@ impl Rec {
     fn begin(&mut self, vm: &Vm, at: At) -> R<()> {
         self.snapshot(vm, at)?;
         self.trace.ir.push(Ins::raw(IrOp::STACK, IrT::guard(Ty::Nil), 0, 0));
-        self.trace.ir.push(Ins::raw(IrOp::POLL, IrT::guard(Ty::Nil), 0, 0));
+        if self.is_root() {
+            // Side traces lead back to a root trace or to the interpreter, and both poll.
+            self.trace.ir.push(Ins::raw(IrOp::POLL, IrT::guard(Ty::Nil), 0, 0));
+        }
         self.guarded = true;
         Ok(())
     }

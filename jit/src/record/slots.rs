@@ -264,7 +264,15 @@ impl Rec {
                     // Arguments and everything above are gone afterwards.
                     (a..max).for_each(|s| note(&mut state, s, 2));
                 }
-                Op::CALLM | Op::CALLMT | Op::RETM | Op::TSETM | Op::VARG | Op::ITERC | Op::ITERN => {
+                // A new function may capture any local.
+                Op::FNEW
+                | Op::CALLM
+                | Op::CALLMT
+                | Op::RETM
+                | Op::TSETM
+                | Op::VARG
+                | Op::ITERC
+                | Op::ITERN => {
                     for s in state.iter_mut().filter(|s| **s == 0) {
                         *s = 1;
                     }
