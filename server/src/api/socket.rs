@@ -82,8 +82,25 @@ fn default_timeouts() -> Timeouts {
     })
 }
 
+/// Closes a socket that outlives the request (or timer) it was made in: the collector may be long in coming.
+struct Tied(Socket);
+
+impl Drop for Tied {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
 fn new_socket(vm: &mut Vm) -> Value {
-    let cell = vm.heap.new_udata(Socket::new(default_timeouts()), None);
+    let socket = Socket::new(default_timeouts());
+    let w = here();
+    let tied = Box::new(Tied(socket.clone()));
+    match (w.request(), w.run()) {
+        (Some(req), _) => req.at_end.borrow_mut().push(tied),
+        (None, Some(run)) => run.at_end.borrow_mut().push(tied),
+        (None, None) => {}
+    }
+    let cell = vm.heap.new_udata(socket, None);
     let t = vm.heap.new_table(2, 0);
     set_index(vm, t, 1, cell.value());
     let meta = vm.app.get::<Kept>().map(|k| k.meta.get(vm));

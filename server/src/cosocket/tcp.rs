@@ -226,6 +226,11 @@ impl Socket {
         s
     }
 
+    /// Closes the connection whatever is under way: who used it is gone.
+    pub fn abandon(&self) {
+        self.0.borrow_mut().drop_connection();
+    }
+
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.0.borrow().io.is_some()

@@ -338,6 +338,7 @@ fn make_request(
         captures: RefCell::new(Captures::default()),
         phase: Cell::new(Phase::ServerRewrite),
         script_ctx: RefCell::new(None),
+        at_end: RefCell::default(),
         request_id: Cell::new(None),
     });
     if let Some((_, text)) = fault {

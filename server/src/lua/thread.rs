@@ -61,6 +61,8 @@ pub struct Run {
     pub body_arg: RefCell<BodyArg>,
     /// `ngx.arg` of `set_by_lua*`.
     pub set_args: RefCell<Vec<Vec<u8>>>,
+    /// What ends with a run that has no request.
+    pub at_end: RefCell<Vec<Box<dyn std::any::Any>>>,
     /// `ngx.ctx` where it belongs to the run.
     pub ctx: RefCell<Option<Rooted>>,
     /// The entry thread's results as text, for `set_by_lua*`.
@@ -190,6 +192,7 @@ impl Run {
             later_exit: Cell::new(None),
             body_arg: RefCell::default(),
             set_args: RefCell::default(),
+            at_end: RefCell::default(),
             ctx: RefCell::new(None),
             result: RefCell::default(),
             failed: Cell::new(false),
@@ -388,5 +391,6 @@ impl Run {
         for l in self.threads.borrow_mut().drain(..) {
             l.kill();
         }
+        self.at_end.borrow_mut().clear();
     }
 }

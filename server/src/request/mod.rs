@@ -151,6 +151,8 @@ pub struct Request {
     pub phase: Cell<Phase>,
     /// What the script layer keeps with a request (`ngx.ctx`). Gone after an internal redirect.
     pub script_ctx: RefCell<Option<Box<dyn Any>>>,
+    /// What ends with the request: dropped when it is over.
+    pub at_end: RefCell<Vec<Box<dyn Any>>>,
     /// Number for `$request_id`, made on demand.
     pub request_id: Cell<Option<u128>>,
 }

@@ -95,6 +95,7 @@ pub fn create(parent: &Rc<Request>, spec: Spec) -> Rc<Request> {
         captures: RefCell::new(Captures::default()),
         phase: Cell::new(Phase::ServerRewrite),
         script_ctx: RefCell::new(None),
+        at_end: RefCell::default(),
         request_id: Cell::new(None),
     })
 }

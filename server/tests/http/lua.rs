@@ -402,3 +402,18 @@ fn variable_that_nobody_has_set_is_empty_and_told() {
             && s.error_log().contains("using uninitialized \"later\" variable, client: ")
     );
 }
+
+#[test]
+fn socket_left_open_is_closed_with_its_request() {
+    use std::io::Read;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let s = content(&format!(
+        "kept = kept or {{}} local sock = ngx.socket.tcp() kept[#kept + 1] = sock
+         ngx.print(sock:connect('127.0.0.1', {port}))"
+    ));
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), "1");
+    let (mut c, _) = listener.accept().unwrap();
+    c.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    assert_eq!(c.read(&mut [0u8; 8]).unwrap(), 0, "the end of the stream");
+}
