@@ -13,3 +13,6 @@ print(debug.setmetatable(10, nil), type(debug.getuservalue), type(debug.setuserv
 print(type(module("m52", package.seeall))) print(getmetatable(setmetatable({}, {__unm = function(a, b) return a == b end})) ~= nil, -setmetatable({}, {__unm = function(a, b) return rawequal(a, b) end}))
 print(pcall(load, "goto = 1")) print(load("local goto = 1")) print(#setmetatable({}, {__len = function() return "len" end}))
 print(load("return 1", "n", "t", nil) and pcall(load("return x", "n", "t", {x = 5}))) print(string.rep("a", 3, "-"), table.concat({1, 2}, ","), math.log(8, 2))
+local ups, sum = {}, {} for i = 1, 120 do ups[i] = "u" .. i sum[i] = i end
+local many = load("local " .. table.concat(ups, ",", 1, 100) .. " = " .. table.concat(sum, ",", 1, 100) .. " local " .. table.concat(ups, ",", 101) .. " = " .. table.concat(sum, ",", 101) .. " return function() return " .. table.concat(ups, "+") .. " end")() collectgarbage() print(many())
+print(load("local " .. table.concat(ups, ",") .. ", u121 return function() return u121 + " .. table.concat(ups, "+") .. " end", "=c"))

@@ -55,8 +55,10 @@ fn make_closure(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
         let p = pt.get(&vm.heap);
         (p.nupvals as usize, p.uv)
     };
-    let mut list: [Option<Gc<Upval>>; crate::limits::UPVALUES_MAX] = [None; crate::limits::UPVALUES_MAX];
-    for (i, entry) in list.iter_mut().enumerate().take(n) {
+    // Nothing is collected before the closure is complete: the allocations below only add debt.
+    let f = vm.heap.new_lua_func_uninit(pt, env, n);
+    let to = (f.as_ptr() as *mut u8).wrapping_add(LuaFunc::UPVALS_OFFSET) as *mut Gc<Upval>;
+    for i in 0..n {
         // SAFETY: the prototype has `nupvals` descriptions.
         let desc = unsafe { *uv.add(i) };
         let u = if desc & UV_LOCAL != 0 {
@@ -68,15 +70,8 @@ fn make_closure(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
         } else {
             parent.get(&vm.heap).upvals()[(desc & 0x3fff) as usize]
         };
-        *entry = Some(u);
-    }
-    let f = vm.heap.new_lua_func_uninit(pt, env, n);
-    // SAFETY: the closure has room for `n` handles behind the struct.
-    unsafe {
-        let p = (f.as_ptr() as *mut u8).add(LuaFunc::UPVALS_OFFSET) as *mut Option<Gc<Upval>>;
-        for (i, u) in list.iter().enumerate().take(n) {
-            *p.add(i) = *u;
-        }
+        // SAFETY: the closure has room for `n` handles behind the struct.
+        unsafe { to.add(i).write(u) };
     }
     set_reg(vm, a, Value::obj::<crate::function::closure::Func>(f.cast()));
     Ok(NEXT)

@@ -1,0 +1,7 @@
+-- Library functions in hot loops: compiled calls give what interpreted ones give.
+local acc=0 local f,c,s,a,m=math.floor,math.ceil,math.sqrt,math.abs,math.max
+for i=1,2000 do local x=(i*7919%1000)/7-50 acc=acc+f(x)+c(x)+s(a(x))+m(x,1)+math.min(x,2)+math.sin(x)+math.fmod(x,3)+math.pow(a(x),0.5)+math.atan2(x,2)+math.deg(x)+math.exp(x/100)+math.log(a(x)+1)+math.modf(x)+math.ldexp(x,2)+math.frexp(x) end print(("%.10g"):format(acc))
+local t={} for i=1,500 do t[#t+1]=bit.bxor(bit.lshift(i,3),bit.rshift(-i,5),bit.band(i,255),bit.rol(i,7),bit.bswap(i),bit.bnot(i),bit.arshift(-i,2)) end local h=0 for i=1,#t do h=bit.tobit(h*31+t[i]) end print(h)
+local r={} for i=1,300 do local k="key"..i r[k]=("%d:%s"):format(i,k:sub(2,4):upper()) end local n=0 for k,v in pairs(r) do if r[k]==v and v:find(":EY",1,true) and #v>4 then n=n+v:byte(1) end end print(n)
+local s="" for i=1,200 do s=s..string.char(97+i%26) end print(#s,s:sub(1,30),(s:gsub("a","A"):sub(1,40)))
+local q={} for i=1,300 do table.insert(q,i) if i%3==0 then table.remove(q,1) end end print(#q,q[1],q[#q],table.concat(q,",",1,10)) for i=1,200 do local a,b,c=unpack({i,i+1,i+2}) n=n+a*b-c+select("#",a,b,c)+select(2,a,b) end print(n) math.randomseed(7) local z=0 for i=1,500 do z=z+math.random(100) end print(z) for i=1,300 do n=n+tonumber("0x"..bit.tohex(i))+(tostring(i)):len() end print(n, type(n), pcall(function() for i=1,100 do if i==99 then error({i}) end end end) == false)
