@@ -195,3 +195,29 @@ fn random_operations_agree_with_a_model() {
         }
     }
 }
+
+/// Enough for an array part that the system moves when it grows.
+const LARGE_KEYS: i64 = 2_500_000;
+
+#[test]
+fn large_parts_grow_and_shrink_with_their_contents() {
+    let mut h = Heap::new();
+    let t = h.new_table(0, 0);
+    for i in 1..=LARGE_KEYS {
+        t.seti(&mut h, i, Value::num(i as f64)).unwrap();
+        if i % 99 == 0 {
+            t.setv(&mut h, Value::num(i as f64 + 0.5), Value::TRUE).unwrap();
+        }
+    }
+    assert_eq!(t.len(&h), LARGE_KEYS as u64);
+    for i in (1..=LARGE_KEYS).step_by(77) {
+        assert_eq!(t.geti(&h, i), Value::num(i as f64));
+    }
+    let used = h.total_bytes();
+    t.resize(&mut h, 2_000_001, 20).unwrap();
+    assert_eq!((t.geti(&h, 100_000), t.geti(&h, 2_299_999)), (Value::num(1e5), Value::num(2_299_999.0)));
+    assert_eq!(t.getv(&h, Value::num(99.5)), Value::TRUE);
+    t.clear(&mut h);
+    t.resize(&mut h, 0, 0).unwrap();
+    assert!(h.total_bytes() < used / 20);
+}
