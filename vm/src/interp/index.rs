@@ -256,4 +256,3 @@ fn copy_table(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     set_reg(vm, a, Value::obj(new));
     Ok(NEXT)
 }
-

@@ -298,7 +298,7 @@ fn search(vm: &mut Vm, find: bool) -> NativeResult {
     if find && (vm.arg(3).truthy() || !has_magic(p.bytes(&vm.heap))) {
         let needle = p.bytes(&vm.heap);
         let n = needle.len();
-        return match memchr::memmem::find(&s.bytes(&vm.heap)[start..], needle) {
+        return match find_plain(&s.bytes(&vm.heap)[start..], needle) {
             Some(at) => {
                 vm.push(Value::num((start + at + 1) as f64));
                 vm.push(Value::num((start + at + n) as f64));
@@ -325,6 +325,21 @@ fn search(vm: &mut Vm, find: bool) -> NativeResult {
             }
         }
     }
+}
+
+/// First place of `needle`. Looks for its first byte; where that is common, the searcher that has to be prepared
+/// pays off.
+fn find_plain(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    let Some(&first) = needle.first() else { return Some(0) };
+    let mut at = 0;
+    for _ in 0..16 {
+        at += memchr::memchr(first, &hay[at..])?;
+        if hay[at..].starts_with(needle) {
+            return Some(at);
+        }
+        at += 1;
+    }
+    memchr::memmem::find(&hay[at..], needle).map(|i| at + i)
 }
 
 /// `string.gmatch(s, pattern)`: an iterator over all matches.
