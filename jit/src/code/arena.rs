@@ -2,18 +2,23 @@
 //! is a copy and no page ever changes its protection.
 //!
 //! Such a mapping is shared with children of a fork, therefore the arena is made at the first compiled
-//! trace and not before. A child that is forked later gets a private copy of what its code needs before
-//! it runs on, and never writes into the shared arena again: the engine makes itself a new one.
+//! trace and not before. A child that is forked later gets a private copy, made before the fork, and never writes into the shared arena again: the engine makes itself a new one.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
 
-/// Arenas of this process that a child has to copy: address of the executable view, 0 when the row is
-/// free, and bytes in use from its start.
-static ARENAS: [(AtomicUsize, AtomicUsize); ARENAS_MAX] =
-    [const { (AtomicUsize::new(0), AtomicUsize::new(0)) }; ARENAS_MAX];
+/// Arenas of this process that a child needs a copy of: address of the executable view (0 when the row is
+/// free), bytes in use from its start, and during a fork the copy with its length.
+static ARENAS: [Row; ARENAS_MAX] =
+    [const { (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)) };
+        ARENAS_MAX];
+
+type Row = (AtomicUsize, AtomicUsize, AtomicUsize, AtomicUsize);
+
+/// Held from before a fork until after it.
+static FORKING: AtomicBool = AtomicBool::new(false);
 
 /// Most arenas of one process.
 const ARENAS_MAX: usize = 1024;
@@ -23,32 +28,66 @@ pub fn forks() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-extern "C" fn in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    for (addr, used) in &ARENAS {
+/// Before the fork: copies the code, because the parent may change it while the child starts.
+extern "C" fn before_fork() {
+    while FORKING.swap(true, Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+    for (addr, used, copy, copied) in &ARENAS {
         let (addr, len) = (addr.load(Ordering::Relaxed), used.load(Ordering::Relaxed));
-        if addr != 0 && len != 0 {
-            privatize(addr, len.div_ceil(4096) * 4096);
-        }
+        copied.store(pages(len), Ordering::Relaxed);
+        copy.store(if addr != 0 && len != 0 { private_copy(addr, pages(len)) } else { 0 }, Ordering::Relaxed);
     }
 }
 
-/// Replaces the first `len` bytes of a shared executable view by a private copy.
-fn privatize(addr: usize, len: usize) {
-    // SAFETY: `addr` is the start of a live executable view of at least `len` bytes (rows are cleared before
-    // a view is unmapped). The copy takes its place in one step, with equal contents, so code in it, even
-    // code that is running, does not notice. Only system calls that are safe after a fork are made.
+extern "C" fn in_parent() {
+    for (_, _, copy, copied) in &ARENAS {
+        let p = copy.swap(0, Ordering::Relaxed);
+        if p != 0 {
+            let len = copied.load(Ordering::Relaxed);
+            // SAFETY: the copy was mapped in `before_fork` and is known to nobody else.
+            unsafe { libc::munmap(p as *mut libc::c_void, len) };
+        }
+    }
+    FORKING.store(false, Ordering::Release);
+}
+
+extern "C" fn in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    for (addr, _, copy, copied) in &ARENAS {
+        let p = copy.swap(0, Ordering::Relaxed);
+        if p != 0 {
+            let (addr, len) = (addr.load(Ordering::Relaxed), copied.load(Ordering::Relaxed));
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            // SAFETY: the copy takes the place of the shared view's first pages in one step, with equal
+            // contents, so code in it, even code that is running, does not notice.
+            unsafe { libc::mremap(p as *mut libc::c_void, len, len, flags, addr as *mut libc::c_void) };
+        }
+    }
+    FORKING.store(false, Ordering::Release);
+}
+
+fn pages(len: usize) -> usize {
+    len.div_ceil(4096) * 4096
+}
+
+/// A private executable copy of the first `len` bytes of an executable view; 0 when there is no memory.
+fn private_copy(addr: usize, len: usize) -> usize {
+    // SAFETY: `addr` is the start of a live executable view of at least `len` bytes: rows are cleared before
+    // a view is unmapped.
     unsafe {
         let prot = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let p = libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0);
         if p == libc::MAP_FAILED {
-            return;
+            return 0;
         }
         std::ptr::copy_nonoverlapping(addr as *const u8, p.cast::<u8>(), len);
-        if libc::mprotect(p, len, libc::PROT_READ | libc::PROT_EXEC) == 0 {
-            libc::mremap(p, len, len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, addr as *mut libc::c_void);
+        if libc::mprotect(p, len, libc::PROT_READ | libc::PROT_EXEC) != 0 {
+            libc::munmap(p, len);
+            return 0;
         }
+        p as usize
     }
 }
 
@@ -56,9 +95,9 @@ fn privatize(addr: usize, len: usize) {
 pub fn watch_forks() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
-        // SAFETY: registers a handler that only uses atomics and system calls; it is never unregistered, and
-        // the code it points to stays for the process's life.
-        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: registers a handlers that only use atomics and system calls; they are never unregistered, and
+        // the code stays for the process's life.
+        unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
     });
 }
 
@@ -128,7 +167,7 @@ impl Arena {
                 return Err(ArenaError::Refused);
             };
             watch_forks();
-            let claim = |(a, _): &(AtomicUsize, AtomicUsize)| {
+            let claim = |(a, ..): &Row| {
                 a.compare_exchange(0, rx.as_ptr() as usize, Ordering::Relaxed, Ordering::Relaxed).is_ok()
             };
             let Some(row) = ARENAS.iter().position(claim) else {

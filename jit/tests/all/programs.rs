@@ -316,3 +316,36 @@ fn a_forked_child_keeps_its_traces_and_compiles_new_ones() {
     unsafe { libc::waitpid(pid, &mut status, 0) };
     assert_eq!(status, 0);
 }
+
+#[test]
+fn a_local_that_only_a_new_function_reads_is_kept() {
+    // The trace ends in front of the FNEW; the loop variable was taken for dead there.
+    let src = r#"
+    local n, acc, str = 0, 0, ''
+    local t, h = {}, {a=1,b=2,c=3}
+    local function put(k, v) h[k] = v acc = acc + 1 end
+    local P = {} P.__index = P function P:get(k) return self.x + k end function P.new(x) return setmetatable({x=x}, P) end
+    local obj, ob2 = P.new(3), setmetatable({x=5}, Q)
+    for i = 1, 60 do
+      for ix = 1, 5 do for k_, v_ in pairs(h) do if type(v_) == 'number' then acc = (acc + v_) % 100003 end end n = (h.a or 0) end
+      for ix = 0, 1, 0.25 do if ix + 1 < n then put('a', n) else t[ix] = n end local ok_, er_ = pcall(function() if ix % 11 == 0 then error('e') end n = n + 1 end) end
+    n = n % 100003 end
+    for i = 1, 60 do
+    n = n % 100003 end
+    return tostring(n) .. ' ' .. tostring(acc) .. ' ' .. tostring(h.a)
+    "#;
+    let go = |o: Option<Options>| {
+        let mut vm = Vm::new();
+        moonlit_vm::lib::open_all(&mut vm);
+        if let Some(o) = o {
+            install(&mut vm, o);
+        }
+        let f = vm.load(src.as_bytes(), b"=capture", b"t", None).expect("compiles");
+        let out = vm.call(Value::obj(f), &[]).expect("runs");
+        out[0].as_obj::<Str>().expect("a string").bytes(&vm.heap).to_vec()
+    };
+    let want = go(None);
+    for _ in 0..4 {
+        assert_eq!(go(Some(options(&["jitsync", "hotloop=3", "hotexit=2", "-loop"]))), want);
+    }
+}
