@@ -5,8 +5,10 @@ use std::path::Path;
 use moonlit_lua_tests::runner::run_dir;
 
 fn check(modes: &[&str]) {
+    let modes: Vec<&str> =
+        modes.iter().copied().filter(|m| cfg!(feature = "jit") || !m.starts_with("jit")).collect();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("lua-tests");
-    let sum = run_dir(Path::new(env!("CARGO_BIN_EXE_moonlit")), &dir, modes);
+    let sum = run_dir(Path::new(env!("CARGO_BIN_EXE_moonlit")), &dir, &modes, cfg!(feature = "ffi"));
     assert!(
         sum.failures.is_empty(),
         "{} of {} runs fail\n{}",
@@ -14,7 +16,7 @@ fn check(modes: &[&str]) {
         sum.runs,
         sum.failures.join("\n")
     );
-    assert!(sum.runs > 0, "no case was run");
+    assert!(sum.runs > 0 || modes.is_empty(), "no case was run");
 }
 
 #[test]

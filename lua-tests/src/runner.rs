@@ -35,8 +35,9 @@ fn collect(dir: &Path, out: &mut Vec<PathBuf>) {
     }
 }
 
-/// Runs every case below `dir` whose path contains the value of `CASE`, if that is set.
-pub fn run_dir(binary: &Path, dir: &Path, modes: &[&str]) -> Summary {
+/// Runs every case below `dir` whose path contains the value of `CASE`, if that is set. Without `ffi` the cases
+/// that need it are left out.
+pub fn run_dir(binary: &Path, dir: &Path, modes: &[&str], ffi: bool) -> Summary {
     let mut cases = Vec::new();
     collect(dir, &mut cases);
     cases.sort();
@@ -50,7 +51,7 @@ pub fn run_dir(binary: &Path, dir: &Path, modes: &[&str]) -> Summary {
         for _ in 0..workers {
             s.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let (runs, failures) = run_case(binary, dir, case, modes);
+                    let (runs, failures) = run_case(binary, dir, case, modes, ffi);
                     let mut sum = summary.lock().expect("no run panics while it holds the summary");
                     sum.runs += runs;
                     sum.failures.extend(failures);
@@ -63,7 +64,7 @@ pub fn run_dir(binary: &Path, dir: &Path, modes: &[&str]) -> Summary {
     sum
 }
 
-fn run_case(binary: &Path, dir: &Path, case: &Path, modes: &[&str]) -> (usize, Vec<String>) {
+fn run_case(binary: &Path, dir: &Path, case: &Path, modes: &[&str], ffi: bool) -> (usize, Vec<String>) {
     let name = case.strip_prefix(dir).unwrap_or(case).display().to_string();
     let source = match std::fs::read(case) {
         Ok(s) => String::from_utf8_lossy(&s).into_owned(),
@@ -73,6 +74,9 @@ fn run_case(binary: &Path, dir: &Path, case: &Path, modes: &[&str]) -> (usize, V
         Ok(h) => h,
         Err(e) => return (0, vec![format!("{name}: {e}")]),
     };
+    if header.ffi && !ffi {
+        return (0, Vec::new());
+    }
     let golden = case.with_extension("out");
     let (mut runs, mut failures) = (0, Vec::new());
     for mode in MODES.iter().filter(|m| m.wants(&header) && modes.contains(&m.name)) {

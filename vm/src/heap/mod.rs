@@ -45,7 +45,7 @@ pub struct InternSlots {
     pub used: usize,
     /// While in [`Phase::SweepStrings`]: slots below this position have still to be looked at.
     pub sweep_at: usize,
-    /// Strings in the table when marking ended last.
+    /// Most strings that were in the table since its last sweep.
     pub peak: usize,
 }
 

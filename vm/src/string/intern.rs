@@ -296,6 +296,7 @@ impl Heap {
         }
         self.intern.slots[at] = s.addr() | slot_tag(hash) | large;
         self.intern.live += 1;
+        self.intern.peak = self.intern.peak.max(self.intern.live);
         if self.phase == Phase::SweepStrings {
             self.mark_shared(s.cast());
         }
@@ -313,6 +314,8 @@ impl Heap {
     }
 
     fn intern_rebuild(&mut self, len: usize) {
+        // A full table would never end a probe.
+        assert!(self.intern.live < len, "the intern table is never made smaller than its strings");
         let mut slots = vec![0u64; len].into_boxed_slice();
         let mask = len - 1;
         let sweep = self.phase == Phase::SweepStrings;
@@ -387,6 +390,7 @@ impl Heap {
         if len > 1024 && self.intern.peak * 6 < len {
             self.intern_rebuild(len / 2);
         }
+        self.intern.peak = self.intern.live;
     }
 
     /// Number of interned strings.
