@@ -32,6 +32,8 @@ pub struct Sample {
     pub peak_kib: u64,
     /// Standard output.
     pub output: String,
+    /// What `moonlit`'s code generator did, where it tells: traces, microseconds, bytes.
+    pub jit: Option<[u64; 3]>,
 }
 
 fn version(program: &str) -> Option<String> {
@@ -80,20 +82,38 @@ pub fn run(e: &Engine, p: &Program) -> Result<Sample, String> {
         .arg(&p.path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .env("MOONLIT_JIT_COSTS", "1")
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(|err| format!("{}: {err}", e.program))?;
     let mut stdout = child.stdout.take().ok_or("stdout is piped")?;
     let mut output = String::new();
     std::io::Read::read_to_string(&mut stdout, &mut output).map_err(|err| err.to_string())?;
+    let mut errors = String::new();
+    if let Some(mut e) = child.stderr.take() {
+        std::io::Read::read_to_string(&mut e, &mut errors).map_err(|err| err.to_string())?;
+    }
     let (status, usage) = wait_usage(child)?;
     let wall_s = start.elapsed().as_secs_f64();
     if status != 0 {
-        return Err(format!("{} under {}: wait status {status}", p.name, e.name));
+        return Err(format!("{} under {}: wait status {status}: {errors}", p.name, e.name));
     }
     let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     let cpu_s = secs(usage.ru_utime) + secs(usage.ru_stime);
-    Ok(Sample { cpu_s, wall_s, peak_kib: usage.ru_maxrss as u64, output: output.replace('\t', " ") })
+    Ok(Sample {
+        cpu_s,
+        wall_s,
+        peak_kib: usage.ru_maxrss as u64,
+        output: output.replace('\t', " "),
+        jit: jit_costs(&errors),
+    })
+}
+
+/// The line `jit costs: N traces, N us, N bytes`.
+fn jit_costs(errors: &str) -> Option<[u64; 3]> {
+    let line = errors.lines().find_map(|l| l.strip_prefix("jit costs: "))?;
+    let mut numbers = line.split([' ', ',']).filter_map(|w| w.parse().ok());
+    Some([numbers.next()?, numbers.next()?, numbers.next()?])
 }
 
 /// Waits for a child and returns its raw status and what it used.

@@ -63,6 +63,9 @@ impl Row {
                     engines[p].name
                 );
             }
+            if let Some([traces, us, bytes]) = s.iter().rev().find_map(|x| x.jit).filter(|j| j[0] > 0) {
+                let _ = write!(line, "  ({traces} traces: {us} us, {bytes} bytes)");
+            }
             println!("{line}");
         }
     }

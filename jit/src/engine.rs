@@ -30,7 +30,7 @@ use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::proto::{Proto, protoflags};
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::layout;
-use moonlit_vm::state::hooks::{ExitState, HotKind, JitHooks, TraceEntry};
+use moonlit_vm::state::hooks::{CompileCosts, ExitState, HotKind, JitHooks, TraceEntry};
 use moonlit_vm::state::{HOT_SIZE, Vm};
 use moonlit_vm::value::Value;
 
@@ -87,6 +87,8 @@ pub struct Engine {
     jitter: u32,
     /// Traces recorded and aborts so far.
     stats: (u32, u32),
+    /// What code generation has cost.
+    costs: CompileCosts,
 }
 
 impl std::fmt::Debug for Engine {
@@ -120,6 +122,7 @@ impl Engine {
             penalties: Penalties::default(),
             jitter: 0x9e37_79b9,
             stats: (0, 0),
+            costs: CompileCosts::default(),
         }
     }
 
@@ -468,6 +471,9 @@ impl Engine {
         }
         let Some(Some(_)) = self.traces.get(no as usize) else { return Err(Abort::Outdated) };
         let rt = self.runtime.as_mut().ok_or(Abort::CodeAreaFull)?;
+        self.costs.traces += 1;
+        self.costs.us += done.compile_us as u64;
+        self.costs.bytes += done.code.as_ref().map_or(0, |c| c.len() as u64);
         let installed = match done.code.map(|c| rt.install(&c)) {
             Ok(Ok(i)) => i,
             Ok(Err(_)) | Err(_) => {
@@ -766,6 +772,10 @@ impl JitHooks for Engine {
 
     fn options_on(&self) -> Vec<&'static str> {
         FLAG_NAMES.iter().copied().filter(|n| self.opts.has(n)).collect()
+    }
+
+    fn costs(&self) -> CompileCosts {
+        self.costs
     }
 
     fn set_verbose(&mut self, on: bool) {

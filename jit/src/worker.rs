@@ -35,6 +35,8 @@ pub struct Done {
     pub code: Result<Vec<u8>, Abort>,
     /// Shared stubs, with the first result.
     pub stubs: Option<StubCode>,
+    /// Time the code generator took, microseconds.
+    pub compile_us: u32,
 }
 
 /// A gate that tests close to delay compilation while they change the world.
@@ -78,8 +80,10 @@ fn verify_input() -> bool {
 
 fn run(c: &mut Compiler, job: Job, first: &mut bool) -> Done {
     let stubs = if std::mem::take(first) { c.stubs().ok() } else { None };
+    let start = std::time::Instant::now();
     let code = c.compile(&job.trace, &job.env);
-    Done { trace_no: job.env.trace_no, epoch: job.epoch, code, stubs }
+    let compile_us = start.elapsed().as_micros().min(u32::MAX as u128) as u32;
+    Done { trace_no: job.env.trace_no, epoch: job.epoch, code, stubs, compile_us }
 }
 
 impl Worker {

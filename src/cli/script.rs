@@ -38,6 +38,12 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         crate::EngineOptions { compat52: level("MOONLIT_COMPAT52") > 0, zeal: level("MOONLIT_ZEAL") };
     let mut vm = crate::engine(options);
     let ok = run(&mut vm, &args, &parsed);
+    if level("MOONLIT_JIT_COSTS") > 0
+        && let Some(jit) = &vm.jit
+    {
+        let c = jit.costs();
+        eprintln!("jit costs: {} traces, {} us, {} bytes", c.traces, c.us, c.bytes);
+    }
     // Closing the VM runs the finalizers that are left.
     vm.close();
     let _ = std::io::stdout().flush();

@@ -17,6 +17,17 @@ pub enum HotKind {
     Call,
 }
 
+/// What the code generator has done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompileCosts {
+    /// Traces compiled.
+    pub traces: u32,
+    /// Time it took, microseconds.
+    pub us: u64,
+    /// Machine code, bytes.
+    pub bytes: u64,
+}
+
 /// Cold-path hooks of the JIT compiler. The hot path is [`TraceTable`] alone.
 pub trait JitHooks {
     /// The hot counter of the instruction at `pc` ran out. The implementor may start recording (by
@@ -43,6 +54,8 @@ pub trait JitHooks {
     fn options_on(&self) -> Vec<&'static str>;
     /// Switches the trace messages of `-jv` on or off.
     fn set_verbose(&mut self, on: bool);
+    /// What code generation has cost so far.
+    fn costs(&self) -> CompileCosts;
 }
 
 /// Where the interpreter goes on after a trace exit.
