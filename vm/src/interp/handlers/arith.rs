@@ -9,10 +9,11 @@ use crate::value::{Value, number, tag};
 #[inline(always)]
 pub(crate) fn floor(x: f64) -> f64 {
     const BIG: f64 = 4503599627370496.0;
-    let m = x.abs();
-    if m < BIG {
-        let r = ((m + BIG) - BIG).copysign(x);
-        if r > x { r - 1.0 } else { r }
+    if x.abs() < BIG {
+        let t = ((x.abs() + BIG) - BIG).copysign(x);
+        // Whether rounding went up is as good as random: it must not become a branch.
+        let down = f64::from_bits((t > x) as u64 * 1f64.to_bits());
+        t - down
     } else {
         x
     }
