@@ -108,6 +108,8 @@ fn memory_counted_returns_to_where_it_was() {
     let second = count();
     for _ in 0..3 {
         let again = count();
-        assert!(again < second + 20.0, "{again} {second}");
+        // The seed of the hash decides whether the intern table stands at one size or the next (24 KiB more); a
+        // leak of one object per round would be more than 100.
+        assert!(again < second + 40.0, "{again} {second}");
     }
 }
