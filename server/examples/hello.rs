@@ -1,7 +1,7 @@
 //! The smallest application: the command line and the processes of the server, around an `App` that
 //! says hello. Shows the seam that `moonlitd` fills with requests and Lua; the process tests run it.
 //!
-//! `cargo run -p moonlit-server --example hello -- -p /tmp/x/ -c nginx.conf`
+//! `cargo run -p moonlit-server --example hello -- -p PREFIX -c nginx.conf`
 
 use std::cell::Cell;
 use std::process::ExitCode;
