@@ -257,6 +257,77 @@ fn a_result_that_comes_after_a_flush_is_dropped() {
 }
 
 #[test]
+fn nothing_stale_is_entered_when_the_world_changes_while_a_trace_is_compiled() {
+    let mut vm = Vm::new();
+    moonlit_vm::lib::open_all(&mut vm);
+    let gate = install_with_gate(&mut vm, options(&["hotloop=2", "hotexit=1"]));
+    gate.set(true);
+    // Recorded with one `__index`, then the metatable gets another; a second function is dropped and collected.
+    let src = "local mt = {__index = {x = 1}}
+        local o = setmetatable({}, mt)
+        local function sum() local s = 0 for i = 1, 100 do s = s + o.x end return s end
+        local first = sum()
+        load('local s = 0 for i = 1, 100 do s = s + i end return s')()
+        collectgarbage() collectgarbage()
+        mt.__index = {x = 2}
+        local second = sum()
+        setmetatable(o, {__index = function() return 3 end})
+        local third = sum()
+        return function() return tostring(first) .. ' ' .. second .. ' ' .. third .. ' ' .. sum() end";
+    let f = vm.load(src.as_bytes(), b"=gate", b"t", None).expect("compiles");
+    let tell = vm.call(Value::obj(f), &[]).expect("runs")[0];
+    let root = vm.heap.roots.add(tell);
+    gate.set(false);
+    for _ in 0..50 {
+        let out = vm.call(tell, &[]).expect("runs");
+        assert_eq!(out[0].as_obj::<Str>().expect("string").bytes(&vm.heap), b"100 200 300 300");
+        std::thread::yield_now();
+    }
+    moonlit_vm::gc::full(&mut vm);
+    moonlit_vm::gc::check::check(&mut vm).expect("the heap is sound");
+    vm.heap.roots.remove(root);
+}
+
+#[test]
+fn heap_is_sound_after_whole_collections_under_an_allocating_trace() {
+    for zeal in [moonlit_vm::heap::zeal::Zeal::Off, moonlit_vm::heap::zeal::Zeal::Steps] {
+        let mut vm = Vm::new();
+        moonlit_vm::lib::open_all(&mut vm);
+        vm.heap.set_zeal(zeal);
+        install(&mut vm, options(&["jitsync", "hotloop=2", "hotexit=1"]));
+        let n = if zeal == moonlit_vm::heap::zeal::Zeal::Off { 300_000 } else { 2000 };
+        let src = format!(
+            "kept = {{}} local s = 0 for i = 1, {n} do local t = {{i, name = {{i}}}} if i % 100 == 0 then kept[#kept + 1] = t end s = s + t.name[1] end return s"
+        );
+        let f = vm.load(src.as_bytes(), b"=garbage", b"t", None).expect("compiles");
+        let out = vm.call(Value::obj(f), &[]).expect("runs");
+        assert_eq!(out[0].as_num(), Some((n as f64) * (n as f64 + 1.0) / 2.0), "{zeal:?}");
+        moonlit_vm::gc::check::check(&mut vm).expect("the heap is sound");
+        vm.collect_garbage();
+        moonlit_vm::gc::check::check(&mut vm).expect("the heap is sound after a collection");
+    }
+}
+
+#[test]
+fn memory_limit_strikes_inside_machine_code_and_can_be_caught() {
+    let mut vm = Vm::new();
+    moonlit_vm::lib::open_all(&mut vm);
+    install(&mut vm, options(&["jitsync", "hotloop=2", "hotexit=1"]));
+    let limit = vm.heap.total_bytes() + (4 << 20);
+    vm.heap.set_limit(limit);
+    let src =
+        "local ok, e = pcall(function() local t = {} for i = 1, 1e9 do t[i] = {i} end end) return ok, e";
+    let f = vm.load(src.as_bytes(), b"=hungry", b"t", None).expect("compiles");
+    let out = vm.call(Value::obj(f), &[]).expect("the error is caught");
+    assert_eq!(out[0], Value::FALSE);
+    assert_eq!(out[1].as_obj::<Str>().expect("string").bytes(&vm.heap), b"not enough memory");
+    let f = vm
+        .load(b"local s = 0 for i = 1, 100 do s = s + i end return s", b"=on", b"t", None)
+        .expect("compiles");
+    assert_eq!(vm.call(Value::obj(f), &[]).expect("runs")[0].as_num(), Some(5050.0));
+}
+
+#[test]
 fn limits_hold_inside_machine_code() {
     let mut vm = Vm::new();
     moonlit_vm::lib::open_all(&mut vm);
