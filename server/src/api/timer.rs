@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Value, Vm};
+use moonlit_vm::host::native::{Entry, Func, NativeResult, Outcome, Value, Vm};
 
 use super::ApiFn;
 use crate::conf::model::Level;
@@ -63,11 +63,42 @@ fn create(vm: &mut Vm, repeat: bool) -> NativeResult {
             .collect(),
     );
     let ms = (delay * 1000.0).min(1e15) as u64;
-    tokio::task::spawn_local(run_timer(w, args, ms, repeat));
+    let origin = origin(&w);
+    tokio::task::spawn_local(run_timer(w, args, ms, repeat, origin));
     Ok(Outcome::one(Value::int(1)))
 }
 
-async fn run_timer(w: Rc<LuaWorker>, args: Rc<Vec<Rooted>>, ms: u64, repeat: bool) {
+/// What the timer's log lines say about who made it: the client, and the address it came to.
+fn origin(w: &LuaWorker) -> Option<Rc<[u8]>> {
+    let run = w.run()?;
+    let Some(req) = &run.req else { return run.origin.borrow().clone() };
+    let mut text = b", client: ".to_vec();
+    req.write_remote_addr(&mut text);
+    if let Some(listen) = w.config.listening_on(req.conn.local) {
+        text.extend_from_slice(format!(", server: {listen}").as_bytes());
+    }
+    Some(text.into())
+}
+
+/// `@file.lua:3` of the function that a timer was to run.
+fn defined_at(vm: &Vm, f: Value) -> String {
+    let lua = f.as_obj::<Func>().and_then(|f| f.as_lua(&vm.heap)).map(|f| f.get(&vm.heap).proto);
+    match lua {
+        Some(proto) => {
+            let p = proto.get(&vm.heap);
+            format!("{}:{}", String::from_utf8_lossy(p.chunkname.bytes(&vm.heap)), p.firstline)
+        }
+        None => "=[C]:-1".to_owned(),
+    }
+}
+
+async fn run_timer(
+    w: Rc<LuaWorker>,
+    args: Rc<Vec<Rooted>>,
+    ms: u64,
+    repeat: bool,
+    origin: Option<Rc<[u8]>>,
+) {
     loop {
         let premature = if w.exiting() {
             true
@@ -79,20 +110,27 @@ async fn run_timer(w: Rc<LuaWorker>, args: Rc<Vec<Rooted>>, ms: u64, repeat: boo
             }
         };
         crate::http1::clock::update();
+        w.debug_plain(|| "lua ngx.timer expired");
         let counts = &w.timers;
         let max = w.http().lua.settings.lua_max_running_timers as usize;
         if counts.running.get() >= max {
-            w.log_plain(Level::Alert, format!("{max} lua_max_running_timers are not enough").as_bytes());
+            let at = w.enter(|vm| defined_at(vm, args[0].get(vm)));
+            let text = format!(
+                "lua failed to run timer with function defined at {at}: {max} lua_max_running_timers are not enough"
+            );
+            w.log_plain(Level::Alert, text.as_bytes());
         } else {
             counts.pending.set(counts.pending.get() - 1);
             counts.running.set(counts.running.get() + 1);
             let run = Run::new(&w, None, Phase::Timer);
+            *run.origin.borrow_mut() = origin.clone();
             let parts = w.enter(|vm| {
                 let mut values: Vec<Value> = args.iter().map(|a| a.get(vm)).collect();
                 values.insert(1, Value::bool(premature));
                 values.into_iter().map(|v| Rooted::new(&w, vm, v)).collect::<Vec<_>>()
             });
             drive(&run, Start::Function(parts)).await;
+            w.debug_plain(|| "http lua close fake http connection");
             counts.running.set(counts.running.get() - 1);
             counts.pending.set(counts.pending.get() + 1);
         }

@@ -721,6 +721,19 @@ impl Config {
         let exact = ListenAddr::Inet(SocketAddr::new(local.ip().to_canonical(), local.port()));
         Some(http.listens.iter().find(|other| !other.bind && other.addr == exact).unwrap_or(listen))
     }
+
+    /// The address of the bound socket that a connection with this local address came through.
+    pub fn listening_on(&self, local: Option<SocketAddr>) -> Option<&ListenAddr> {
+        let local = local?;
+        let bound = self.http.as_ref()?.listens.iter().filter(|l| l.bind).map(|l| &l.addr);
+        let fits = |addr: &&ListenAddr| match addr {
+            ListenAddr::Inet(a) => {
+                a.port() == local.port() && (a.ip().is_unspecified() || a.ip() == local.ip().to_canonical())
+            }
+            ListenAddr::Unix(_) => false,
+        };
+        bound.filter(fits).min_by_key(|a| matches!(a, ListenAddr::Inet(a) if a.ip().is_unspecified()))
+    }
 }
 
 impl HttpConf {

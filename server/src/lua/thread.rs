@@ -63,6 +63,8 @@ pub struct Run {
     pub set_args: RefCell<Vec<Vec<u8>>>,
     /// What ends with a run that has no request.
     pub at_end: RefCell<Vec<Box<dyn std::any::Any>>>,
+    /// What a timer's lines say about the request that made it: `, client: ..., server: ...`.
+    pub origin: RefCell<Option<Rc<[u8]>>>,
     /// `ngx.ctx` where it belongs to the run.
     pub ctx: RefCell<Option<Rooted>>,
     /// The entry thread's results as text, for `set_by_lua*`.
@@ -193,6 +195,7 @@ impl Run {
             body_arg: RefCell::default(),
             set_args: RefCell::default(),
             at_end: RefCell::default(),
+            origin: RefCell::new(None),
             ctx: RefCell::new(None),
             result: RefCell::default(),
             failed: Cell::new(false),
@@ -371,6 +374,7 @@ impl Run {
     pub fn log(&self, level: Level, text: &[u8]) {
         match &self.req {
             Some(req) => req.log(level, text),
+            None if level == Level::Debug => self.worker.log_plain(level, text),
             None if self.phase != Phase::Init => {
                 let mut line = text.to_vec();
                 // An error of a worker's start or end names its place already.
@@ -378,6 +382,9 @@ impl Run {
                 if !named {
                     line.extend_from_slice(b", context: ");
                     line.extend_from_slice(self.phase.context_name().as_bytes());
+                }
+                if let Some(origin) = &*self.origin.borrow() {
+                    line.extend_from_slice(origin);
                 }
                 self.worker.log_plain(level, &line);
             }

@@ -197,6 +197,40 @@ impl LuaWorker {
         }
     }
 
+    /// Whether lines of level debug of the running code are written anywhere.
+    pub fn debugging(&self) -> bool {
+        match &*self.current.borrow() {
+            Some((run, _)) if let Some(req) = &run.req => req.debugging(),
+            _ => self.debugging_plain(),
+        }
+    }
+
+    fn debugging_plain(&self) -> bool {
+        let to = match &self.config.http {
+            Some(http) => &http.level.error_logs,
+            None => &self.config.error_logs,
+        };
+        to.iter().any(|log| log.level == Level::Debug)
+    }
+
+    /// Logs a line at level debug, made only where such lines are written. It carries no context.
+    pub fn debug<T: AsRef<[u8]>>(&self, text: impl FnOnce() -> T) {
+        if !self.debugging() {
+            return;
+        }
+        match self.request() {
+            Some(req) => req.log(Level::Debug, text().as_ref()),
+            None => self.log_plain(Level::Debug, text().as_ref()),
+        }
+    }
+
+    /// The same for what belongs to no request.
+    pub fn debug_plain<T: AsRef<[u8]>>(&self, text: impl FnOnce() -> T) {
+        if self.debugging_plain() {
+            self.log_plain(Level::Debug, text().as_ref());
+        }
+    }
+
     /// Logs a line without any request.
     pub fn log_plain(&self, level: Level, text: &[u8]) {
         let to = match &self.config.http {

@@ -178,10 +178,19 @@ impl Request {
         self.response.borrow().head == response::HeadState::Sent
     }
 
-    /// Logs a line with the request's context behind it.
+    /// Whether lines of level debug are written anywhere: only then are they worth making.
+    pub fn debugging(&self) -> bool {
+        self.location().error_logs.iter().any(|log| log.level == Level::Debug)
+    }
+
+    /// Logs a line with the request's context behind it (at level debug without, as nginx does).
     pub fn log(&self, level: Level, text: &[u8]) {
         let to = self.location().error_logs.clone();
         if !self.env.logs.enabled(&to, level) {
+            return;
+        }
+        if level == Level::Debug {
+            self.env.logs.error(&to, level, Some(self.conn.serial), text);
             return;
         }
         let mut line = text.to_vec();

@@ -1,5 +1,6 @@
 //! Requests over real sockets against a whole worker.
 
+mod debug;
 mod flow;
 mod idle;
 mod lua;
