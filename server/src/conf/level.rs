@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::Place;
+use super::filter_settings::FilterDraft;
 use super::locations::Locations;
 use super::model::{
     AccessLog, AddHeader, Condition, Content, ErrorLog, ErrorPage, LimitExcept, ListenAddr, ListenOptions,
     Location, LocationKind, LuaHandlers, Resolver, RewriteOp, Root, TryFiles,
 };
+use super::parts::Parts;
 use super::servers::ServerName;
 use super::settings::{LocationDraft, ServerDraft};
 use super::variables::Script;
@@ -68,6 +70,10 @@ pub struct Level {
     pub place: Option<Place>,
     /// Scalar settings.
     pub settings: LocationDraft,
+    /// Scalar settings of response modules.
+    pub filters: FilterDraft,
+    /// What modules beyond the core have.
+    pub parts: Parts,
     /// Scalar settings of servers; given on `http` and `server` only.
     pub server: ServerDraft,
     /// `listen` and `server_name` of a server.
@@ -115,6 +121,8 @@ impl Level {
             name: Box::default(),
             place: None,
             settings: LocationDraft::default(),
+            filters: FilterDraft::default(),
+            parts: Parts::default(),
             server: ServerDraft::default(),
             server_part: ServerPart::default(),
             root: None,
@@ -141,6 +149,8 @@ impl Level {
 #[derive(Clone, Debug)]
 pub struct Inherited {
     settings: LocationDraft,
+    filters: FilterDraft,
+    parts: Arc<Parts>,
     root: Root,
     index: Arc<[Script]>,
     lua: LuaHandlers,
@@ -165,6 +175,8 @@ impl Inherited {
             .collect();
         Inherited {
             settings: LocationDraft::default(),
+            filters: FilterDraft::default(),
+            parts: Arc::default(),
             root,
             index: Arc::from([Script::literal(b"index.html")]),
             lua: LuaHandlers::default(),
@@ -201,6 +213,10 @@ pub struct Finished {
 pub fn finish(level: Level, outer: &Inherited) -> Finished {
     let mut settings = level.settings;
     settings.inherit(&outer.settings);
+    let mut filters = level.filters;
+    filters.inherit(&outer.filters);
+    let mut parts = level.parts;
+    parts.inherit(&outer.parts);
     let mut lua = level.lua;
     for (own, outer) in lua.0.iter_mut().zip(&outer.lua.0) {
         if own.is_none() {
@@ -217,6 +233,8 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
     };
     let mut inherited = Inherited {
         settings,
+        filters,
+        parts: Arc::new(parts),
         root: level.root.unwrap_or_else(|| outer.root.clone()),
         index: level.index.map_or_else(|| outer.index.clone(), Into::into),
         lua,
@@ -254,6 +272,8 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
         kind: level.kind,
         internal: inherited.internal,
         settings: inherited.settings.finish(),
+        filters: inherited.filters.finish(),
+        parts: inherited.parts.clone(),
         root: inherited.root.clone(),
         index: inherited.index.clone(),
         try_files: inherited.try_files.clone(),

@@ -9,11 +9,13 @@
 pub mod directive;
 pub mod directives;
 pub mod error;
+pub mod filter_settings;
 pub mod include;
 pub mod level;
 pub mod lexer;
 pub mod locations;
 pub mod model;
+pub mod parts;
 pub mod servers;
 pub mod settings;
 pub mod tree;

@@ -11,7 +11,11 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::directives::echo::EchoScript;
+use super::directives::set_misc::SetStep;
+use super::filter_settings::FilterSettings;
 use super::locations::Locations;
+use super::parts::Parts;
 use super::servers::ServerNames;
 use super::settings::{LocationSettings, MainSettings, ServerSettings};
 use super::variables::{Pattern, Script, VarId, VarTable};
@@ -347,6 +351,10 @@ pub struct Location {
     pub internal: bool,
     /// Scalar settings.
     pub settings: LocationSettings,
+    /// Scalar settings of response modules.
+    pub filters: FilterSettings,
+    /// What modules beyond the core have.
+    pub parts: Arc<Parts>,
     /// `root` or `alias`.
     pub root: Root,
     /// `index` names.
@@ -432,6 +440,8 @@ pub enum Content {
     StubStatus,
     /// `empty_gif`.
     EmptyGif,
+    /// `echo*`.
+    Echo(Arc<EchoScript>),
 }
 
 /// Lua handlers by phase.
@@ -485,6 +495,13 @@ pub enum RewriteOp {
         code: Arc<LuaCode>,
         /// `ngx.arg[1]`...
         args: Vec<Script>,
+    },
+    /// `set_md5 $var ...` and its kin.
+    SetMisc {
+        /// The variable.
+        var: VarId,
+        /// What is made.
+        step: Box<SetStep>,
     },
     /// `if (condition) {...}`.
     If {

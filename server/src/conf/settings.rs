@@ -68,6 +68,7 @@ macro_rules! settings {
         }, )* ];
     };
 }
+pub(super) use settings;
 
 /// `worker_processes`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

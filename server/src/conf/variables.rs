@@ -89,6 +89,16 @@ builtins! {
     ContentType "content_type" ro;
     DocumentRoot "document_root" ro;
     DocumentUri "document_uri" ro;
+    EchoCacheableRequestUri "echo_cacheable_request_uri" ro;
+    EchoClientRequestHeaders "echo_client_request_headers" ro;
+    EchoClientRequestMethod "echo_client_request_method" ro;
+    EchoIncr "echo_incr" ro;
+    EchoIt "echo_it" ro;
+    EchoRequestBody "echo_request_body" ro;
+    EchoRequestMethod "echo_request_method" ro;
+    EchoRequestUri "echo_request_uri" ro;
+    EchoResponseStatus "echo_response_status" ro;
+    EchoTimerElapsed "echo_timer_elapsed" ro;
     Host "host" ro;
     Hostname "hostname" ro;
     Https "https" ro;

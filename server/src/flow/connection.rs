@@ -21,7 +21,7 @@ use crate::request::body::{Body, Incoming, discard};
 use crate::request::headers::Headers;
 use crate::request::response::Response;
 use crate::request::vars::Captures;
-use crate::request::{Request, uri, with_match};
+use crate::request::{Request, postpone, uri, with_match};
 
 /// Internal redirects a request may make.
 const REDIRECTS_MAX: u8 = 10;
@@ -137,6 +137,7 @@ async fn requests(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, head: &mut Hea
         if req.keepalive.get() && !req.incoming.borrow().is_done() && !discard(&req).await {
             req.keepalive.set(false);
         }
+        postpone::clear(&req);
         stats.writing.set(stats.writing.get().saturating_sub(1));
         let keep = req.keepalive.get() && !req.gone.get() && !conn.is_broken();
         let lingering = req.location().lingering_close;
@@ -340,6 +341,9 @@ fn make_request(
         script_ctx: RefCell::new(None),
         at_end: RefCell::default(),
         request_id: Cell::new(None),
+        queue: RefCell::default(),
+        over: Cell::new(false),
+        echo: RefCell::default(),
     });
     if let Some((_, text)) = fault {
         req.log(Level::Info, format!("{text} while reading client request headers").as_bytes());

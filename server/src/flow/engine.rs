@@ -6,12 +6,12 @@ use std::task::Poll;
 
 use super::filters::{finish, submit};
 use super::special::{After, respond};
-use super::{Run, Verdict, Wait, Worker, files, rewrite};
+use super::{Run, Verdict, Wait, Worker, echo, files, more_headers, rewrite};
 use crate::conf::model::{Content, Level, Location, LuaCode};
 use crate::phase::Phase;
 use crate::request::response::Chunk;
 use crate::request::vars::{Vars, set_named};
-use crate::request::{Request, with_match};
+use crate::request::{Request, postpone, with_match};
 
 /// Where the phases are entered.
 enum Entry {
@@ -74,6 +74,7 @@ pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
     }
     end_output(w, req);
     finish(req).await;
+    postpone::finished(req);
 }
 
 /// Ends the response if its handler has not, with what was gathered for its length.
@@ -256,6 +257,7 @@ async fn rewrite_phase(w: &Rc<Worker>, req: &Rc<Request>, level: &Arc<Location>)
 }
 
 async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+    more_headers::change_input(req);
     if req.is_main() {
         unless_next!(lua(w, req, Phase::Access).await);
     }
@@ -274,6 +276,7 @@ async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         },
         Some(Content::StubStatus) => files::stub_status(w, req),
         Some(Content::EmptyGif) => files::empty_gif(w, req),
+        Some(Content::Echo(script)) => echo::run(w, req, script).await,
         None => files::serve(w, req).await,
     }
 }

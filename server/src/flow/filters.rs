@@ -9,10 +9,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::Worker;
+use super::{Worker, echo, more_headers};
 use crate::phase::Phase;
 use crate::request::Request;
-use crate::request::response::{Chunk, HeadState, Sink, commit_body, commit_head};
+use crate::request::postpone;
+use crate::request::response::{BodyFilter, Chunk, HeadState, Response, Sink, commit_head};
 
 /// Puts a chunk into the lane; returns its ticket.
 pub fn submit(w: &Rc<Worker>, req: &Rc<Request>, chunk: Chunk) -> u64 {
@@ -96,6 +97,7 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
             res.status = req.err_status.get();
         }
     }
+    early_header_filters(req);
     let code = req.location().lua.get(Phase::HeaderFilter).cloned();
     match (code, &w.scripts) {
         (Some(code), Some(scripts)) => {
@@ -105,13 +107,13 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
                 if let Err(status) = run.await {
                     replace_by_page(&r, status);
                 }
-                core_header_filters(&r);
+                late_header_filters(&r);
                 commit_head(&r);
             });
             req.response.borrow_mut().running = Some(future);
         }
         _ => {
-            core_header_filters(req);
+            late_header_filters(req);
             commit_head(req);
         }
     }
@@ -133,9 +135,12 @@ fn replace_by_page(req: &Rc<Request>, status: u16) {
 }
 
 fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
-    let chunk = req.response.borrow_mut().lane.pop_front().expect("the caller saw a chunk");
+    let mut chunk = req.response.borrow_mut().lane.pop_front().expect("the caller saw a chunk");
     if chunk.head_only {
         req.response.borrow_mut().pass();
+        return;
+    }
+    if run_filters(req, &mut chunk, |res| &mut res.early_filters).is_err() {
         return;
     }
     let code = req.location().lua.get(Phase::BodyFilter).cloned();
@@ -145,10 +150,7 @@ fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
             let r = req.clone();
             let future = Box::pin(async move {
                 match run.await {
-                    Ok(chunk) => {
-                        commit_body(&r, &chunk);
-                        r.response.borrow_mut().pass();
-                    }
+                    Ok(chunk) => leave(&r, chunk),
                     Err(()) => {
                         r.keepalive.set(false);
                         r.response.borrow_mut().fail();
@@ -157,11 +159,35 @@ fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
             });
             req.response.borrow_mut().running = Some(future);
         }
-        _ => {
-            commit_body(req, &chunk);
-            req.response.borrow_mut().pass();
-        }
+        _ => leave(req, chunk),
     }
+}
+
+/// Takes a chunk that the scripts have seen through what is left of the way.
+fn leave(req: &Rc<Request>, mut chunk: Chunk) {
+    if run_filters(req, &mut chunk, |res| &mut res.filters).is_ok() {
+        postpone::emit(req, chunk);
+        req.response.borrow_mut().pass();
+    }
+}
+
+/// Runs one list of filters; `Err` when the output has failed.
+fn run_filters(
+    req: &Rc<Request>,
+    chunk: &mut Chunk,
+    list: fn(&mut Response) -> &mut Vec<Box<dyn BodyFilter>>,
+) -> Result<(), ()> {
+    let mut filters = std::mem::take(list(&mut req.response.borrow_mut()));
+    if filters.is_empty() {
+        return Ok(());
+    }
+    let result = filters.iter_mut().try_for_each(|f| f.run(req, chunk));
+    *list(&mut req.response.borrow_mut()) = filters;
+    result.map_err(|text| {
+        req.log(crate::conf::model::Level::Alert, text.as_bytes());
+        req.keepalive.set(false);
+        req.response.borrow_mut().fail();
+    })
 }
 
 /// Whether `add_header` lines without `always` apply.
@@ -169,8 +195,19 @@ fn is_good_status(status: u16) -> bool {
     matches!(status, 0 | 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
 }
 
-fn core_header_filters(req: &Rc<Request>) {
+/// Header filters that run before the scripts', in nginx's order.
+fn early_header_filters(req: &Rc<Request>) {
     not_modified(req);
+    more_headers::change_output(req);
+}
+
+/// Header filters that run behind the scripts', in nginx's order.
+fn late_header_filters(req: &Rc<Request>) {
+    echo::header_filter(req);
+    add_headers(req);
+}
+
+fn add_headers(req: &Rc<Request>) {
     let level = req.level.borrow().clone();
     if level.add_headers.is_empty() || !req.is_main() {
         return;
@@ -267,7 +304,9 @@ fn poll_drive<F: Future<Output = ()>>(
 pub async fn finish(req: &Rc<Request>) {
     std::future::poll_fn(|cx| {
         let mut res = req.response.borrow_mut();
-        if !res.is_quiet() && !res.failed {
+        // What an inner request still has in its queue goes out when its turn comes.
+        let waits = !matches!(res.sink, Sink::Parent) && !req.queue.borrow().is_empty();
+        if !res.failed && (!res.is_quiet() || waits) {
             // Woken by the lane, which is polled by the same driver.
             res.watch(cx);
             return Poll::Pending;

@@ -6,10 +6,13 @@
 //! trait `Scripts` only; nothing here knows Lua.
 
 pub mod connection;
+pub mod echo;
 pub mod engine;
 pub mod files;
 pub mod filters;
+pub mod more_headers;
 pub mod rewrite;
+pub mod set_misc;
 pub mod special;
 
 use std::future::Future;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::special::send_response;
-use super::{Verdict, Worker, files};
+use super::{Verdict, Worker, files, set_misc};
 use crate::conf::model::{Condition, FileTest, Level, Return, Rewrite, RewriteFlag, RewriteOp};
 use crate::conf::variables::{VarId, Variables};
 use crate::request::body::bytes_to_path;
@@ -36,6 +36,10 @@ pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, ops: &Arc<[RewriteOp]>) -> V
                     Err(()) => return Verdict::Status(500),
                 }
             }
+            RewriteOp::SetMisc { var, step } => match set_misc::value(req, step) {
+                Ok(value) => set_id(req, *var, value),
+                Err(()) => return Verdict::Status(500),
+            },
             RewriteOp::If { condition, body, level } => {
                 if holds(req, condition) {
                     req.set_level(level.clone());

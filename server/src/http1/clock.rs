@@ -127,27 +127,39 @@ pub fn parse_http_time(text: &[u8]) -> Option<i64> {
     Some(t.duration_since(UNIX_EPOCH).ok()?.as_secs() as i64)
 }
 
-fn sign_minutes(offset_s: i32) -> (char, i32) {
+/// The sign of an offset, and its minutes.
+pub(super) fn sign_minutes(offset_s: i32) -> (char, i32) {
     (if offset_s < 0 { '-' } else { '+' }, offset_s.abs() / 60)
 }
 
-const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
-const MONTHS: [&str; 12] =
+/// Short names of weekdays.
+pub(super) const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+/// Short names of months.
+pub(super) const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 /// A moment in calendar fields.
-struct Fields {
-    year: i64,
-    month: u32,
-    day: u32,
-    hour: u32,
-    minute: u32,
-    second: u32,
-    weekday: u32,
+pub(super) struct Fields {
+    pub year: i64,
+    pub month: u32,
+    pub day: u32,
+    pub hour: u32,
+    pub minute: u32,
+    pub second: u32,
+    /// From Sunday, 0.
+    pub weekday: u32,
 }
 
 impl Fields {
-    fn of(unix_s: i64) -> Fields {
+    /// Days since 1 January.
+    pub(super) fn year_day(&self) -> u32 {
+        const BEFORE: [u32; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+        let leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
+        BEFORE[self.month as usize - 1] + self.day - 1 + u32::from(leap && self.month > 2)
+    }
+
+    /// The fields of a moment.
+    pub(super) fn of(unix_s: i64) -> Fields {
         let (days, rest) = (unix_s.div_euclid(86_400), unix_s.rem_euclid(86_400) as u32);
         // Days are counted from 1 March of year 0, in eras of 400 years (146,097 days).
         let z = days + 719_468;

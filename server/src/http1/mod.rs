@@ -9,4 +9,5 @@ pub mod clock;
 pub mod conn;
 pub mod deadline;
 pub mod parse;
+pub mod strftime;
 pub mod write;

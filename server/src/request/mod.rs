@@ -8,6 +8,7 @@ pub mod args;
 pub mod body;
 pub mod escape;
 pub mod headers;
+pub mod postpone;
 pub mod response;
 pub mod subrequest;
 pub mod uri;
@@ -87,6 +88,17 @@ pub fn with_match<R>(f: impl FnOnce(&mut MatchData) -> R) -> R {
     MATCH.with_borrow_mut(f)
 }
 
+/// What `echo` commands keep from one to the next.
+#[derive(Debug, Default)]
+pub struct EchoState {
+    /// The item of `echo_foreach_split` that is at hand: `$echo_it`.
+    pub item: Option<Vec<u8>>,
+    /// How often `$echo_incr` was asked for; counted in the main request.
+    pub counter: u64,
+    /// When `$echo_timer_elapsed` began; 0 is the request's start.
+    pub timer_ms: u64,
+}
+
 /// One request.
 pub struct Request {
     /// The worker's shared state.
@@ -155,6 +167,12 @@ pub struct Request {
     pub at_end: RefCell<Vec<Box<dyn Any>>>,
     /// Number for `$request_id`, made on demand.
     pub request_id: Cell<Option<u128>>,
+    /// Output that waits for its turn among subrequests.
+    pub queue: RefCell<postpone::Queue>,
+    /// The request has produced everything.
+    pub over: Cell<bool>,
+    /// What `echo` commands keep.
+    pub echo: RefCell<EchoState>,
 }
 
 impl Request {
@@ -171,6 +189,15 @@ impl Request {
     /// Whether the method is HEAD (asked of the main request only).
     pub fn is_head(&self) -> bool {
         self.is_main() && *self.method.borrow() == b"HEAD"
+    }
+
+    /// The main request of the tree this one belongs to.
+    pub fn main(&self) -> &Request {
+        let mut at = self;
+        while let Some(parent) = &at.parent {
+            at = parent;
+        }
+        at
     }
 
     /// Whether the head of the response is on its way.

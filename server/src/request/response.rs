@@ -48,10 +48,18 @@ pub enum Sink {
     Client,
     /// Into memory, for the request that asked for it.
     Memory(Vec<u8>),
+    /// In its order into the response of the request that asked for it.
+    Parent,
 }
 
 /// What runs in the lane.
 pub type LaneFuture = Pin<Box<dyn Future<Output = ()>>>;
+
+/// A step on the body's way out. It may hold bytes back until the last chunk.
+pub trait BodyFilter {
+    /// Changes a chunk. The error is a line for the log; the output ends.
+    fn run(&mut self, req: &Request, chunk: &mut Chunk) -> Result<(), &'static str>;
+}
 
 /// The response.
 #[derive(Default)]
@@ -70,6 +78,18 @@ pub struct Response {
     pub headers: Headers,
     /// How far the head has come.
     pub head: HeadState,
+    /// `Server` is not sent.
+    pub hide_server: bool,
+    /// `Date` is not sent.
+    pub hide_date: bool,
+    /// Parts of the body may be asked for.
+    pub allow_ranges: bool,
+    /// Filters before the scripts see a chunk.
+    pub early_filters: Vec<Box<dyn BodyFilter>>,
+    /// Filters behind the scripts.
+    pub filters: Vec<Box<dyn BodyFilter>>,
+    /// Filters of everything that goes out, the output of subrequests included.
+    pub outer_filters: Vec<Box<dyn BodyFilter>>,
     /// The body is not sent: HEAD, 204, 304.
     pub header_only: bool,
     /// The body goes out in chunks.
@@ -116,6 +136,11 @@ impl Response {
         Response { sink: Sink::Memory(Vec::new()), ..Response::default() }
     }
 
+    /// A response that goes into the one of the request that asked for it.
+    pub fn into_parent() -> Response {
+        Response { sink: Sink::Parent, ..Response::default() }
+    }
+
     /// Puts a chunk into the lane; returns its ticket.
     pub fn submit(&mut self, chunk: Chunk) -> u64 {
         self.eof |= chunk.last;
@@ -136,6 +161,14 @@ impl Response {
     pub fn pass(&mut self) {
         self.passed += 1;
         self.waiters.drain(..).for_each(Waker::wake);
+    }
+
+    /// Wakes whoever waits for the lane to be quiet.
+    pub fn wake(&mut self) {
+        self.waiters.drain(..).for_each(Waker::wake);
+        if let Some(w) = self.driver.take() {
+            w.wake();
+        }
     }
 
     /// The lane is closed: whoever waits learns it.
@@ -183,12 +216,27 @@ impl Response {
         self.last_modified = None;
         self.headers.clear();
         self.own_location = false;
+        self.allow_ranges = false;
+        self.hide_server = false;
+        self.hide_date = false;
     }
 
     /// Sets `Location` to a target of the server's own.
     pub fn set_own_location(&mut self, to: &[u8]) {
         self.headers.set(b"Location", to);
         self.own_location = true;
+    }
+
+    /// The length of the body is not known any more.
+    pub fn clear_length(&mut self) {
+        self.content_length = None;
+        self.headers.remove(b"content-length");
+    }
+
+    /// Parts of the body cannot be asked for any more.
+    pub fn clear_ranges(&mut self) {
+        self.allow_ranges = false;
+        self.headers.remove(b"accept-ranges");
     }
 
     /// Adds a header with nginx's names for the special ones.
@@ -256,7 +304,7 @@ pub fn commit_head(req: &Rc<Request>) {
         Some(_) => None,
         None => res.last_modified.map(crate::http1::clock::http_time),
     };
-    let server = match (res.headers.get(b"server").is_some(), &loc.server_tokens) {
+    let server = match (res.headers.get(b"server").is_some() || res.hide_server, &loc.server_tokens) {
         (true, _) => None,
         (false, crate::conf::settings::ServerTokens::Off) => Some(SERVER_PLAIN),
         (false, _) => Some(SERVER_FULL),
@@ -269,7 +317,7 @@ pub fn commit_head(req: &Rc<Request>) {
         status: res.status,
         reason: res.reason.as_deref(),
         server: server.map(str::as_bytes),
-        date: res.headers.get(b"date").is_none(),
+        date: !res.hide_date && res.headers.get(b"date").is_none(),
         content_type: res.content_type.as_deref().filter(|t| !t.is_empty()),
         content_length: if explicit_length { None } else { res.content_length },
         last_modified: last_modified.as_deref().map(str::as_bytes),

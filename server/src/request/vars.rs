@@ -373,6 +373,39 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             }
         }
         Builtin::RequestFilename => bytes(&filename(req), out),
+        Builtin::EchoRequestMethod => bytes(&req.method.borrow(), out),
+        Builtin::EchoClientRequestMethod => bytes(&req.main().method.borrow(), out),
+        Builtin::EchoRequestUri | Builtin::EchoCacheableRequestUri => bytes(&req.uri.borrow(), out),
+        Builtin::EchoRequestBody => match &*req.body.borrow() {
+            Body::Memory(b) if !b.is_empty() => bytes(b, out),
+            _ => false,
+        },
+        Builtin::EchoClientRequestHeaders => {
+            let main = req.main();
+            let headers = main.headers.borrow();
+            let raw = headers.bytes(crate::http1::parse::Span::new(main.line.start as usize, main.head_len));
+            bytes(raw, out)
+        }
+        Builtin::EchoIt => match &req.echo.borrow().item {
+            Some(item) => bytes(item, out),
+            None => false,
+        },
+        Builtin::EchoIncr => {
+            let mut echo = req.main().echo.borrow_mut();
+            echo.counter += 1;
+            number(echo.counter, out)
+        }
+        Builtin::EchoResponseStatus => match req.response.borrow().status {
+            0 => false,
+            status => number(u64::from(status), out),
+        },
+        Builtin::EchoTimerElapsed => {
+            let since = match req.echo.borrow().timer_ms {
+                0 => req.start_ms,
+                t => t,
+            };
+            seconds(clock::update().saturating_sub(since), out)
+        }
         Builtin::LimitRate => text("0", out),
         Builtin::ProxyProtocolAddr
         | Builtin::ProxyProtocolPort

@@ -1,6 +1,7 @@
 //! Requests over real sockets against a whole worker.
 
 mod debug;
+mod echo;
 mod flow;
 mod idle;
 mod lua;

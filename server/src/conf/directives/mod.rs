@@ -1,21 +1,25 @@
 //! The directive table: one file per group, one row per directive.
 
 pub mod core;
+pub mod echo;
 pub mod http;
 pub mod location;
 pub mod log;
 pub mod lua_code;
+pub mod more_headers;
 pub mod rewrite;
+pub mod set_misc;
 mod unsupported;
 
 use super::directive::{Arity, Row, simple};
 use super::error::Fail;
+use super::filter_settings;
 use super::settings;
 use super::value;
 
 /// Every row of every group.
 pub fn rows() -> impl Iterator<Item = Row> {
-    let groups: [&'static [Row]; 10] = [
+    let groups: [&'static [Row]; 14] = [
         settings::MAIN_ROWS,
         settings::LUA_ROWS,
         settings::SERVER_ROWS,
@@ -26,6 +30,10 @@ pub fn rows() -> impl Iterator<Item = Row> {
         log::ROWS,
         rewrite::ROWS,
         lua_code::ROWS,
+        filter_settings::FILTER_ROWS,
+        echo::ROWS,
+        more_headers::ROWS,
+        set_misc::ROWS,
     ];
     let tuning = settings::TUNING.iter().map(|(name, contexts)| {
         simple(name, *contexts, Arity::Exactly(1), |_, node| {
