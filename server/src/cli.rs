@@ -260,7 +260,9 @@ fn show_version(command: &Command) {
         say(&format!(
             "built by Moonlit {moonlit} (nginx {NGINX_VERSION}, lua-nginx-module 0.10.32)\n\
              built with OpenSSL 3.5.5\n\
-             configure arguments: --prefix={DEFAULT_PREFIX} --with-pcre-jit --with-http_stub_status_module\n"
+             configure arguments: --prefix={DEFAULT_PREFIX} --with-pcre-jit --with-http_stub_status_module \
+             --without-http_fastcgi_module --without-http_scgi_module --without-http_uwsgi_module \
+             --without-http_grpc_module\n"
         ));
     }
 }
