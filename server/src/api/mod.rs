@@ -3,6 +3,7 @@
 //! A row names a function, says in which phases it may be called and whether it
 //! waits; registration, the phase check and its message follow from the row.
 
+pub mod abort;
 pub mod consts;
 pub mod ctx;
 pub mod encode;
@@ -63,6 +64,7 @@ impl ApiFn {
 
 /// Every table of functions below `ngx`.
 pub const TABLES: &[&[ApiFn]] = &[
+    abort::FNS,
     consts::FNS,
     encode::FNS,
     exit::FNS,
@@ -74,7 +76,9 @@ pub const TABLES: &[&[ApiFn]] = &[
     resp::FNS,
     say::FNS,
     sleep::FNS,
-    socket::FNS,
+    socket::request::FNS,
+    socket::tcp::FNS,
+    socket::udp::FNS,
     thread::FNS,
     time::FNS,
     timer::FNS,
@@ -124,9 +128,7 @@ pub fn subtable(vm: &mut Vm, from: Gc<Table>, path: &str) -> Gc<Table> {
 
 /// A function value for a row, with its phase check.
 pub fn function(w: &LuaWorker, vm: &mut Vm, row: &ApiFn) -> Value {
-    let strict = w.config.http.as_ref().is_some_and(|h| h.lua.settings.lua_strict_phases)
-        || std::env::var_os("MOONLIT_STRICT_PHASES").is_some_and(|v| v == "1");
-    let phases = match (row.yields, strict) {
+    let phases = match (row.yields, w.strict()) {
         (true, false) => Phases::ANY.without(Phases::of(Phase::Init)).without(Phases::of(Phase::ExitWorker)),
         _ => row.phases,
     };

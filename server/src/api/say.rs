@@ -33,7 +33,7 @@ fn say(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.print(...)`: sends texts, numbers, words for nil and booleans, and nested arrays of them.
 ///
-/// Returns 1, or nil and `seen eof`, `header only`, `nginx output filter error`. Waits while a filter
+/// Returns 1, or nil and `seen eof`, `header only`, `nginx output filter error`, `raw request socket acquired`. Waits while a filter
 /// of the response waits. Source: lua-nginx-module README, "ngx.print".
 fn print(vm: &mut Vm, _: Entry) -> NativeResult {
     let data = gather(vm, "print")?;
@@ -67,6 +67,9 @@ fn gather(vm: &mut Vm, name: &str) -> Result<Vec<u8>, Raised> {
 /// Sends a chunk on its way; waits for the filters if they wait.
 fn emit(vm: &mut Vm, data: Vec<u8>, last: bool) -> NativeResult {
     let req = request(vm)?;
+    if req.response.borrow().taken {
+        return fail(vm, "raw request socket acquired");
+    }
     if req.response.borrow().eof {
         return fail(vm, "seen eof");
     }
@@ -142,6 +145,9 @@ fn send_headers(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `ngx.flush(wait?)`: sends what is gathered; with `true` waits until it is with the system.
 fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
     let req = request(vm)?;
+    if req.response.borrow().taken {
+        return fail(vm, "raw request socket acquired");
+    }
     if req.response.borrow().gathering {
         return fail(vm, "buffering");
     }

@@ -92,13 +92,7 @@ fn defined_at(vm: &Vm, f: Value) -> String {
     }
 }
 
-async fn run_timer(
-    w: Rc<LuaWorker>,
-    args: Rc<Vec<Rooted>>,
-    ms: u64,
-    repeat: bool,
-    origin: Option<Rc<[u8]>>,
-) {
+async fn run_timer(w: Rc<LuaWorker>, args: Rc<Vec<Rooted>>, ms: u64, repeat: bool, origin: Option<Rc<[u8]>>) {
     loop {
         let premature = if w.exiting() {
             true

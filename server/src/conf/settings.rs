@@ -436,7 +436,7 @@ settings! {
         /// Whether output to HTTP/1.0 clients is gathered for its length.
         lua_http10_buffering: bool = true, flag_arg, LEVELS_IF, Arity::Exactly(1);
         /// Whether a client that goes away ends the handler.
-        lua_check_client_abort: bool = false, only_off, LEVELS_IF, Arity::Exactly(1);
+        lua_check_client_abort: bool = false, flag_arg, LEVELS_IF, Arity::Exactly(1);
         /// Whether Lua's output gets `default_type`.
         lua_use_default_type: bool = true, flag_arg, LEVELS_IF, Arity::Exactly(1);
     }

@@ -105,6 +105,11 @@ impl Until {
         Until { finder: memmem::Finder::new(pattern).into_owned(), inclusive, ended: false }
     }
 
+    /// How many of these bytes are surely in front of the pattern; those behind may be its beginning.
+    pub fn settled(&self, data: &[u8]) -> usize {
+        data.len() - self.held_back(data)
+    }
+
     /// Whether the end has to be reported now; asking clears it.
     pub fn take_ended(&mut self) -> bool {
         std::mem::take(&mut self.ended)

@@ -1,4 +1,4 @@
-//! Cosockets without Lua: client connections with timeouts, buffered reads and pools.
+//! Cosockets without Lua: client connections with timeouts, buffered reads, pools and names.
 //!
 //! Every operation is a small movable future. Polled once it finishes at once
 //! when the data is there; otherwise it goes on wherever it is awaited. Generic
@@ -6,6 +6,13 @@
 //! value, no request and no configuration type.
 
 pub mod buffer;
+pub mod dns;
+pub mod error;
 pub mod pool;
 pub mod resolver;
+pub mod rw;
+pub mod stream;
+pub mod target;
 pub mod tcp;
+pub mod trace;
+pub mod udp;

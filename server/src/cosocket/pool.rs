@@ -1,22 +1,29 @@
 //! Pools of idle connections, by name, with a limit and a queue of waiting connects.
 //!
-//! An idle connection is looked at when it is taken and once a second in
-//! between: one whose peer closed it, or that received bytes nobody asked for,
-//! is dropped. Knows streams only through `Stream`.
+//! A pool lives as long as a connection is counted in it. One task per worker
+//! watches the idle connections: one whose peer closed it, that received bytes
+//! nobody asked for, or whose time is over, is dropped. Knows streams only
+//! through `Stream`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Sleep;
 
-use super::tcp::Stream;
+use super::stream::{Stream, descriptor};
+use super::trace::Trace;
 
-/// How often idle connections are looked at.
-const SWEEP_MS: u64 = 1000;
+/// How long a connection given back may lie before the watcher looks at it first: under load most are
+/// taken again sooner.
+const SETTLE: Duration = Duration::from_millis(2);
+/// How far the watcher's timer is set when no connection has a time limit.
+const FAR: Duration = Duration::from_secs(3600);
 
 /// One idle connection.
 pub struct Idle {
@@ -24,7 +31,34 @@ pub struct Idle {
     pub io: Box<dyn Stream>,
     /// How often it has been taken from a pool.
     pub reused: u32,
+    /// Whom it leads to, for log lines: host and address.
+    pub peer: PeerName,
     deadline: Option<Instant>,
+}
+
+/// Whom a connection leads to, as log lines show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerName {
+    /// The host that was asked for, or `unix:PATH`.
+    pub host: String,
+    /// Its port; 0 where there is none.
+    pub port: u16,
+    /// The address, without port.
+    pub addr: String,
+}
+
+impl PeerName {
+    /// `, upstream: HOST:PORT(ADDRESS)`.
+    pub fn suffix(&self) -> String {
+        let mut text = format!(", upstream: {}", self.host);
+        if self.port > 0 {
+            text.push_str(&format!(":{}", self.port));
+        }
+        if !self.addr.is_empty() {
+            text.push_str(&format!("({})", self.addr));
+        }
+        text
+    }
 }
 
 /// A connect that waits for a free place.
@@ -40,9 +74,9 @@ pub enum Grant {
     #[default]
     None,
     /// A place: connect now.
-    Place,
+    Place(Place),
     /// A connection that somebody gave back.
-    Connection(Idle),
+    Connection(Idle, Place),
 }
 
 /// One pool.
@@ -52,17 +86,39 @@ pub struct Pool {
     /// Longest queue of waiting connects; `None` when the number of connections is not limited.
     backlog: Option<usize>,
     idle: RefCell<VecDeque<Idle>>,
-    /// Connections alive under this pool, idle ones included. Counted only with a backlog.
+    /// Connections counted in this pool, idle ones included.
     connections: Cell<usize>,
     waiters: RefCell<VecDeque<Waiter>>,
     owner: Weak<Pools>,
+}
+
+/// A connection's place in a pool's count; given back when dropped.
+pub struct Place(Option<Rc<Pool>>);
+
+impl Place {
+    /// Leaves the place taken: an idle connection keeps it.
+    fn leave(mut self) -> Option<Rc<Pool>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.release();
+        }
+    }
 }
 
 /// All pools of a worker.
 #[derive(Default)]
 pub struct Pools {
     map: RefCell<HashMap<Vec<u8>, Rc<Pool>>>,
-    sweeping: Cell<bool>,
+    /// Where lines about idle connections go.
+    pub trace: RefCell<Trace>,
+    watcher: RefCell<Option<Waker>>,
+    /// Connections were given back that the watcher has not seen.
+    fresh: Cell<bool>,
 }
 
 impl Pools {
@@ -76,31 +132,54 @@ impl Pools {
         self.map.borrow().get(name).cloned()
     }
 
+    /// Number of pools.
+    pub fn len(&self) -> usize {
+        self.map.borrow().len()
+    }
+
+    /// Whether there is no pool.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The pool of that name, made now if need be; size and backlog count only then.
-    pub fn get_or_create(self: &Rc<Self>, name: &[u8], size: usize, backlog: Option<usize>) -> Rc<Pool> {
-        let mut map = self.map.borrow_mut();
-        if let Some(p) = map.get(name) {
-            return p.clone();
+    pub fn get_or_create(
+        self: &Rc<Self>,
+        name: &[u8],
+        size: usize,
+        backlog: Option<usize>,
+        trace: &Trace,
+    ) -> Rc<Pool> {
+        if let Some(p) = self.find(name) {
+            return p;
         }
+        trace.line(|| {
+            let backlog = backlog.map_or(-1, |n| n as i64);
+            format!("lua tcp socket connection pool size: {size}, backlog: {backlog}")
+        });
+        trace.line(|| {
+            let name = String::from_utf8_lossy(name);
+            format!("lua tcp socket keepalive create connection pool for key \"{name}\"")
+        });
         let pool = Rc::new(Pool {
             name: name.to_vec(),
-            size,
+            size: size.max(1),
             backlog,
             idle: RefCell::default(),
             connections: Cell::new(0),
             waiters: RefCell::default(),
             owner: Rc::downgrade(self),
         });
-        map.insert(name.to_vec(), pool.clone());
+        self.map.borrow_mut().insert(name.to_vec(), pool.clone());
         pool
     }
 
-    /// Drops connections that are overdue, closed or unexpectedly talkative; returns how many stay idle
-    /// and when the next look is due.
-    pub fn sweep(&self) -> (usize, Duration) {
+    /// Drops idle connections that are overdue, closed or unexpectedly talkative, and has the watcher
+    /// woken by the others. Returns how many are left and when the next one is due.
+    fn look(&self, cx: &mut Context<'_>) -> (usize, Option<Instant>) {
+        let trace = self.trace.borrow().clone();
         let now = Instant::now();
-        let mut next = Duration::from_millis(SWEEP_MS);
-        let mut left = 0;
+        let (mut left, mut next) = (0, None::<Instant>);
         let pools: Vec<Rc<Pool>> = self.map.borrow().values().cloned().collect();
         for pool in pools {
             let mut dropped = Vec::new();
@@ -108,43 +187,96 @@ impl Pools {
             let mut i = 0;
             while i < idle.len() {
                 let due = idle[i].deadline.is_some_and(|d| d <= now);
-                if due || !is_quiet(&mut idle[i].io) {
+                if due {
+                    trace.text("lua tcp socket keepalive max idle timeout");
+                }
+                if due || !is_silent(&mut idle[i].io, cx, &trace) {
                     dropped.extend(idle.remove(i));
                 } else {
-                    if let Some(d) = idle[i].deadline {
-                        next = next.min(d - now);
-                    }
+                    next = match (next, idle[i].deadline) {
+                        (Some(a), Some(b)) => Some(a.min(b)),
+                        (a, b) => a.or(b),
+                    };
                     i += 1;
                 }
             }
             left += idle.len();
             drop(idle);
-            for _ in dropped {
+            for gone in dropped {
+                trace
+                    .line(|| format!("lua tcp socket keepalive close handler: fd:{}", descriptor(&*gone.io)));
+                drop(gone);
                 pool.release();
             }
         }
-        (left, next.max(Duration::from_millis(1)))
+        (left, next)
     }
 
-    fn start_sweeping(self: &Rc<Self>) {
-        if self.sweeping.replace(true) {
+    /// Somebody gave a connection back: the watcher is to look at it before long.
+    fn note_fresh(self: &Rc<Self>) {
+        if self.fresh.replace(true) {
             return;
         }
-        let me = Rc::downgrade(self);
-        let first = Duration::from_millis(1);
-        tokio::task::spawn_local(async move {
-            let mut wait = first;
-            loop {
-                tokio::time::sleep(wait).await;
-                let Some(pools) = me.upgrade() else { return };
-                let (left, next) = pools.sweep();
-                if left == 0 {
-                    pools.sweeping.set(false);
-                    return;
-                }
-                wait = next;
+        match &*self.watcher.borrow() {
+            Some(w) => w.wake_by_ref(),
+            None => {
+                let sleep = Box::pin(tokio::time::sleep(SETTLE));
+                tokio::task::spawn_local(Watcher {
+                    pools: Rc::downgrade(self),
+                    sleep,
+                    looked: Instant::now(),
+                });
             }
-        });
+        }
+    }
+
+    /// Closes every idle connection, as when the worker goes.
+    pub fn close_idle(&self) {
+        let pools: Vec<Rc<Pool>> = self.map.borrow().values().cloned().collect();
+        for pool in pools {
+            let idle = std::mem::take(&mut *pool.idle.borrow_mut());
+            for gone in idle {
+                drop(gone);
+                pool.release();
+            }
+        }
+    }
+}
+
+/// The task that watches idle connections. It ends when there are none.
+struct Watcher {
+    pools: Weak<Pools>,
+    sleep: Pin<Box<Sleep>>,
+    looked: Instant,
+}
+
+impl Future for Watcher {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = &mut *self;
+        let Some(pools) = me.pools.upgrade() else { return Poll::Ready(()) };
+        *pools.watcher.borrow_mut() = Some(cx.waker().clone());
+        if pools.fresh.get() && me.looked.elapsed() < SETTLE {
+            me.sleep.as_mut().reset(tokio::time::Instant::now() + SETTLE);
+            if me.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        loop {
+            pools.fresh.set(false);
+            me.looked = Instant::now();
+            let (left, next) = pools.look(cx);
+            if left == 0 {
+                *pools.watcher.borrow_mut() = None;
+                return Poll::Ready(());
+            }
+            let at = next.unwrap_or_else(|| Instant::now() + FAR);
+            me.sleep.as_mut().reset(at.into());
+            if me.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
     }
 }
 
@@ -154,111 +286,164 @@ impl Pool {
         &self.name
     }
 
-    /// Whether connections are counted and connects may have to wait.
-    pub fn is_limited(&self) -> bool {
-        self.backlog.is_some()
-    }
-
     /// Number of idle connections.
     pub fn idle_len(&self) -> usize {
         self.idle.borrow().len()
     }
 
-    /// The most recently used idle connection that is still good.
-    pub fn take_idle(&self) -> Option<Idle> {
+    /// The most recently used idle connection that is still good, and its place.
+    pub fn take_idle(self: &Rc<Self>, trace: &Trace) -> Option<(Idle, Place)> {
+        trace.text("lua tcp socket pool get keepalive peer");
         loop {
-            let mut got = self.idle.borrow_mut().pop_back()?;
+            let Some(mut got) = self.idle.borrow_mut().pop_back() else {
+                trace.text("lua tcp socket keepalive: connection pool empty");
+                return None;
+            };
+            // The place it had in the count goes along.
+            let place = Place(Some(self.clone()));
             if is_quiet(&mut got.io) {
                 got.reused += 1;
-                return Some(got);
+                trace_taken(&got, trace);
+                return Some((got, place));
             }
-            drop(got);
-            self.release();
+            trace.line(|| format!("lua tcp socket keepalive close handler: fd:{}", descriptor(&*got.io)));
         }
     }
 
-    /// Takes a place for a new connection. `Err` when the queue is full; `Ok(None)` when the place is
-    /// there; `Ok(Some(wait))` when the caller has to wait for it.
-    pub fn take_place(self: &Rc<Self>) -> Result<Option<WaitPlace>, QueueFull> {
-        let Some(backlog) = self.backlog else { return Ok(None) };
+    /// A place in the count, whatever its limit: for a connection that was made before there was a pool.
+    pub fn count_one(self: &Rc<Self>) -> Place {
+        self.connections.set(self.connections.get() + 1);
+        Place(Some(self.clone()))
+    }
+
+    /// Takes a place for a new connection, or a place in the queue. `Err` when that is full.
+    pub fn take_place(self: &Rc<Self>, trace: &Trace) -> Result<Waiting, QueueFull> {
+        let Some(backlog) = self.backlog else { return Ok(Waiting::Not(self.count_one())) };
         if self.connections.get() < self.size {
-            self.connections.set(self.connections.get() + 1);
-            return Ok(None);
+            return Ok(Waiting::Not(self.count_one()));
         }
-        if self.waiters.borrow().len() >= backlog {
+        let waiting = self.waiters.borrow().len();
+        if waiting >= backlog {
             return Err(QueueFull);
         }
-        Ok(Some(WaitPlace { pool: self.clone(), grant: Rc::default(), queued: false }))
+        trace.line(|| {
+            let name = String::from_utf8_lossy(&self.name);
+            let n = self.connections.get() + waiting + 1;
+            format!("lua tcp socket queue connect operation for connection pool \"{name}\", connections: {n}")
+        });
+        let grant = Rc::<Cell<Grant>>::default();
+        // In line at once: who comes later must not pass.
+        self.waiters.borrow_mut().push_back(Waiter { waker: Waker::noop().clone(), grant: grant.clone() });
+        Ok(Waiting::Queued(WaitPlace { pool: self.clone(), grant }))
     }
 
-    /// A connection under this pool is gone: the next waiting connect gets its place.
-    pub fn release(&self) {
-        if self.backlog.is_none() {
+    /// A connection of this pool is gone: the next waiting connect gets its place. Without any the pool goes.
+    fn release(self: &Rc<Self>) {
+        let left = self.connections.get().saturating_sub(1);
+        self.connections.set(left);
+        let owner = self.owner.upgrade();
+        let waiter = self.waiters.borrow_mut().pop_front();
+        if let Some(w) = waiter {
+            if let Some(owner) = &owner {
+                owner.trace.borrow().line(|| {
+                    let name = String::from_utf8_lossy(&self.name);
+                    format!(
+                        "lua tcp socket post connect operation resumption for connection pool \"{name}\", \
+                         connections: {left}"
+                    )
+                });
+            }
+            w.grant.set(Grant::Place(self.count_one()));
+            w.waker.wake();
             return;
         }
-        match self.waiters.borrow_mut().pop_front() {
-            Some(w) => {
-                w.grant.set(Grant::Place);
-                w.waker.wake();
-            }
-            None => self.connections.set(self.connections.get().saturating_sub(1)),
+        if left > 0 {
+            return;
+        }
+        let Some(owner) = owner else { return };
+        let mut map = owner.map.borrow_mut();
+        if map.get(&self.name).is_some_and(|p| Rc::ptr_eq(p, self)) {
+            map.remove(&self.name);
+            drop(map);
+            owner.trace.borrow().line(|| {
+                let name = String::from_utf8_lossy(&self.name);
+                format!("lua tcp socket keepalive: free connection pool for \"{name}\"")
+            });
         }
     }
 
     /// Puts a connection into the pool (or into the hands of who waits). `ttl_ms` 0 means for ever. When
     /// the pool is full, its oldest connection is closed.
-    pub fn put(self: &Rc<Self>, io: Box<dyn Stream>, reused: u32, ttl_ms: u64) {
+    pub fn put(place: Place, io: Box<dyn Stream>, reused: u32, peer: PeerName, ttl_ms: u64) {
+        let Some(pool) = place.0.clone() else { return };
         let deadline = (ttl_ms > 0).then(|| Instant::now() + Duration::from_millis(ttl_ms));
-        let mut entry = Idle { io, reused, deadline };
-        if let Some(w) = self.waiters.borrow_mut().pop_front() {
+        let mut entry = Idle { io, reused, peer, deadline };
+        let waiter = pool.waiters.borrow_mut().pop_front();
+        if let Some(w) = waiter {
             entry.reused += 1;
-            w.grant.set(Grant::Connection(entry));
+            w.grant.set(Grant::Connection(entry, place));
             w.waker.wake();
             return;
         }
+        place.leave();
         let oldest = {
-            let mut idle = self.idle.borrow_mut();
+            let mut idle = pool.idle.borrow_mut();
             idle.push_back(entry);
-            if idle.len() > self.size.max(1) { idle.pop_front() } else { None }
+            if idle.len() > pool.size { idle.pop_front() } else { None }
         };
         if oldest.is_some() {
             drop(oldest);
-            self.release();
+            pool.release();
         }
-        if let Some(owner) = self.owner.upgrade() {
-            owner.start_sweeping();
+        if let Some(owner) = pool.owner.upgrade() {
+            owner.note_fresh();
         }
     }
+}
+
+fn trace_taken(got: &Idle, trace: &Trace) {
+    trace.line(|| {
+        format!(
+            "lua tcp socket get keepalive peer: using connection {:p}, fd:{}",
+            &raw const *got.io,
+            descriptor(&*got.io)
+        )
+    });
 }
 
 /// The queue of waiting connects is full.
 #[derive(Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
+/// Whether a connect has to wait for its place.
+pub enum Waiting {
+    /// No.
+    Not(Place),
+    /// Yes.
+    Queued(WaitPlace),
+}
+
 /// A queued connect. Dropped, it leaves the queue and passes on what it was given.
 pub struct WaitPlace {
     pool: Rc<Pool>,
     grant: Rc<Cell<Grant>>,
-    queued: bool,
 }
 
 impl WaitPlace {
     /// Ready with a place or a connection.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Grant> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, trace: &Trace) -> Poll<Grant> {
         match self.grant.take() {
             Grant::None => {}
             granted => {
-                self.queued = false;
+                if let Grant::Connection(idle, _) = &granted {
+                    trace_taken(idle, trace);
+                }
                 return Poll::Ready(granted);
             }
         }
         let mut waiters = self.pool.waiters.borrow_mut();
-        match waiters.iter_mut().find(|w| Rc::ptr_eq(&w.grant, &self.grant)) {
-            Some(w) => w.waker.clone_from(cx.waker()),
-            None => {
-                waiters.push_back(Waiter { waker: cx.waker().clone(), grant: self.grant.clone() });
-                self.queued = true;
-            }
+        if let Some(w) = waiters.iter_mut().find(|w| Rc::ptr_eq(&w.grant, &self.grant)) {
+            w.waker.clone_from(cx.waker());
         }
         Poll::Pending
     }
@@ -266,21 +451,49 @@ impl WaitPlace {
 
 impl Drop for WaitPlace {
     fn drop(&mut self) {
-        if self.queued {
-            self.pool.waiters.borrow_mut().retain(|w| !Rc::ptr_eq(&w.grant, &self.grant));
-            match self.grant.take() {
-                Grant::None => {}
-                Grant::Place => self.pool.release(),
-                Grant::Connection(c) => self.pool.put(c.io, c.reused, 0),
-            }
+        self.pool.waiters.borrow_mut().retain(|w| !Rc::ptr_eq(&w.grant, &self.grant));
+        match self.grant.take() {
+            Grant::None => {}
+            Grant::Place(place) => drop(place),
+            Grant::Connection(c, place) => Pool::put(place, c.io, c.reused - 1, c.peer, 0),
         }
     }
 }
 
+fn is_silent(io: &mut Box<dyn Stream>, cx: &mut Context<'_>, trace: &Trace) -> bool {
+    let mut byte = [0u8; 1];
+    let mut buf = ReadBuf::new(&mut byte);
+    let silent = Pin::new(io).poll_read(cx, &mut buf).is_pending();
+    if !silent {
+        trace.text("lua tcp socket keepalive close handler check stale events");
+    }
+    silent
+}
+
 /// Whether an idle stream has neither ended nor received anything.
 pub fn is_quiet(io: &mut Box<dyn Stream>) -> bool {
+    matches!(peek(io), Peek::Silent)
+}
+
+/// What lies in an idle stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peek {
+    /// Nothing.
+    Silent,
+    /// The end.
+    Ended,
+    /// Bytes nobody asked for. One of them is gone now.
+    Bytes,
+}
+
+/// Looks into an idle stream.
+pub fn peek(io: &mut Box<dyn Stream>) -> Peek {
     let mut byte = [0u8; 1];
     let mut buf = ReadBuf::new(&mut byte);
     let mut cx = Context::from_waker(Waker::noop());
-    Pin::new(io).poll_read(&mut cx, &mut buf).is_pending()
+    match Pin::new(io).poll_read(&mut cx, &mut buf) {
+        Poll::Pending => Peek::Silent,
+        Poll::Ready(Ok(())) if !buf.filled().is_empty() => Peek::Bytes,
+        Poll::Ready(_) => Peek::Ended,
+    }
 }

@@ -1,141 +1,51 @@
-//! The stream cosocket: connect, send, receive in every form, keepalive.
+//! The stream cosocket: its state, connecting, closing, going back to a pool.
 //!
 //! `Socket` is a cheap handle. Its operations are futures that own a handle and
 //! move freely: poll one on the spot, and if it is not ready give it to whoever
 //! waits. Error texts are what OpenResty's scripts compare with. Knows no Lua.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::future::Future;
-use std::io;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 
-use super::buffer::{Buffer, Until, UntilStep};
-use super::pool::{Grant, Pool, Pools, WaitPlace, is_quiet};
-use super::resolver;
+use super::buffer::Buffer;
+use super::error::SockError;
+use super::pool::{Grant, Peek, PeerName, Place, Pool, Pools, WaitPlace, Waiting, peek};
+use super::resolver::{Lookup, Names};
+use super::stream::{Dial, Stream, descriptor, dial_tcp, dial_unix};
+use super::target::Target;
+use super::trace::Trace;
 
-/// Bytes asked for in one read.
-const READ_BYTES: usize = 4096;
-/// Largest read asked for at once when the caller said how much it wants.
-const READ_BYTES_MAX: usize = 256 * 1024;
-
-/// A byte stream under a cosocket.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin {
-    /// The system's socket, for options.
-    fn socket(&self) -> Option<socket2::SockRef<'_>> {
-        None
-    }
-}
-
-impl Stream for TcpStream {
-    fn socket(&self) -> Option<socket2::SockRef<'_>> {
-        Some(self.into())
-    }
-}
-
-impl Stream for UnixStream {
-    fn socket(&self) -> Option<socket2::SockRef<'_>> {
-        Some(self.into())
-    }
-}
-
-impl Stream for tokio::io::DuplexStream {}
-
-/// Why an operation failed.
-#[derive(Debug)]
-pub enum SockError {
-    /// The time set for the operation is over.
-    Timeout,
-    /// There is no connection, or the peer closed it.
-    Closed,
-    /// Another operation of that kind is under way.
-    Busy(&'static str),
-    /// Something that scripts know by its text.
-    Text(&'static str),
-    /// The name has no address.
-    Resolve(String),
-    /// The system's error.
-    Io(io::Error),
-}
-
-impl SockError {
-    /// The error string that scripts see.
-    pub fn text(&self) -> String {
-        match self {
-            SockError::Timeout => "timeout".into(),
-            SockError::Closed => "closed".into(),
-            SockError::Busy(what) => format!("socket busy {what}"),
-            SockError::Text(t) => (*t).into(),
-            SockError::Resolve(t) => t.clone(),
-            SockError::Io(e) => io_text(e),
-        }
-    }
-}
-
-/// The system's text for an error, in lower case and without its number.
-pub fn io_text(e: &io::Error) -> String {
-    let text = e.to_string();
-    let end = text.find(" (os error").unwrap_or(text.len());
-    text[..end].to_ascii_lowercase()
-}
-
-/// A failed read, with what had arrived.
-#[derive(Debug)]
-pub struct ReadError {
-    /// Why.
-    pub error: SockError,
-    /// The bytes that were there.
-    pub partial: Vec<u8>,
-}
-
-/// What `receive` is to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pattern {
-    /// `*l`: up to a line feed, which is dropped like every carriage return.
-    Line,
-    /// `*a`: until the peer closes.
-    All,
-    /// That many bytes.
-    Bytes(usize),
-    /// `receiveany`: whatever comes, at most that many bytes.
-    Any(usize),
-}
-
-/// Where to connect to.
-#[derive(Clone, Debug)]
-pub enum Address {
-    /// Host name or literal, and port.
-    Host(String, u16),
-    /// `unix:` path.
-    Unix(PathBuf),
-}
-
-/// The options of `connect`.
-#[derive(Clone, Debug, Default)]
+/// What a connect needs besides the target.
+#[derive(Clone)]
 pub struct ConnectOptions {
-    /// The pool's name; by default `host:port` or `unix:path`.
-    pub pool: Option<Vec<u8>>,
-    /// The size of a pool made now.
+    /// The pool's name.
+    pub pool: Vec<u8>,
+    /// The size of a pool made now; `None` makes none.
     pub pool_size: Option<usize>,
     /// How many connects may wait when the pool's size is reached.
     pub backlog: Option<usize>,
+    /// The address to connect from.
+    pub local: Option<SocketAddr>,
+    /// Who resolves names.
+    pub names: Names,
 }
 
 /// Time limits in milliseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For `connect`.
     pub connect_ms: u32,
-    /// For `send`.
+    /// Between two writes of `send`.
     pub send_ms: u32,
-    /// For `receive`.
+    /// Between two reads of `receive`.
     pub read_ms: u32,
 }
 
@@ -145,30 +55,44 @@ impl Default for Timeouts {
     }
 }
 
-struct State {
-    io: Option<Box<dyn Stream>>,
-    buf: Buffer,
-    timeouts: Timeouts,
+pub(super) struct State {
+    pub(super) io: Option<Box<dyn Stream>>,
+    pub(super) buf: Buffer,
+    pub(super) timeouts: Timeouts,
     reused: u32,
-    read_closed: bool,
-    write_closed: bool,
-    connecting: bool,
-    reading: bool,
-    writing: bool,
+    /// The stream has ended; what is in the buffer may still be read.
+    pub(super) eof: bool,
+    pub(super) read_closed: bool,
+    pub(super) write_closed: bool,
+    pub(super) connecting: bool,
+    pub(super) reading: bool,
+    pub(super) writing: bool,
+    /// It is the client's connection of a request: neither closed nor connected by scripts.
+    of_request: bool,
     pool_name: Vec<u8>,
-    /// The limited pool in which this connection takes a place.
-    place: Option<Rc<Pool>>,
+    /// Where this connection is counted.
+    place: Option<Place>,
+    pub(super) peer: PeerName,
+    pub(super) trace: Trace,
+    /// Held while there is a connection, for whoever ties it to something.
+    tie: Option<Box<dyn Any>>,
 }
 
 impl State {
     fn drop_connection(&mut self) {
+        if self.io.is_some() {
+            self.trace.text("lua finalize socket");
+            if !self.of_request {
+                self.trace.text("lua close socket connection");
+            }
+        }
         self.io = None;
         self.buf = Buffer::default();
+        self.eof = false;
         self.read_closed = false;
         self.write_closed = false;
-        if let Some(p) = self.place.take() {
-            p.release();
-        }
+        self.place = None;
+        self.tie = None;
     }
 
     fn busy(&self) -> Result<(), SockError> {
@@ -178,6 +102,13 @@ impl State {
             (_, _, true) => Err(SockError::Busy("writing")),
             _ => Ok(()),
         }
+    }
+
+    fn usable(&self) -> Result<(), SockError> {
+        if self.io.is_none() || (self.read_closed && self.write_closed) {
+            return Err(SockError::NotConnected);
+        }
+        Ok(())
     }
 }
 
@@ -189,51 +120,86 @@ impl Drop for State {
 
 /// A cosocket. Clones are handles to the same one.
 #[derive(Clone)]
-pub struct Socket(Rc<RefCell<State>>);
+pub struct Socket(pub(super) Rc<RefCell<State>>);
+
+/// A handle that does not keep the socket open.
+pub struct WeakSocket(std::rc::Weak<RefCell<State>>);
+
+impl WeakSocket {
+    /// Closes the connection if there is still somebody who could use it.
+    pub fn abandon(&self) {
+        if let Some(state) = self.0.upgrade() {
+            Socket(state).abandon();
+        }
+    }
+}
 
 impl Default for Socket {
     fn default() -> Self {
-        Socket::new(Timeouts::default())
+        Socket::new(Timeouts::default(), Trace::default())
     }
 }
 
 impl Socket {
     /// An unconnected cosocket.
-    pub fn new(timeouts: Timeouts) -> Socket {
+    pub fn new(timeouts: Timeouts, trace: Trace) -> Socket {
         Socket(Rc::new(RefCell::new(State {
             io: None,
             buf: Buffer::default(),
             timeouts,
             reused: 0,
+            eof: false,
             read_closed: false,
             write_closed: false,
             connecting: false,
             reading: false,
             writing: false,
+            of_request: false,
             pool_name: Vec::new(),
             place: None,
+            peer: PeerName::default(),
+            trace,
+            tie: None,
         })))
     }
 
-    /// A cosocket over a stream that is already there, with bytes that were read from it before.
-    pub fn over(io: Box<dyn Stream>, preread: &[u8], timeouts: Timeouts) -> Socket {
-        let s = Socket::new(timeouts);
+    /// A cosocket over a stream that is already there: the client's connection of a request.
+    pub fn over(io: Box<dyn Stream>, timeouts: Timeouts, trace: Trace) -> Socket {
+        let s = Socket::new(timeouts, trace);
         {
             let mut st = s.0.borrow_mut();
             st.io = Some(io);
-            st.buf.extend(preread);
+            st.of_request = true;
         }
         s
     }
 
     /// Closes the connection whatever is under way: who used it is gone.
     pub fn abandon(&self) {
-        self.0.borrow_mut().drop_connection();
+        let mut st = self.0.borrow_mut();
+        st.drop_connection();
+        st.read_closed = true;
+        st.write_closed = true;
+    }
+
+    /// A handle that does not keep it open.
+    pub fn downgrade(&self) -> WeakSocket {
+        WeakSocket(Rc::downgrade(&self.0))
+    }
+
+    /// Keeps `tie` until the connection is closed or goes back to its pool.
+    pub fn set_tie(&self, tie: Box<dyn Any>) {
+        self.0.borrow_mut().tie = Some(tie);
     }
 
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.0.borrow().io.is_some()
+    }
+
+    /// Whether its connection is counted in a pool already.
+    pub fn is_counted(&self) -> bool {
+        self.0.borrow().place.is_some()
     }
 
     /// The time limits.
@@ -246,228 +212,215 @@ impl Socket {
         self.0.borrow_mut().timeouts = t;
     }
 
+    /// Sets where its debug lines go.
+    pub fn set_trace(&self, trace: Trace) {
+        self.0.borrow_mut().trace = trace;
+    }
+
     /// How often the connection came from a pool.
     pub fn reused_times(&self) -> Result<u32, SockError> {
         let st = self.0.borrow();
-        if st.io.is_none() { Err(SockError::Closed) } else { Ok(st.reused) }
+        st.usable().map(|()| st.reused)
+    }
+
+    /// Whom it leads to, for log lines.
+    pub fn peer(&self) -> PeerName {
+        self.0.borrow().peer.clone()
+    }
+
+    /// `u:ADDRESS, c:ADDRESS, ft:0 eof:FLAG`: what nginx tells about a socket that was used while closed.
+    pub fn describe(&self) -> String {
+        let st = self.0.borrow();
+        let c = st.io.as_ref().map_or(0, |io| (&raw const **io).cast::<u8>() as usize);
+        format!("u:{:016X}, c:{c:016X}, ft:0 eof:{}", Rc::as_ptr(&self.0) as usize, u8::from(st.eof))
     }
 
     /// Runs `f` on the system's socket, if there is one.
     pub fn with_socket<R>(&self, f: impl FnOnce(socket2::SockRef<'_>) -> R) -> Result<R, SockError> {
         let st = self.0.borrow();
+        st.usable()?;
         st.io.as_ref().and_then(|io| io.socket()).map(f).ok_or(SockError::Closed)
     }
 
     /// Closes the connection.
     pub fn close(&self) -> Result<(), SockError> {
         let mut st = self.0.borrow_mut();
+        st.usable()?;
         st.busy()?;
-        if st.io.is_none() {
-            return Err(SockError::Closed);
+        if st.of_request {
+            return Err(SockError::Text("attempt to close a request socket"));
         }
         st.drop_connection();
         Ok(())
     }
 
-    /// Connects; a connection there before is closed first. A pooled one is taken without waiting.
-    pub fn connect(
-        &self,
-        pools: &Rc<Pools>,
-        to: Address,
-        options: ConnectOptions,
-        default_pool_size: usize,
-    ) -> Connect {
-        let name = options.pool.unwrap_or_else(|| match &to {
-            Address::Host(h, p) => format!("{h}:{p}").into_bytes(),
-            Address::Unix(p) => format!("unix:{}", p.display()).into_bytes(),
-        });
-        let step =
-            self.begin_connect(pools, &to, name, options.pool_size, options.backlog, default_pool_size);
-        let ms = self.0.borrow().timeouts.connect_ms;
-        let owns = !matches!(step, ConnectStep::Done(Some(Err(SockError::Busy(_)))));
-        if owns {
-            self.0.borrow_mut().connecting = true;
-        }
-        Connect { sock: self.clone(), to, step, timer: OpTimer::new(ms), owns }
-    }
-
-    fn begin_connect(
-        &self,
-        pools: &Rc<Pools>,
-        to: &Address,
-        name: Vec<u8>,
-        size: Option<usize>,
-        backlog: Option<usize>,
-        default_size: usize,
-    ) -> ConnectStep {
+    /// Whether a new connect may begin; a connection there before is closed.
+    pub fn prepare_connect(&self) -> Result<(), SockError> {
         let mut st = self.0.borrow_mut();
-        if let Err(e) = st.busy() {
-            return ConnectStep::Done(Some(Err(e)));
+        st.busy()?;
+        if st.io.is_some() {
+            st.trace.text("lua tcp socket reconnect without shutting down");
         }
         st.drop_connection();
         st.reused = 0;
-        st.pool_name = name;
-        let pool = match backlog {
-            Some(_) => Some(pools.get_or_create(&st.pool_name, size.unwrap_or(default_size), backlog)),
-            None => match size {
-                Some(n) => Some(pools.get_or_create(&st.pool_name, n, None)),
-                None => pools.find(&st.pool_name),
-            },
-        };
-        if let Some(pool) = pool {
-            if let Some(idle) = pool.take_idle() {
-                st.io = Some(idle.io);
-                st.reused = idle.reused;
-                st.place = pool.is_limited().then_some(pool);
-                return ConnectStep::Done(Some(Ok(())));
-            }
-            match pool.take_place() {
-                Err(_) => {
-                    return ConnectStep::Done(Some(Err(SockError::Text(
-                        "too many waiting connect operations",
-                    ))));
-                }
-                Ok(Some(wait)) => return ConnectStep::Waiting(wait, pool),
-                Ok(None) => st.place = pool.is_limited().then_some(pool),
-            }
-        }
-        ConnectStep::Dialing(dial(to))
-    }
-
-    /// Sends bytes.
-    pub fn send(&self, data: Vec<u8>) -> Send {
-        let mut st = self.0.borrow_mut();
-        let early = if st.io.is_none() || st.write_closed {
-            Some(SockError::Closed)
-        } else if st.connecting {
-            Some(SockError::Busy("connecting"))
-        } else if st.writing {
-            Some(SockError::Busy("writing"))
-        } else {
-            st.writing = true;
-            None
-        };
-        let owns = early.is_none();
-        let ms = st.timeouts.send_ms;
-        drop(st);
-        Send { sock: self.clone(), data, at: 0, early, timer: OpTimer::new(ms), owns }
-    }
-
-    /// Receives by pattern.
-    pub fn receive(&self, pattern: Pattern) -> Receive {
-        self.start_read(Want::Pattern(pattern))
-    }
-
-    /// One step of a `receiveuntil` iterator. `Ok(None)` is the mark behind the last sized piece.
-    pub fn receive_until(&self, until: &Rc<RefCell<Until>>, size: Option<usize>) -> Receive {
-        self.start_read(Want::Until { until: until.clone(), size, clean: 0 })
-    }
-
-    fn start_read(&self, want: Want) -> Receive {
-        let mut st = self.0.borrow_mut();
-        let early = if st.io.is_none() || st.read_closed {
-            Some(SockError::Closed)
-        } else if st.connecting {
-            Some(SockError::Busy("connecting"))
-        } else if st.reading {
-            Some(SockError::Busy("reading"))
-        } else {
-            st.reading = true;
-            None
-        };
-        let owns = early.is_none();
-        let ms = st.timeouts.read_ms;
-        drop(st);
-        Receive { sock: self.clone(), want, early, timer: OpTimer::new(ms), owns }
-    }
-
-    /// Puts the connection into its pool. `ttl_ms` 0 means for ever; `size` counts when the pool is made.
-    pub fn set_keepalive(&self, pools: &Rc<Pools>, ttl_ms: u64, size: usize) -> Result<(), SockError> {
-        let mut st = self.0.borrow_mut();
-        st.busy()?;
-        if st.read_closed || st.write_closed {
-            st.drop_connection();
-            return Err(SockError::Closed);
-        }
-        let Some(io) = st.io.as_mut() else { return Err(SockError::Closed) };
-        if !is_quiet(io) {
-            // Either the end of the stream or bytes that belong to no request.
-            st.drop_connection();
-            return Err(SockError::Text("connection in dubious state"));
-        }
-        if !st.buf.is_empty() {
-            st.drop_connection();
-            return Err(SockError::Text("unread data in buffer"));
-        }
-        let io = st.io.take().expect("checked above");
-        let reused = st.reused;
-        let pool = match st.place.take() {
-            Some(p) => p,
-            None => pools.get_or_create(&st.pool_name, size, None),
-        };
-        st.drop_connection();
-        drop(st);
-        pool.put(io, reused, ttl_ms);
+        st.peer = PeerName::default();
         Ok(())
     }
-}
 
-type Dial = Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, SockError>>>>;
-
-fn dial(to: &Address) -> Dial {
-    match to.clone() {
-        Address::Unix(path) => Box::pin(async move {
-            let s = UnixStream::connect(path).await.map_err(SockError::Io)?;
-            Ok(Box::new(s) as Box<dyn Stream>)
-        }),
-        Address::Host(host, port) => Box::pin(async move {
-            let s = match resolver::literal(&host) {
-                Some(ip) => TcpStream::connect((ip, port)).await.map_err(SockError::Io)?,
-                None => {
-                    let addrs = resolver::lookup(&host, port).await.map_err(SockError::Resolve)?;
-                    TcpStream::connect(&addrs[..]).await.map_err(SockError::Io)?
+    /// Connects; a pooled connection is taken without waiting. To be called after `prepare_connect`.
+    pub fn connect(&self, pools: &Rc<Pools>, to: Target, options: ConnectOptions) -> Connect {
+        let mut st = self.0.borrow_mut();
+        let st = &mut *st;
+        st.pool_name.clone_from(&options.pool);
+        st.connecting = true;
+        let trace = st.trace.clone();
+        let pool = match options.pool_size {
+            Some(n) => Some(pools.get_or_create(&options.pool, n, options.backlog, &trace)),
+            None => pools.find(&options.pool),
+        };
+        let mut step = ConnectStep::Begin;
+        if let Some(pool) = pool {
+            if let Some((idle, place)) = pool.take_idle(&trace) {
+                st.io = Some(idle.io);
+                st.reused = idle.reused;
+                st.peer = idle.peer;
+                st.place = Some(place);
+                step = ConnectStep::Done(Some(Ok(())));
+            } else {
+                match pool.take_place(&trace) {
+                    Err(_) => {
+                        let full = SockError::Text("too many waiting connect operations");
+                        step = ConnectStep::Done(Some(Err(full)));
+                    }
+                    Ok(Waiting::Queued(wait)) => {
+                        let ms = st.timeouts.connect_ms;
+                        trace.line(|| format!("lua tcp socket queued connect operation for {ms}(ms)"));
+                        step = ConnectStep::Waiting(wait);
+                    }
+                    Ok(Waiting::Not(place)) => st.place = Some(place),
                 }
-            };
-            let _ = s.set_nodelay(true);
-            Ok(Box::new(s) as Box<dyn Stream>)
-        }),
+            }
+        }
+        let timer = OpTimer::new(st.timeouts.connect_ms);
+        Connect {
+            sock: self.clone(),
+            to,
+            step,
+            timer,
+            owns: true,
+            local: options.local,
+            names: options.names,
+        }
+    }
+
+    /// Puts the connection into its pool. `ttl_ms` 0 means for ever; `size` counts when the pool is made;
+    /// a worker on its way out (`exiting`) keeps none.
+    pub fn set_keepalive(
+        &self,
+        pools: &Rc<Pools>,
+        ttl_ms: u64,
+        size: usize,
+        exiting: bool,
+    ) -> Result<(), SockError> {
+        let mut st = self.0.borrow_mut();
+        if st.eof || st.read_closed || st.write_closed {
+            return Err(SockError::NotConnected);
+        }
+        let Some(io) = st.io.as_mut() else { return Err(SockError::NotConnected) };
+        let lies = peek(io);
+        st.busy()?;
+        if lies == Peek::Ended {
+            st.eof = true;
+            return Err(SockError::NotConnected);
+        }
+        if !st.buf.is_empty() {
+            return Err(SockError::Text("unread data in buffer"));
+        }
+        if exiting {
+            st.trace.text("lua tcp socket set keepalive while process exiting, closing connection");
+            st.drop_connection();
+            return Ok(());
+        }
+        let trace = st.trace.clone();
+        let Some(io) = st.io.take() else { return Err(SockError::NotConnected) };
+        trace.line(|| {
+            let at = (&raw const *io).cast::<u8>() as usize;
+            format!("lua tcp socket set keepalive: saving connection {at:016X}")
+        });
+        let place = match st.place.take() {
+            Some(place) => place,
+            None => pools.get_or_create(&st.pool_name, size, None, &trace).count_one(),
+        };
+        trace.text("lua tcp socket clear current socket connection");
+        trace.line(|| match ttl_ms {
+            0 => "lua tcp socket keepalive timeout: unlimited".to_owned(),
+            ms => format!("lua tcp socket keepalive timeout: {ms} ms"),
+        });
+        let (reused, peer) = (st.reused, std::mem::take(&mut st.peer));
+        if lies == Peek::Bytes {
+            trace.text("lua tcp socket keepalive close handler check stale events");
+            trace.line(|| format!("lua tcp socket keepalive close handler: fd:{}", descriptor(&*io)));
+            st.drop_connection();
+            drop(st);
+            drop(io);
+            drop(place);
+            return Err(SockError::Text("connection in dubious state"));
+        }
+        st.drop_connection();
+        trace.text("lua finalize socket");
+        drop(st);
+        Pool::put(place, io, reused, peer, ttl_ms);
+        Ok(())
     }
 }
 
 /// A time limit that costs nothing until the operation really has to wait.
-struct OpTimer {
+pub(super) struct OpTimer {
     ms: u32,
+    armed: bool,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl OpTimer {
-    fn new(ms: u32) -> OpTimer {
-        OpTimer { ms, sleep: None }
+    pub(super) fn new(ms: u32) -> OpTimer {
+        OpTimer { ms, armed: false, sleep: None }
+    }
+
+    /// The time begins anew at the next wait.
+    pub(super) fn rearm(&mut self) {
+        self.armed = false;
     }
 
     /// True when the time is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let ms = self.ms;
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(Duration::from_millis(u64::from(ms)))));
-        sleep.as_mut().poll(cx).is_ready()
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let time = Duration::from_millis(u64::from(self.ms));
+        match &mut self.sleep {
+            None => self.sleep = Some(Box::pin(tokio::time::sleep(time))),
+            Some(sleep) if !self.armed => sleep.as_mut().reset(tokio::time::Instant::now() + time),
+            Some(_) => {}
+        }
+        self.armed = true;
+        self.sleep.as_mut().is_some_and(|s| s.as_mut().poll(cx).is_ready())
     }
 }
 
 enum ConnectStep {
+    Begin,
     Done(Option<Result<(), SockError>>),
-    Waiting(WaitPlace, Rc<Pool>),
+    Waiting(WaitPlace),
+    Resolving(Lookup, u16),
     Dialing(Dial),
 }
 
 /// A connect under way.
 pub struct Connect {
     sock: Socket,
-    to: Address,
+    to: Target,
     step: ConnectStep,
     timer: OpTimer,
     owns: bool,
+    local: Option<SocketAddr>,
+    names: Names,
 }
 
 impl Future for Connect {
@@ -475,8 +428,11 @@ impl Future for Connect {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let r = self.run(cx);
-        if r.is_ready() {
+        if let Poll::Ready(r) = &r {
             self.release();
+            if r.is_err() {
+                self.sock.0.borrow_mut().drop_connection();
+            }
         }
         r
     }
@@ -491,296 +447,143 @@ impl Connect {
     }
 
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SockError>> {
-        let me = &mut *self;
-        let result = loop {
-            match &mut me.step {
-                ConnectStep::Done(r) => break r.take().expect("polled after completion"),
-                ConnectStep::Waiting(w, pool) => match w.poll(cx) {
-                    Poll::Ready(Grant::Connection(c)) => {
-                        let mut st = me.sock.0.borrow_mut();
+        let trace = self.sock.0.borrow().trace.clone();
+        loop {
+            match &mut self.step {
+                ConnectStep::Begin => self.begin(&trace),
+                ConnectStep::Done(r) => {
+                    return Poll::Ready(r.take().unwrap_or(Err(SockError::NotConnected)));
+                }
+                ConnectStep::Waiting(w) => match w.poll(cx, &trace) {
+                    Poll::Ready(Grant::Connection(c, place)) => {
+                        let mut st = self.sock.0.borrow_mut();
                         st.io = Some(c.io);
                         st.reused = c.reused;
-                        st.place = Some(pool.clone());
-                        break Ok(());
+                        st.peer = c.peer;
+                        st.place = Some(place);
+                        return Poll::Ready(Ok(()));
                     }
-                    Poll::Ready(_) => {
-                        me.sock.0.borrow_mut().place = Some(pool.clone());
-                        me.step = ConnectStep::Dialing(dial(&me.to));
+                    Poll::Ready(Grant::Place(place)) => {
+                        self.sock.0.borrow_mut().place = Some(place);
+                        self.step = ConnectStep::Begin;
                     }
-                    Poll::Pending if me.timer.poll(cx) => break Err(SockError::Timeout),
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Grant::None) | Poll::Pending => {
+                        if self.timer.poll(cx) {
+                            return Poll::Ready(Err(SockError::QueueTimeout));
+                        }
+                        return Poll::Pending;
+                    }
                 },
+                ConnectStep::Resolving(lookup, port) => {
+                    let port = *port;
+                    match Pin::new(lookup).poll(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Err(text)) => return Poll::Ready(Err(SockError::Resolve(text))),
+                        Poll::Ready(Ok(found)) => self.dial_found(&found, port, &trace),
+                    }
+                }
                 ConnectStep::Dialing(d) => match d.as_mut().poll(cx) {
                     Poll::Ready(Ok(io)) => {
-                        me.sock.0.borrow_mut().io = Some(io);
-                        break Ok(());
+                        trace.line(|| format!("lua tcp socket connected: fd:{}", descriptor(&*io)));
+                        self.sock.0.borrow_mut().io = Some(io);
+                        return Poll::Ready(Ok(()));
                     }
-                    Poll::Ready(Err(e)) => break Err(e),
-                    Poll::Pending if me.timer.poll(cx) => break Err(SockError::Timeout),
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending if self.timer.poll(cx) => return Poll::Ready(Err(SockError::Timeout)),
                     Poll::Pending => return Poll::Pending,
                 },
             }
-        };
-        if result.is_err() && me.owns {
-            me.sock.0.borrow_mut().drop_connection();
         }
-        me.step = ConnectStep::Done(None);
-        Poll::Ready(result)
+    }
+
+    fn begin(&mut self, trace: &Trace) {
+        let ms = self.sock.0.borrow().timeouts.connect_ms;
+        trace.line(|| format!("lua tcp socket connect timeout: {ms}"));
+        self.timer.rearm();
+        match &self.to {
+            Target::Unix(path) => {
+                trace.text("lua tcp socket network address given directly");
+                let host = format!("unix:{}", path.display());
+                self.name_peer(PeerName { host: host.clone(), port: 0, addr: host });
+                self.step = ConnectStep::Dialing(dial_unix(path));
+            }
+            Target::Addr(addr) => {
+                trace.text("lua tcp socket network address given directly");
+                let (host, ip) = (host_text(addr.ip()), addr.ip().to_string());
+                self.name_peer(PeerName { host, port: addr.port(), addr: ip });
+                self.step = ConnectStep::Dialing(dial_tcp(vec![*addr], self.local));
+            }
+            Target::Name(name, port) => {
+                self.name_peer(PeerName { host: name.clone(), port: 0, addr: String::new() });
+                self.step = ConnectStep::Resolving(self.names.lookup(name, trace), *port);
+            }
+        }
+    }
+
+    fn name_peer(&self, peer: PeerName) {
+        self.sock.0.borrow_mut().peer = peer;
+    }
+
+    fn dial_found(&mut self, found: &[IpAddr], port: u16, trace: &Trace) {
+        for ip in found {
+            trace.line(|| format!("name was resolved to {ip}"));
+        }
+        let to: Vec<SocketAddr> = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        {
+            let mut st = self.sock.0.borrow_mut();
+            st.peer.port = port;
+            st.peer.addr = found.first().map(ToString::to_string).unwrap_or_default();
+        }
+        self.step = ConnectStep::Dialing(dial_tcp(to, self.local));
+    }
+}
+
+fn host_text(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 
 impl Drop for Connect {
     fn drop(&mut self) {
-        self.release();
-    }
-}
-
-/// A send under way.
-pub struct Send {
-    sock: Socket,
-    data: Vec<u8>,
-    at: usize,
-    early: Option<SockError>,
-    timer: OpTimer,
-    owns: bool,
-}
-
-impl Future for Send {
-    /// The number of bytes sent.
-    type Output = Result<usize, SockError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let r = self.run(cx);
-        if r.is_ready() {
+        if self.owns {
             self.release();
+            self.sock.0.borrow_mut().drop_connection();
         }
-        r
-    }
-}
-
-impl Send {
-    /// The socket is free for the next operation of its kind.
-    fn release(&mut self) {
-        if std::mem::take(&mut self.owns) {
-            self.sock.0.borrow_mut().writing = false;
-        }
-    }
-
-    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, SockError>> {
-        let me = &mut *self;
-        if let Some(e) = me.early.take() {
-            return Poll::Ready(Err(e));
-        }
-        let mut st = me.sock.0.borrow_mut();
-        let st = &mut *st;
-        let Some(io) = st.io.as_mut() else { return Poll::Ready(Err(SockError::Closed)) };
-        while me.at < me.data.len() {
-            match Pin::new(&mut *io).poll_write(cx, &me.data[me.at..]) {
-                Poll::Ready(Ok(0)) => {
-                    st.write_closed = true;
-                    return Poll::Ready(Err(SockError::Closed));
-                }
-                Poll::Ready(Ok(n)) => me.at += n,
-                Poll::Ready(Err(e)) => {
-                    st.write_closed = true;
-                    return Poll::Ready(Err(SockError::Io(e)));
-                }
-                Poll::Pending => {
-                    if me.timer.poll(cx) {
-                        // What was sent of the message is on its way: the stream cannot be used for another.
-                        st.write_closed = true;
-                        return Poll::Ready(Err(SockError::Timeout));
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-        match Pin::new(io).poll_flush(cx) {
-            Poll::Ready(Err(e)) => Poll::Ready(Err(SockError::Io(e))),
-            _ => Poll::Ready(Ok(me.data.len())),
-        }
-    }
-}
-
-impl Drop for Send {
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
-enum Want {
-    Pattern(Pattern),
-    Until { until: Rc<RefCell<Until>>, size: Option<usize>, clean: usize },
-}
-
-/// A read under way.
-pub struct Receive {
-    sock: Socket,
-    want: Want,
-    early: Option<SockError>,
-    timer: OpTimer,
-    owns: bool,
-}
-
-impl Receive {
-    /// What the buffer already answers; `None` when more has to be read.
-    fn look(want: &mut Want, buf: &mut Buffer) -> Option<Option<Vec<u8>>> {
-        match want {
-            Want::Pattern(Pattern::Line) => {
-                let end = memchr::memchr(b'\n', buf.filled())?;
-                let mut line = buf.take(end + 1);
-                line.pop();
-                drop_returns(&mut line);
-                Some(Some(line))
-            }
-            Want::Pattern(Pattern::All) => None,
-            Want::Pattern(Pattern::Bytes(n)) => (buf.len() >= *n).then(|| Some(buf.take(*n))),
-            Want::Pattern(Pattern::Any(max)) => {
-                (!buf.is_empty()).then(|| Some(buf.take(buf.len().min(*max))))
-            }
-            Want::Until { until, size, clean } => {
-                match until.borrow_mut().step(buf.filled(), *clean, *size) {
-                    UntilStep::Found { data, drop, .. } => {
-                        let out = buf.take(data);
-                        buf.skip(drop);
-                        *clean = 0;
-                        Some(Some(out))
-                    }
-                    UntilStep::More { clean: c } => {
-                        *clean = c;
-                        None
-                    }
-                }
-            }
-        }
-    }
-
-    fn read_size(&self, have: usize) -> usize {
-        match self.want {
-            Want::Pattern(Pattern::Bytes(n)) => (n - have.min(n)).clamp(READ_BYTES, READ_BYTES_MAX),
-            Want::Pattern(Pattern::All) => have.clamp(READ_BYTES, READ_BYTES_MAX),
-            _ => READ_BYTES,
-        }
-    }
-
-    fn partial(&self, buf: &mut Buffer) -> Vec<u8> {
-        let mut data = buf.take(buf.len());
-        if matches!(self.want, Want::Pattern(Pattern::Line)) {
-            drop_returns(&mut data);
-        }
-        data
-    }
-}
-
-fn drop_returns(line: &mut Vec<u8>) {
-    if line.last() == Some(&b'\r') {
-        line.pop();
-    }
-    if memchr::memchr(b'\r', line).is_some() {
-        line.retain(|&b| b != b'\r');
-    }
-}
-
-impl Future for Receive {
-    /// The bytes; `None` is the mark at the end of a sized `receiveuntil`.
-    type Output = Result<Option<Vec<u8>>, ReadError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let r = self.run(cx);
-        if r.is_ready() {
-            self.release();
-        }
-        r
-    }
-}
-
-impl Receive {
-    /// The socket is free for the next operation of its kind.
-    fn release(&mut self) {
-        if std::mem::take(&mut self.owns) {
-            self.sock.0.borrow_mut().reading = false;
-        }
-    }
-
-    fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>, ReadError>> {
-        let me = &mut *self;
-        if let Want::Until { until, .. } = &me.want
-            && !matches!(me.early, Some(SockError::Busy(_)))
-            && until.borrow_mut().take_ended()
-        {
-            return Poll::Ready(Ok(None));
-        }
-        if let Some(error) = me.early.take() {
-            return Poll::Ready(Err(ReadError { error, partial: Vec::new() }));
-        }
-        let sock = me.sock.clone();
-        let mut st = sock.0.borrow_mut();
-        let st = &mut *st;
-        loop {
-            if let Some(out) = Receive::look(&mut me.want, &mut st.buf) {
-                return Poll::Ready(Ok(out));
-            }
-            let Some(io) = st.io.as_mut() else {
-                return Poll::Ready(Err(ReadError { error: SockError::Closed, partial: Vec::new() }));
-            };
-            let room = me.read_size(st.buf.len());
-            let got = st.buf.fill_with(room, |space| {
-                let mut rb = ReadBuf::new(space);
-                let r = Pin::new(io).poll_read(cx, &mut rb);
-                let n = rb.filled().len();
-                (r.map_ok(|()| n), n)
-            });
-            match got {
-                Poll::Ready(Ok(0)) => {
-                    st.read_closed = true;
-                    let partial = me.partial(&mut st.buf);
-                    if matches!(me.want, Want::Pattern(Pattern::All)) {
-                        return Poll::Ready(Ok(Some(partial)));
-                    }
-                    return Poll::Ready(Err(ReadError { error: SockError::Closed, partial }));
-                }
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(e)) => {
-                    st.read_closed = true;
-                    let partial = me.partial(&mut st.buf);
-                    return Poll::Ready(Err(ReadError { error: SockError::Io(e), partial }));
-                }
-                Poll::Pending => {
-                    if me.timer.poll(cx) {
-                        let partial = me.partial(&mut st.buf);
-                        return Poll::Ready(Err(ReadError { error: SockError::Timeout, partial }));
-                    }
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Receive {
-    fn drop(&mut self) {
-        self.release();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rw::Pattern;
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     fn run<F: Future<Output = ()>>(f: F) {
         let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio::task::LocalSet::new().block_on(&rt, f);
     }
 
-    fn real<F: Future<Output = ()>>(f: F) {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, f);
+    fn options(pool: &[u8]) -> ConnectOptions {
+        ConnectOptions {
+            pool: pool.to_vec(),
+            pool_size: None,
+            backlog: None,
+            local: None,
+            names: Names::None,
+        }
     }
 
-    fn pair() -> (Socket, tokio::io::DuplexStream) {
-        let (a, b) = tokio::io::duplex(1 << 16);
-        (Socket::over(Box::new(a), b"", Timeouts { connect_ms: 50, send_ms: 50, read_ms: 50 }), b)
+    async fn listen() -> (tokio::net::TcpListener, Target) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = Target::Addr(listener.local_addr().unwrap());
+        (listener, to)
+    }
+
+    fn connect(s: &Socket, pools: &Rc<Pools>, to: &Target, o: ConnectOptions) -> Connect {
+        s.prepare_connect().unwrap();
+        s.connect(pools, to.clone(), o)
     }
 
     fn now<F: Future + Unpin>(mut f: F) -> Option<F::Output> {
@@ -792,130 +595,93 @@ mod tests {
     }
 
     #[test]
-    fn data_already_there_is_received_without_waiting() {
-        run(async {
-            let (s, mut peer) = pair();
-            peer.write_all(b"+PO\rNG\r\nabcdef").await.unwrap();
-            assert_eq!(now(s.receive(Pattern::Line)).unwrap().unwrap().unwrap(), b"+PONG");
-            assert_eq!(now(s.receive(Pattern::Bytes(4))).unwrap().unwrap().unwrap(), b"abcd");
-            assert_eq!(now(s.receive(Pattern::Any(1))).unwrap().unwrap().unwrap(), b"e");
-            assert_eq!(now(s.receive(Pattern::Bytes(0))).unwrap().unwrap().unwrap(), b"");
-            let pending = s.receive(Pattern::Bytes(5));
-            let busy = now(s.receive(Pattern::Line)).unwrap().unwrap_err();
-            assert_eq!(busy.error.text(), "socket busy reading");
-            drop(pending);
-            assert!(now(s.receive(Pattern::Bytes(1))).unwrap().is_ok());
-        });
-    }
-
-    #[test]
-    fn timeout_returns_the_partial_data_and_keeps_the_connection() {
-        run(async {
-            let (s, mut peer) = pair();
-            peer.write_all(b"abc").await.unwrap();
-            let e = s.receive(Pattern::Bytes(10)).await.unwrap_err();
-            assert_eq!((e.error.text().as_str(), &e.partial[..]), ("timeout", &b"abc"[..]));
-            peer.write_all(b"line\n").await.unwrap();
-            assert_eq!(s.receive(Pattern::Line).await.unwrap().unwrap(), b"line");
-        });
-    }
-
-    #[test]
-    fn closed_peer_ends_reads_with_partial_data_and_all_with_success() {
-        run(async {
-            let (s, mut peer) = pair();
-            peer.write_all(b"rest").await.unwrap();
-            drop(peer);
-            let e = s.receive(Pattern::Line).await.unwrap_err();
-            assert_eq!((e.error.text().as_str(), &e.partial[..]), ("closed", &b"rest"[..]));
-            assert_eq!(s.receive(Pattern::Line).await.unwrap_err().error.text(), "closed");
-            let (s, mut peer) = pair();
-            peer.write_all(b"all of it").await.unwrap();
-            drop(peer);
-            assert_eq!(s.receive(Pattern::All).await.unwrap().unwrap(), b"all of it");
-        });
-    }
-
-    #[test]
-    fn receive_until_goes_on_over_several_calls() {
-        run(async {
-            let (s, mut peer) = pair();
-            let u = Rc::new(RefCell::new(Until::new(b"--", false)));
-            let read = s.receive_until(&u, None);
-            let write = async {
-                peer.write_all(b"one-").await.unwrap();
-                tokio::task::yield_now().await;
-                peer.write_all(b"-two--x").await.unwrap();
-            };
-            let (got, ()) = tokio::join!(read, write);
-            assert_eq!(got.unwrap().unwrap(), b"one");
-            assert_eq!(s.receive_until(&u, None).await.unwrap().unwrap(), b"two");
-            drop(peer);
-            let e = s.receive_until(&u, None).await.unwrap_err();
-            assert_eq!((e.error.text().as_str(), &e.partial[..]), ("closed", &b"x"[..]));
-        });
-    }
-
-    #[test]
-    fn send_waits_for_room_and_times_out() {
-        run(async {
-            let (a, mut b) = tokio::io::duplex(4);
-            let s = Socket::over(Box::new(a), b"", Timeouts { connect_ms: 50, send_ms: 50, read_ms: 50 });
-            let (sent, got) = tokio::join!(s.send(b"hello world".to_vec()), async {
-                let mut got = [0u8; 11];
-                b.read_exact(&mut got).await.unwrap();
-                got
-            });
-            assert_eq!((sent.unwrap(), &got[..]), (11, &b"hello world"[..]));
-            assert_eq!(s.send(b"too much".to_vec()).await.unwrap_err().text(), "timeout");
-            assert_eq!(s.send(b"x".to_vec()).await.unwrap_err().text(), "closed");
-        });
-    }
-
-    #[test]
     fn connection_goes_back_to_its_pool_and_is_reused() {
-        real(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let port = listener.local_addr().unwrap().port();
+        run(async {
+            let (listener, to) = listen().await;
             let pools = Pools::new();
-            let to = || Address::Host("127.0.0.1".into(), port);
             let s = Socket::default();
-            s.connect(&pools, to(), ConnectOptions::default(), 30).await.unwrap();
+            connect(&s, &pools, &to, options(b"p")).await.unwrap();
             let (mut peer, _) = listener.accept().await.unwrap();
             assert_eq!(s.reused_times().unwrap(), 0);
-            s.set_keepalive(&pools, 0, 30).unwrap();
+            s.set_keepalive(&pools, 0, 30, false).unwrap();
             assert_eq!(s.send(b"x".to_vec()).await.unwrap_err().text(), "closed");
             let s = Socket::default();
-            now(s.connect(&pools, to(), ConnectOptions::default(), 30)).unwrap().unwrap();
+            now(connect(&s, &pools, &to, options(b"p"))).unwrap().unwrap();
             assert_eq!(s.reused_times().unwrap(), 1);
             peer.write_all(b"junk").await.unwrap();
-            tokio::task::yield_now().await;
-            while s.0.borrow().buf.is_empty() && s.set_keepalive(&pools, 0, 30).is_ok() {
-                s.connect(&pools, to(), ConnectOptions::default(), 30).await.unwrap();
+            let got = s.receive(Pattern::Bytes(1)).await.unwrap().unwrap();
+            assert_eq!(got, b"j");
+            assert_eq!(s.set_keepalive(&pools, 0, 30, false).unwrap_err().text(), "unread data in buffer");
+            s.receive(Pattern::Bytes(3)).await.unwrap();
+            peer.write_all(b"more").await.unwrap();
+            while s
+                .0
+                .borrow()
+                .io
+                .as_ref()
+                .is_some_and(|io| io.socket().unwrap().peek(&mut [std::mem::MaybeUninit::uninit()]).is_err())
+            {
+                tokio::task::yield_now().await;
             }
+            tokio::task::yield_now().await;
+            let e = s.set_keepalive(&pools, 0, 30, false).unwrap_err();
+            assert_eq!(e.text(), "connection in dubious state");
             assert_eq!(s.reused_times().unwrap_err().text(), "closed");
+            assert!(pools.is_empty(), "the pool went with its last connection");
+        });
+    }
+
+    #[test]
+    fn idle_connection_closed_by_its_peer_leaves_the_pool_and_takes_it_along() {
+        run(async {
+            let (listener, to) = listen().await;
+            let pools = Pools::new();
+            let s = Socket::default();
+            connect(&s, &pools, &to, options(b"p")).await.unwrap();
+            let (peer, _) = listener.accept().await.unwrap();
+            s.set_keepalive(&pools, 0, 30, false).unwrap();
+            assert_eq!(pools.len(), 1);
+            drop(peer);
+            while !pools.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            connect(&s, &pools, &to, options(b"p")).await.unwrap();
+            s.set_keepalive(&pools, 5, 30, false).unwrap();
+            while !pools.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         });
     }
 
     #[test]
     fn refused_connect_says_so_and_backlog_limits_connections() {
-        real(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let port = listener.local_addr().unwrap().port();
+        run(async {
+            let (listener, to) = listen().await;
             let pools = Pools::new();
-            let opts = || ConnectOptions { pool: Some(b"p".to_vec()), pool_size: Some(1), backlog: Some(1) };
-            let to = || Address::Host("127.0.0.1".into(), port);
+            let opts = || ConnectOptions { pool_size: Some(1), backlog: Some(1), ..options(b"p") };
             let (a, b, c) = (Socket::default(), Socket::default(), Socket::default());
-            a.connect(&pools, to(), opts(), 30).await.unwrap();
-            let mut waiting = b.connect(&pools, to(), opts(), 30);
+            connect(&a, &pools, &to, opts()).await.unwrap();
+            let mut waiting = connect(&b, &pools, &to, opts());
             let mut cx = Context::from_waker(std::task::Waker::noop());
             assert!(Pin::new(&mut waiting).poll(&mut cx).is_pending());
-            let full = c.connect(&pools, to(), opts(), 30).await.unwrap_err();
+            let full = connect(&c, &pools, &to, opts()).await.unwrap_err();
             assert_eq!(full.text(), "too many waiting connect operations");
             a.close().unwrap();
             waiting.await.unwrap();
+            b.set_timeouts(Timeouts { connect_ms: 20, ..Timeouts::default() });
+            c.set_timeouts(Timeouts { connect_ms: 20, ..Timeouts::default() });
+            let late = connect(&c, &pools, &to, opts()).await.unwrap_err();
+            assert!(matches!(late, SockError::QueueTimeout) && late.text() == "timeout");
+            // A connection given back goes to who waits, although its queue was left once.
+            let mut waiting = connect(&c, &pools, &to, opts());
+            assert!(Pin::new(&mut waiting).poll(&mut cx).is_pending());
+            b.set_keepalive(&pools, 0, 1, false).unwrap();
+            waiting.await.unwrap();
+            assert_eq!(c.reused_times().unwrap(), 1);
+            c.close().unwrap();
+            assert!(pools.is_empty());
             drop(listener);
-            let gone = Socket::default().connect(&pools, to(), ConnectOptions::default(), 30).await;
+            let gone = connect(&Socket::default(), &pools, &to, options(b"q")).await;
             assert_eq!(gone.unwrap_err().text(), "connection refused");
         });
     }

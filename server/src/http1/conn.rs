@@ -22,6 +22,8 @@ const INPUT_BYTES: usize = 4096;
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// Buffers a worker keeps.
 const KEPT_MAX: usize = 64;
+/// Most bytes read ahead while a client is watched.
+const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
 thread_local! {
     static STOCK: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
@@ -210,6 +212,24 @@ impl Conn {
             }
             Poll::Ready(Err(e)) => Poll::Ready(Err(e)),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Ready when the client has closed its side and nothing of what it sent is left. Reads ahead to
+    /// find out; a client that has sent too much ahead is not watched any more.
+    pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.at_eof() {
+                return if self.input_len() == 0 { Poll::Ready(()) } else { Poll::Pending };
+            }
+            if self.input_len() >= AHEAD_BYTES_MAX {
+                return Poll::Pending;
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 

@@ -94,6 +94,9 @@ impl Future for Drive {
                 run.begin(vm, values[0], values[1..].to_vec(), cx);
             }
         });
+        if !run.is_over() {
+            w.enter(|vm| run.watch_client(vm, cx));
+        }
         if run.is_over() {
             run.kill_all();
             return Poll::Ready(());

@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use moonlit_vm::host::native::{Gc, Resume, Thread, Value, Vm};
 
+use super::abort::OnAbort;
 use super::args::text_of;
 use super::worker::{LuaWorker, Rooted};
 use crate::conf::model::Level;
@@ -65,6 +66,10 @@ pub struct Run {
     pub at_end: RefCell<Vec<Box<dyn std::any::Any>>>,
     /// What a timer's lines say about the request that made it: `, client: ..., server: ...`.
     pub origin: RefCell<Option<Rc<[u8]>>>,
+    /// What is to happen when the client goes away.
+    pub(super) on_abort: RefCell<OnAbort>,
+    /// The client has gone away, and the script knows.
+    pub client_gone: Cell<bool>,
     /// `ngx.ctx` where it belongs to the run.
     pub ctx: RefCell<Option<Rooted>>,
     /// The entry thread's results as text, for `set_by_lua*`.
@@ -196,6 +201,8 @@ impl Run {
             set_args: RefCell::default(),
             at_end: RefCell::default(),
             origin: RefCell::new(None),
+            on_abort: RefCell::default(),
+            client_gone: Cell::new(false),
             ctx: RefCell::new(None),
             result: RefCell::default(),
             failed: Cell::new(false),
@@ -209,6 +216,12 @@ impl Run {
         let light = self.add_thread(vm, f, None);
         self.ready.borrow_mut().push_back((light, Go::Start(args)));
         self.advance(vm, cx);
+    }
+
+    /// Adds a light thread that runs as soon as the others wait.
+    pub(super) fn spawn(self: &Rc<Self>, vm: &mut Vm, f: Value, parent: Rc<Light>) {
+        let light = self.add_thread(vm, f, Some(parent));
+        self.ready.borrow_mut().push_back((light, Go::Start(Vec::new())));
     }
 
     fn add_thread(self: &Rc<Self>, vm: &mut Vm, f: Value, parent: Option<Rc<Light>>) -> Rc<Light> {
@@ -395,6 +408,7 @@ impl Run {
     /// Drops all threads: whoever waited waits no more.
     pub fn kill_all(&self) {
         self.ready.borrow_mut().clear();
+        self.on_abort.borrow_mut().forget();
         for l in self.threads.borrow_mut().drain(..) {
             l.kill();
         }

@@ -13,6 +13,7 @@ use std::task::{Context, Waker};
 use moonlit_vm::host::Lua;
 use moonlit_vm::host::native::{Outcome, RootId, Value, Vm};
 
+use super::resolvers::Resolvers;
 use super::thread::{Handoff, Light, Run};
 use crate::app::WorkerInfo;
 use crate::conf::model::{Config, HttpConf, Level};
@@ -40,6 +41,8 @@ pub struct LuaWorker {
     pub info: Cell<Option<WorkerInfo>>,
     /// Pools of idle cosockets.
     pub pools: Rc<Pools>,
+    /// Who resolves names.
+    pub resolvers: Resolvers,
     /// Timers waiting and running.
     pub timers: TimerCounts,
     /// Wakes waiting timers when the worker drains.
@@ -99,6 +102,7 @@ impl LuaWorker {
             flow: OnceCell::new(),
             info: Cell::new(None),
             pools: Pools::new(),
+            resolvers: Resolvers::default(),
             timers: TimerCounts::default(),
             draining: Rc::new(tokio::sync::Notify::new()),
             regexes: RefCell::default(),
@@ -114,6 +118,12 @@ impl LuaWorker {
     /// `http {}`. There is Lua only where there is one.
     pub fn http(&self) -> &HttpConf {
         self.config.http.as_ref().expect("Lua directives stand in http {}")
+    }
+
+    /// Whether upstream's refusals are restored: `lua_strict_phases on`, or the environment says so.
+    pub fn strict(&self) -> bool {
+        self.config.http.as_ref().is_some_and(|h| h.lua.settings.lua_strict_phases)
+            || std::env::var_os("MOONLIT_STRICT_PHASES").is_some_and(|v| v == "1")
     }
 
     /// Whether the worker is on its way out.

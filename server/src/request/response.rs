@@ -98,6 +98,8 @@ pub struct Response {
     pub own_location: bool,
     /// The handler has ended its output.
     pub eof: bool,
+    /// A script has the connection for itself: nobody else writes to it.
+    pub taken: bool,
     /// The last chunk has gone through the filters.
     pub done: bool,
     /// Whether HTTP/1.0 output is being gathered for its length.

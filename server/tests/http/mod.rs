@@ -7,6 +7,8 @@ mod idle;
 mod lua;
 mod peer;
 mod redis;
+mod reqsock;
+mod sockets;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

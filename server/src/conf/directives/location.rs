@@ -310,7 +310,9 @@ fn resolver(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             Some(("local", "off")) => resolver.local = None,
             Some(("local", "on")) => resolver.local = Some(PathBuf::from("/etc/resolv.conf")),
             Some(("local", path)) => resolver.local = Some(PathBuf::from(path)),
-            Some(("status_zone", _)) => {}
+            Some(("status_zone", _)) => {
+                return Err(Fail::Message("\"status_zone\" is known, but this server does not support it".into()));
+            }
             Some(_) | None => resolver.servers.push(
                 name_server(&text)
                     .ok_or_else(|| Fail::Message(format!("host not found in resolver \"{text}\"")))?,
