@@ -12,6 +12,7 @@ use moonlit_vm::host::Lua;
 
 use crate::app::{Accepted, App, AppFactory, Socket, WorkerInfo};
 use crate::conf::ChunkCheck;
+use crate::conf::directives::limits::LimitZone;
 use crate::conf::model::{Config, Level};
 use crate::flow::{self, connection};
 use crate::http1::conn::{Conn, Transport};
@@ -46,6 +47,7 @@ pub struct Gateway {
     config: Arc<Config>,
     logs: Arc<Logs>,
     dicts: HashMap<String, Arc<ShDict>>,
+    zones: Vec<Arc<ShDict>>,
     lua: Option<Rc<LuaWorker>>,
     worker: RefCell<Option<Rc<flow::Worker>>>,
     draining: Rc<tokio::sync::Notify>,
@@ -62,7 +64,11 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
     ) -> Result<Gateway, String> {
         let mut dicts = HashMap::new();
         let mut lua = None;
+        let mut zones = Vec::new();
         if let Some(http) = &config.http {
+            for z in &http.limit_zones {
+                zones.push(limit_zone(z, old)?);
+            }
             for d in &http.lua.shared_dicts {
                 let kept = old.and_then(|o| o.dicts.get(&d.name)).filter(|z| z.capacity() == d.size_bytes);
                 let zone = match kept {
@@ -82,6 +88,7 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
             config: config.clone(),
             logs: logs.clone(),
             dicts,
+            zones,
             lua,
             worker: RefCell::new(None),
             draining: Rc::new(tokio::sync::Notify::new()),
@@ -90,6 +97,47 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
 
     fn chunk_check(&self) -> Box<dyn ChunkCheck> {
         Box::new(Check(self.vms.make()))
+    }
+}
+
+/// The memory of a zone: the one that is there if nothing about it has changed.
+fn limit_zone(zone: &LimitZone, old: Option<&Gateway>) -> Result<Arc<ShDict>, String> {
+    let kept = old.and_then(|old| {
+        let known = &old.config.http.as_ref()?.limit_zones;
+        let same = |z: &LimitZone| {
+            z.name == zone.name
+                && z.size_bytes == zone.size_bytes
+                && z.key_text == zone.key_text
+                && z.rate.is_some() == zone.rate.is_some()
+        };
+        old.zones.get(known.iter().position(same)?).cloned()
+    });
+    match kept {
+        Some(zone) => Ok(zone),
+        None => ShDict::new(&zone.name, zone.size_bytes, zone_alert)
+            .map(Arc::new)
+            .map_err(|e| format!("mmap({}) failed ({e})", zone.size_bytes)),
+    }
+}
+
+/// Zones as the phases see them.
+struct SharedZones(Vec<Arc<ShDict>>);
+
+impl flow::Zones for SharedZones {
+    fn update(
+        &self,
+        zone: usize,
+        key: &[u8],
+        ttl_ms: u64,
+        change: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> bool {
+        self.0.get(zone).is_some_and(|z| z.update(key, ttl_ms, http1::clock::now_ms(), change))
+    }
+}
+
+impl Gateway {
+    fn zones(&self) -> Option<Rc<dyn flow::Zones>> {
+        (!self.zones.is_empty()).then(|| Rc::new(SharedZones(self.zones.clone())) as Rc<dyn flow::Zones>)
     }
 }
 
@@ -164,7 +212,7 @@ impl App for Gateway {
         http1::clock::update();
         let env = Rc::new(Env::new(self.config.clone(), self.logs.clone()));
         let scripts = self.lua.as_ref().map(|l| Rc::new(LuaScripts(l.clone())) as Rc<dyn flow::Scripts>);
-        let flow = Rc::new(flow::Worker { env, scripts });
+        let flow = Rc::new(flow::Worker { env, scripts, zones: self.zones() });
         *self.worker.borrow_mut() = Some(flow.clone());
         if let Some(lua) = &self.lua {
             lua.enter(|vm| vm.hold_jit(false));

@@ -6,13 +6,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::conf::error::os_text;
-use crate::conf::model::{AccessLog, Config, ErrorLog, Level, LogEscape, LogFormat};
+use crate::conf::model::{AccessLog, Config, ErrorLog, Level, ListenAddr, LogEscape, LogFormat, Syslog};
 use crate::conf::variables::{Part, Variables};
 
 /// The process id that lines show; set anew after a fork.
@@ -39,15 +41,27 @@ pub struct Logs {
 
 #[derive(Debug)]
 struct OpenLog {
-    /// Empty for standard error.
+    /// Empty for standard error and syslog.
     path: PathBuf,
+    syslog: Option<Syslog>,
     state: Mutex<State>,
 }
 
+/// A socket to a syslog server.
 #[derive(Debug)]
+enum Socket {
+    Unix(UnixDatagram),
+    Udp(UdpSocket),
+}
+
+#[derive(Debug, Default)]
 struct State {
     /// `None` writes to standard error.
     file: Option<File>,
+    /// The way to the syslog server, once it is there.
+    socket: Option<Socket>,
+    /// How well the buffer is compressed when it is written; 0 is not at all.
+    gzip_level: u8,
     buffer: Vec<u8>,
     /// When the oldest line in the buffer has to go out.
     due: Option<Instant>,
@@ -67,21 +81,20 @@ impl Logs {
     pub fn open(config: &Config) -> Result<Logs, String> {
         let mut files = Vec::with_capacity(config.log_files.len());
         for log in &config.log_files {
-            let file = if log.path.as_os_str().is_empty() {
+            let file = if log.path.as_os_str().is_empty() || log.syslog.is_some() {
                 None
             } else {
                 Some(open(&log.path).map_err(|error| open_failed(&log.path, &error))?)
             };
-            let state = Mutex::new(State { file, buffer: Vec::new(), due: None });
-            files.push(OpenLog { path: log.path.clone(), state });
+            let state = Mutex::new(State { file, ..State::default() });
+            files.push(OpenLog { path: log.path.clone(), syslog: log.syslog.clone(), state });
         }
         Ok(Logs { files })
     }
 
     /// Logs that write nowhere but to standard error; for tests and before there is a configuration.
     pub fn stderr() -> Logs {
-        let state = Mutex::new(State { file: None, buffer: Vec::new(), due: None });
-        Logs { files: vec![OpenLog { path: PathBuf::new(), state }] }
+        Logs { files: vec![OpenLog { path: PathBuf::new(), syslog: None, state: Mutex::default() }] }
     }
 
     /// Opens every file anew, as after USR1. Files that cannot be opened stay as they are; the
@@ -122,23 +135,29 @@ impl Logs {
             if level <= log.level
                 && !logs[..at].iter().any(|other| other.file == log.file && level <= other.level)
             {
-                self.write(log.file.0, &line);
+                self.write(log.file.0, level, &line);
             }
         }
     }
 
-    fn write(&self, at: usize, line: &[u8]) {
-        if let Some(log) = self.files.get(at) {
-            let mut state = log.lock();
-            state.write(line);
+    fn write(&self, at: usize, level: Level, line: &[u8]) {
+        let Some(log) = self.files.get(at) else { return };
+        match &log.syslog {
+            Some(to) => log.lock().send(to, (level as u8).clamp(1, 8) - 1, line),
+            None => log.lock().write(line),
         }
     }
 
     /// Writes a finished access log line (a newline is added).
     pub fn access(&self, log: &AccessLog, line: &mut Vec<u8>) {
-        line.push(b'\n');
         let Some(file) = self.files.get(log.file.0) else { return };
+        if let Some(to) = &file.syslog {
+            file.lock().send(to, to.severity, line);
+            return;
+        }
+        line.push(b'\n');
         let mut state = file.lock();
+        state.gzip_level = log.gzip_level;
         if log.buffer_bytes == 0 {
             state.write(line);
             return;
@@ -147,7 +166,8 @@ impl Logs {
             state.flush();
         }
         if line.len() > log.buffer_bytes {
-            state.write(line);
+            state.buffer.extend_from_slice(line);
+            state.flush();
             return;
         }
         state.buffer.extend_from_slice(line);
@@ -202,11 +222,81 @@ impl State {
         self.due = None;
         if !self.buffer.is_empty() {
             let buffer = std::mem::take(&mut self.buffer);
-            self.write(&buffer);
+            if self.gzip_level > 0 {
+                let packed = compressed(&buffer, self.gzip_level);
+                self.write(&packed);
+            } else {
+                self.write(&buffer);
+            }
             self.buffer = buffer;
             self.buffer.clear();
         }
     }
+}
+
+impl State {
+    /// Sends a line to a syslog server. What cannot be sent is lost, as with any datagram.
+    fn send(&mut self, to: &Syslog, severity: u8, line: &[u8]) {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let mut packet = format!("<{}>", u32::from(to.facility) * 8 + u32::from(severity)).into_bytes();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let local_s = i64::try_from(now).unwrap_or(0) + i64::from(ZONE_S.load(Ordering::Relaxed));
+        write_syslog_time(&mut packet, local_s);
+        if to.hostname {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            packet.push(b' ');
+            packet.extend_from_slice(host.trim().as_bytes());
+        }
+        let _ = write!(packet, " {}: ", to.tag);
+        packet.extend_from_slice(line);
+        if self.socket.is_none() {
+            self.socket = connect(&to.server).ok();
+        }
+        let sent = match &self.socket {
+            Some(Socket::Unix(s)) => s.send(&packet),
+            Some(Socket::Udp(s)) => s.send(&packet),
+            None => return,
+        };
+        if sent.is_err_and(|e| e.kind() != io::ErrorKind::WouldBlock) {
+            // The server may have begun anew: the next line tries again.
+            self.socket = None;
+        }
+    }
+}
+
+fn connect(server: &ListenAddr) -> io::Result<Socket> {
+    match server {
+        ListenAddr::Unix(path) => {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect(path)?;
+            socket.set_nonblocking(true)?;
+            Ok(Socket::Unix(socket))
+        }
+        ListenAddr::Inet(addr) => {
+            let any: SocketAddr = if addr.is_ipv4() {
+                (Ipv4Addr::UNSPECIFIED, 0).into()
+            } else {
+                (Ipv6Addr::UNSPECIFIED, 0).into()
+            };
+            let socket = UdpSocket::bind(any)?;
+            socket.connect(addr)?;
+            socket.set_nonblocking(true)?;
+            Ok(Socket::Udp(socket))
+        }
+    }
+}
+
+/// The bytes as a gzip member of their own.
+fn compressed(data: &[u8], level: u8) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(u32::from(level)));
+    // Writing into memory cannot fail.
+    let _ = encoder.write_all(data);
+    encoder.finish().unwrap_or_default()
+}
+
+/// Appends a line to a file that is opened for it alone.
+pub fn append_to(path: &Path, line: &[u8]) -> Result<(), String> {
+    open(path).and_then(|mut file| file.write_all(line)).map_err(|error| open_failed(path, &error))
 }
 
 /// `2026/11/23 14:38:09 [error] 7#7: *2 message`, with its newline.
@@ -222,6 +312,19 @@ pub fn error_line(level: Level, connection: Option<u64>, message: &[u8]) -> Vec<
     line.extend_from_slice(message);
     line.push(b'\n');
     line
+}
+
+/// `Nov 23 14:38:09` of a moment in local seconds.
+fn write_syslog_time(out: &mut Vec<u8>, local_s: i64) {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut whole = Vec::new();
+    write_time(&mut whole, local_s);
+    let text = String::from_utf8_lossy(&whole).into_owned();
+    // YYYY/MM/DD hh:mm:ss
+    let month: usize = text.get(5..7).and_then(|m| m.parse().ok()).unwrap_or(1);
+    let day: u32 = text.get(8..10).and_then(|d| d.parse().ok()).unwrap_or(1);
+    let _ = write!(out, "{} {day:2} {}", MONTHS[(month - 1) % 12], text.get(11..).unwrap_or_default());
 }
 
 /// `2026/11/23 14:38:09` of a moment in local seconds.

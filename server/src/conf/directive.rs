@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::directives;
+use super::directives::geo::{Geo, Split};
+use super::directives::limits::LimitZone;
 use super::error::{ConfError, Fail, Place};
 use super::level::Level;
 use super::model::SharedDict;
@@ -90,6 +92,12 @@ pub struct Build {
     pub vars: VarTable,
     /// Every `map` so far.
     pub maps: Vec<Map>,
+    /// Every `limit_req_zone` and `limit_conn_zone` so far.
+    pub limit_zones: Vec<LimitZone>,
+    /// Every `geo` so far.
+    pub geos: Vec<Geo>,
+    /// Every `split_clients` so far.
+    pub splits: Vec<Split>,
     /// Every `lua_shared_dict` so far.
     pub shared_dicts: Vec<SharedDict>,
     /// `init_by_lua`, `init_worker_by_lua`, `exit_worker_by_lua`.
@@ -167,6 +175,16 @@ impl Cx<'_> {
         Ok(script)
     }
 
+    /// A path, made absolute with the folder of the main file unless it begins with a variable.
+    pub fn conf_path_script(&mut self, path: &[u8]) -> Result<Script, Fail> {
+        let mut script = self.script(path)?;
+        if !matches!(path.first(), Some(b'/' | b'$')) {
+            let folder = self.all.file.parent().map(|f| f.join("")).unwrap_or_default();
+            script.prepend(prefix_bytes(&folder));
+        }
+        Ok(script)
+    }
+
     /// A path without variables, made absolute with the prefix.
     pub fn path(&self, path: &[u8]) -> PathBuf {
         full_path(&self.all.prefix, path)
@@ -182,8 +200,9 @@ impl Cx<'_> {
     pub fn lua_code(&mut self, phase: Phase, source: LuaSource, node: &Node) -> Arc<LuaCode> {
         let chunk_name = match &source {
             LuaSource::Inline(_) => {
-                let file = node.place.file.file_name().unwrap_or_default().to_string_lossy();
-                format!("={}({file}:{})", phase.info().stem, node.place.line)
+                let stem = phase.info().stem;
+                let file = shown_file(&self.all.file, &node.place.file, stem, node.place.line);
+                format!("={stem}({file}:{})", node.place.line)
             }
             LuaSource::File(path) => match path.as_literal() {
                 Some(path) => format!("@{}", String::from_utf8_lossy(path)),
@@ -203,6 +222,26 @@ impl Cx<'_> {
     }
 }
 
+/// Longest name of a chunk.
+const CHUNK_NAME_BYTES_MAX: usize = 56;
+
+/// How a configuration file is shown in the name of a chunk: the end of a path that is too long.
+fn shown_file(main: &Path, file: &Path, stem: &str, line: u32) -> String {
+    let name = file.to_string_lossy();
+    if name.ends_with("/nginx.conf") {
+        return "nginx.conf".to_owned();
+    }
+    let folder = main.parent().map(|f| f.join("").to_string_lossy().into_owned()).unwrap_or_default();
+    let short = name.strip_prefix(&folder).unwrap_or(&name);
+    let reserved = stem.len() + line.to_string().len();
+    if short.len() + reserved <= CHUNK_NAME_BYTES_MAX {
+        return short.to_owned();
+    }
+    let keep = CHUNK_NAME_BYTES_MAX.saturating_sub(reserved + 3);
+    let from = (short.len() - keep.min(short.len())..short.len()).find(|n| short.is_char_boundary(*n));
+    format!("...{}", &short[from.unwrap_or(short.len())..])
+}
+
 /// The name behind a `$`.
 pub fn variable_name(arg: &[u8]) -> Result<&str, Fail> {
     match arg {
@@ -217,8 +256,9 @@ fn invalid_variable(arg: &[u8]) -> Fail {
 
 /// The number of a log file's path, made known when new.
 pub fn intern_log_file(files: &mut Vec<LogFile>, path: PathBuf) -> LogFileId {
-    LogFileId(files.iter().position(|known| known.path == path).unwrap_or_else(|| {
-        files.push(LogFile { path });
+    let same = |known: &LogFile| known.path == path && known.syslog.is_none();
+    LogFileId(files.iter().position(same).unwrap_or_else(|| {
+        files.push(LogFile { path, syslog: None });
         files.len() - 1
     }))
 }

@@ -15,6 +15,7 @@ pub mod level;
 pub mod lexer;
 pub mod locations;
 pub mod model;
+pub mod net;
 pub mod parts;
 pub mod servers;
 pub mod settings;
@@ -170,6 +171,9 @@ fn finish_http(
         vars: std::mem::take(&mut build.vars),
         maps: std::mem::take(&mut build.maps),
         servers: finished,
+        geos: std::mem::take(&mut build.geos),
+        splits: std::mem::take(&mut build.splits),
+        limit_zones: std::mem::take(&mut build.limit_zones),
         listens,
         lua: LuaMain {
             settings: build.lua.finish(),
@@ -193,7 +197,8 @@ fn outermost(build: &mut Build, error_logs: &model::ErrorLogs) -> Inherited {
         None => directives::log::combined(&mut build.vars),
     };
     let file = directive::intern_log_file(&mut build.log_files, path);
-    let access_log = AccessLog { file, format, buffer_bytes: 0, flush_ms: 0, condition: None };
+    let access_log =
+        AccessLog { file, format, buffer_bytes: 0, flush_ms: 0, gzip_level: 0, path: None, condition: None };
     Inherited::defaults(Root { path: root, alias: false }, error_logs.clone(), access_log)
 }
 

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::directives::echo::EchoScript;
+use super::directives::geo::{Geo, Split};
+use super::directives::limits::LimitZone;
 use super::directives::set_misc::SetStep;
 use super::filter_settings::FilterSettings;
 use super::locations::Locations;
@@ -105,11 +107,28 @@ impl Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogFileId(pub usize);
 
-/// A log file by its path.
+/// A log file by its path, or a syslog server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
-    /// Absolute path, or empty for standard error.
+    /// Absolute path, or empty for standard error and syslog.
     pub path: PathBuf,
+    /// The server that gets the lines instead.
+    pub syslog: Option<Syslog>,
+}
+
+/// `syslog:server=...`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syslog {
+    /// Where it listens.
+    pub server: ListenAddr,
+    /// The facility's number.
+    pub facility: u8,
+    /// The severity's number, for access logs.
+    pub severity: u8,
+    /// The tag in front of the line.
+    pub tag: String,
+    /// Whether the host's name is sent.
+    pub hostname: bool,
 }
 
 /// One `error_log` line.
@@ -157,6 +176,10 @@ pub struct AccessLog {
     pub buffer_bytes: usize,
     /// How long a line may wait in the buffer; 0 is for ever.
     pub flush_ms: u64,
+    /// `gzip=`: how well the buffer is compressed; 0 is not at all.
+    pub gzip_level: u8,
+    /// The path where it has variables; `file` means nothing then.
+    pub path: Option<Script>,
     /// `if=`: only when this is neither empty nor "0".
     pub condition: Option<Script>,
 }
@@ -168,6 +191,12 @@ pub struct HttpConf {
     pub vars: VarTable,
     /// Every `map`, indexed by `VarKind::Map`.
     pub maps: Vec<Map>,
+    /// Every `geo`, indexed by `VarKind::Geo`.
+    pub geos: Vec<Geo>,
+    /// Every `split_clients`, indexed by `VarKind::Split`.
+    pub splits: Vec<Split>,
+    /// Every zone of `limit_req_zone` and `limit_conn_zone`.
+    pub limit_zones: Vec<LimitZone>,
     /// The servers, in the order of the file.
     pub servers: Vec<Arc<Server>>,
     /// Each address that is listened on, with its servers.

@@ -261,6 +261,44 @@ pub enum IfModifiedSince {
     Before,
 }
 
+/// `client_body_in_file_only`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFileOnly {
+    /// Only large bodies go to files.
+    Off,
+    /// Every body does, and the file stays.
+    On,
+    /// Every body does, and the file goes with the request.
+    Clean,
+}
+
+/// A folder of temporary files, with the widths of the levels of folders inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TempPath {
+    /// The folder; relative to the prefix.
+    pub folder: Box<[u8]>,
+    /// How many digits of a file's number name the folder of each level.
+    pub levels: Vec<usize>,
+}
+
+impl TempPath {
+    /// A folder without levels.
+    pub fn new(folder: &[u8]) -> TempPath {
+        TempPath { folder: folder.into(), levels: Vec::new() }
+    }
+}
+
+fn temp_path_arg(_: &mut Cx<'_>, node: &Node) -> Result<TempPath, Fail> {
+    let mut path = TempPath::new(node.arg(0).strip_suffix(b"/").unwrap_or(node.arg(0)));
+    for (at, arg) in node.args[1..].iter().enumerate() {
+        match super::value::number(arg) {
+            Some(width @ 1..=3) => path.levels.push(width as usize),
+            _ => return Err(Fail::Message(format!("invalid value \"{}\"", node.text(at + 1)))),
+        }
+    }
+    Ok(path)
+}
+
 /// `satisfy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Satisfy {
@@ -285,7 +323,7 @@ fn search_path(cx: &mut Cx<'_>, node: &Node) -> Result<Box<[u8]>, Fail> {
 
 /// A flag whose work is not there yet: `on` is refused by name.
 fn only_off(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
-    if node.arg(0) != b"clean" && !flag_arg(cx, node)? {
+    if !flag_arg(cx, node)? {
         return Ok(false);
     }
     let error = super::error::ConfError::at(&node.place, format!("unknown directive \"{}\"", node.name()));
@@ -328,6 +366,9 @@ words!(lingering_close_arg -> LingeringClose {
 words!(if_modified_since_arg -> IfModifiedSince {
     "off" => IfModifiedSince::Off, "exact" => IfModifiedSince::Exact, "before" => IfModifiedSince::Before,
 });
+words!(in_file_only_arg -> InFileOnly {
+    "off" => InFileOnly::Off, "on" => InFileOnly::On, "clean" => InFileOnly::Clean,
+});
 words!(satisfy_arg -> Satisfy { "all" => Satisfy::All, "any" => Satisfy::Any });
 
 settings! {
@@ -342,9 +383,9 @@ settings! {
         /// How long between two reads of a body.
         client_body_timeout: u64 = 60_000, ms_arg, LEVELS, Arity::Exactly(1);
         /// Where bodies go that do not fit in memory; relative to the prefix.
-        client_body_temp_path: Box<[u8]> = (*b"client_body_temp").into(), text_arg, LEVELS, Arity::Between(1, 4);
+        client_body_temp_path: TempPath = TempPath::new(b"client_body_temp"), temp_path_arg, LEVELS, Arity::Between(1, 4);
         /// Whether every body goes to a file.
-        client_body_in_file_only: bool = false, only_off, LEVELS, Arity::Exactly(1);
+        client_body_in_file_only: InFileOnly = InFileOnly::Off, in_file_only_arg, LEVELS, Arity::Exactly(1);
         /// Accepted: a body in memory is always in one piece.
         client_body_in_single_buffer: bool = false, flag_arg, LEVELS, Arity::Exactly(1);
         /// How long an idle connection is kept.

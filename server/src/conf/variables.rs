@@ -31,6 +31,10 @@ pub enum VarKind {
     User,
     /// Computed by the `map` with this index in `HttpConf::maps`.
     Map(usize),
+    /// Computed by the `geo` with this index in `HttpConf::geos`.
+    Geo(usize),
+    /// Computed by the `split_clients` with this index in `HttpConf::splits`.
+    Split(usize),
 }
 
 /// What has been declared about one variable.
@@ -103,7 +107,9 @@ builtins! {
     Hostname "hostname" ro;
     Https "https" ro;
     IsArgs "is_args" ro;
+    LimitConnStatus "limit_conn_status" ro;
     LimitRate "limit_rate" rw;
+    LimitReqStatus "limit_req_status" ro;
     Msec "msec" ro;
     NginxVersion "nginx_version" ro;
     Pid "pid" ro;
@@ -111,6 +117,8 @@ builtins! {
     ProxyProtocolAddr "proxy_protocol_addr" ro;
     ProxyProtocolPort "proxy_protocol_port" ro;
     QueryString "query_string" ro;
+    RealipRemoteAddr "realip_remote_addr" ro;
+    RealipRemotePort "realip_remote_port" ro;
     RealpathRoot "realpath_root" ro;
     RemoteAddr "remote_addr" ro;
     RemotePort "remote_port" ro;
@@ -246,7 +254,7 @@ impl VarTable {
         match def.kind {
             VarKind::Builtin(builtin) if !builtin.writable() => return Err(ReadOnly),
             VarKind::Builtin(_) => {}
-            VarKind::Family(_) | VarKind::User | VarKind::Map(_) => {
+            VarKind::Family(_) | VarKind::User | VarKind::Map(_) | VarKind::Geo(_) | VarKind::Split(_) => {
                 // `set` on a map's variable leaves the map's value as the one before the first `set`.
                 if !(self.declared[id.index()] && kind == VarKind::User) {
                     def.kind = kind;

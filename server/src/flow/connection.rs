@@ -138,6 +138,7 @@ async fn requests(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, head: &mut Hea
             req.keepalive.set(false);
         }
         postpone::clear(&req);
+        conn.throttle(0, 0);
         stats.writing.set(stats.writing.get().saturating_sub(1));
         let keep = req.keepalive.get() && !req.gone.get() && !conn.is_broken();
         let lingering = req.location().lingering_close;
@@ -343,6 +344,9 @@ fn make_request(
         request_id: Cell::new(None),
         queue: RefCell::default(),
         over: Cell::new(false),
+        peer: Cell::new(conn.peer),
+        limits: Cell::default(),
+        limit_rate: Cell::new(None),
         echo: RefCell::default(),
     });
     if let Some((_, text)) = fault {

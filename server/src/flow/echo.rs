@@ -395,6 +395,7 @@ async fn subrequest(
     let query = inner.query.unwrap_or(own_query);
     let child = create_inner(req, path, query, |child| {
         if let Some(method) = inner.method {
+            child.response.get_mut().header_only = method == b"HEAD";
             *child.method.get_mut() = method;
         }
         if let Some(body) = inner.body {
@@ -452,7 +453,7 @@ fn all(req: &Request, list: &[EchoCommand]) -> Vec<u8> {
 }
 
 impl BodyFilter for Around {
-    fn run(&mut self, req: &Request, chunk: &mut Chunk) -> Result<(), &'static str> {
+    fn run(&mut self, req: &Rc<Request>, chunk: &mut Chunk) -> Result<(), &'static str> {
         let level = req.level.borrow().clone();
         if !std::mem::replace(&mut self.begun, true) && !level.parts.echo_before.is_empty() {
             chunk.data.splice(0..0, all(req, &level.parts.echo_before));

@@ -6,9 +6,10 @@ use std::task::Poll;
 
 use super::filters::{finish, submit};
 use super::special::{After, respond};
-use super::{Run, Verdict, Wait, Worker, echo, files, more_headers, rewrite};
+use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, more_headers, realip, rewrite};
 use crate::conf::model::{Content, Level, Location, LuaCode};
 use crate::phase::Phase;
+use crate::request::body::bytes_to_path;
 use crate::request::response::Chunk;
 use crate::request::vars::{Vars, set_named};
 use crate::request::{Request, postpone, with_match};
@@ -112,7 +113,15 @@ pub async fn log(w: &Rc<Worker>, req: &Rc<Request>) {
         }
         let mut line = Vec::with_capacity(256);
         crate::log::access_line(&log.format, &mut Vars(req), &mut line);
-        req.env.logs.access(log, &mut line);
+        let Some(path) = &log.path else {
+            req.env.logs.access(log, &mut line);
+            continue;
+        };
+        line.push(b'\n');
+        let path = bytes_to_path(&req.eval(path));
+        if let Err(text) = crate::log::append_to(&path, &line) {
+            req.log(Level::Crit, text.as_bytes());
+        }
     }
 }
 
@@ -172,7 +181,7 @@ fn named(req: &Rc<Request>, name: &[u8]) -> bool {
 }
 
 /// Runs a phase's code of the level in force, if it has any.
-async fn lua(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase) -> Verdict {
+pub(super) async fn lua(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase) -> Verdict {
     let code = req.location().lua.get(phase).cloned();
     match code {
         Some(code) => run_code(w, req, phase, &code).await,
@@ -202,6 +211,7 @@ async fn from_start(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     let server = req.server.borrow().clone();
     req.set_level(server.level.clone());
     req.uri_changed.set(false);
+    realip::apply(req);
     if !server.rewrite.is_empty() {
         req.phase.set(Phase::ServerRewrite);
         unless_next!(rewrite::run(w, req, &server.rewrite).await);
@@ -258,9 +268,9 @@ async fn rewrite_phase(w: &Rc<Worker>, req: &Rc<Request>, level: &Arc<Location>)
 
 async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     more_headers::change_input(req);
-    if req.is_main() {
-        unless_next!(lua(w, req, Phase::Access).await);
-    }
+    realip::apply(req);
+    unless_next!(limits::run(w, req).await);
+    unless_next!(access::run(w, req).await);
     if req.env.http().lua.settings.precontent_by_lua_no_postpone {
         unless_next!(lua(w, req, Phase::Precontent).await);
         unless_next!(files::try_files(req));

@@ -13,6 +13,7 @@ use std::time::UNIX_EPOCH;
 use super::filters::{passed, submit};
 use super::special::send_response;
 use super::{Verdict, Worker};
+use crate::conf::filter_settings::GzipStatic;
 use crate::conf::model::{Level, TryLast};
 use crate::request::body::bytes_to_path;
 use crate::request::response::Chunk;
@@ -32,11 +33,20 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         }
     }
     if req.uri.borrow().ends_with(b"/") {
-        return index(req);
+        match index(req) {
+            Verdict::Next => {}
+            other => return other,
+        }
+        match super::autoindex::serve(w, req) {
+            Verdict::Next => return forbidden(req),
+            other => return other,
+        }
     }
     let path = vars::filename(req);
     let os_path = bytes_to_path(&path);
-    let (mut file, meta) = match open(&os_path) {
+    let compressed = open_compressed(req, &path);
+    let zipped = compressed.is_some();
+    let (mut file, meta) = match compressed.map_or_else(|| open(&os_path), Ok) {
         Ok(f) => f,
         Err(e) => return failed(req, &path, &e),
     };
@@ -65,7 +75,10 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         if loc.etag {
             res.headers.push(b"ETag", format!("\"{modified:x}-{:x}\"", meta.len()).as_bytes());
         }
-        res.headers.push(b"Accept-Ranges", b"bytes");
+        res.allow_ranges = true;
+        if zipped {
+            res.headers.push(b"Content-Encoding", b"gzip");
+        }
     }
     let mut left = meta.len();
     loop {
@@ -111,6 +124,23 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     }
 }
 
+/// The compressed form of a file, where `gzip_static` sends it and it is there.
+fn open_compressed(req: &Rc<Request>, path: &[u8]) -> Option<(File, Metadata)> {
+    let rule = req.location().filters.gzip_static;
+    if rule == GzipStatic::Off {
+        return None;
+    }
+    let accepted = super::compress::accepts_gzip(req);
+    let found = open(&bytes_to_path(&[path, b".gz"].concat())).ok().filter(|(_, meta)| meta.is_file())?;
+    if rule == GzipStatic::On {
+        req.response.borrow_mut().vary_gzip = true;
+        if !accepted {
+            return None;
+        }
+    }
+    Some(found)
+}
+
 fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
@@ -151,7 +181,7 @@ pub fn content_type(loc: &crate::conf::model::Location, uri: &[u8]) -> Vec<u8> {
     loc.default_type.to_vec()
 }
 
-/// The first index file that is there, by an internal redirect.
+/// The first index file that is there, by an internal redirect. `Verdict::Next` when there is none.
 fn index(req: &Rc<Request>) -> Verdict {
     let level = req.level.borrow().clone();
     let root = vars::filename(req);
@@ -178,6 +208,12 @@ fn index(req: &Rc<Request>) -> Verdict {
         }
         return Verdict::Status(404);
     }
+    Verdict::Next
+}
+
+/// There is a directory, and nothing that may be shown of it.
+fn forbidden(req: &Rc<Request>) -> Verdict {
+    let root = vars::filename(req);
     let mut text = b"directory index of \"".to_vec();
     text.extend_from_slice(&root);
     text.extend_from_slice(b"\" is forbidden");

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::{Worker, echo, more_headers};
+use super::{Worker, compress, echo, freshness, more_headers, range, substitute};
 use crate::phase::Phase;
 use crate::request::Request;
 use crate::request::postpone;
@@ -97,24 +97,29 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
             res.status = req.err_status.get();
         }
     }
-    early_header_filters(req);
+    if let Err(status) = early_header_filters(req) {
+        replace_by_page(req, status);
+    }
     let code = req.location().lua.get(Phase::HeaderFilter).cloned();
     match (code, &w.scripts) {
         (Some(code), Some(scripts)) => {
             let run = scripts.header_filter(req, &code);
             let r = req.clone();
             let future = Box::pin(async move {
-                if let Err(status) = run.await {
-                    replace_by_page(&r, status);
+                match run.await {
+                    Ok(()) => {}
+                    Err(0) => {
+                        break_off(&r);
+                        return;
+                    }
+                    Err(status) => replace_by_page(&r, status),
                 }
-                late_header_filters(&r);
-                commit_head(&r);
+                finish_head(&r);
             });
             req.response.borrow_mut().running = Some(future);
         }
         _ => {
-            late_header_filters(req);
-            commit_head(req);
+            finish_head(req);
         }
     }
 }
@@ -122,16 +127,25 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
 /// A header filter refused the response: the page of a status takes its place.
 fn replace_by_page(req: &Rc<Request>, status: u16) {
     let mut res = req.response.borrow_mut();
-    res.reset_headers();
+    if status == 416 {
+        // What was said about the content stays, but for its validators.
+        res.last_modified = None;
+        res.clear_ranges();
+        res.clear_length();
+        res.headers.remove(b"etag");
+        res.filters.clear();
+        res.outer_filters.clear();
+    } else {
+        res.reset_headers();
+    }
     res.status = status;
     let (_, body) = super::special::page(status, &req.location().server_tokens);
     res.content_type = Some(b"text/html".to_vec());
     res.content_length = Some(body.len() as u64);
-    res.lane.clear();
-    let chunk = Chunk { data: body, last: true, ..Chunk::default() };
-    res.eof = true;
-    res.lane.push_back(chunk);
-    req.keepalive.set(false);
+    res.replace_lane(Chunk { data: body, last: true, ..Chunk::default() });
+    if status != 416 && status != 412 {
+        req.keepalive.set(false);
+    }
 }
 
 fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
@@ -151,10 +165,7 @@ fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
             let future = Box::pin(async move {
                 match run.await {
                     Ok(chunk) => leave(&r, chunk),
-                    Err(()) => {
-                        r.keepalive.set(false);
-                        r.response.borrow_mut().fail();
-                    }
+                    Err(()) => break_off(&r),
                 }
             });
             req.response.borrow_mut().running = Some(future);
@@ -163,9 +174,23 @@ fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
     }
 }
 
+/// A script's filter has failed: the connection ends with what has gone out so far.
+fn break_off(req: &Rc<Request>) {
+    req.keepalive.set(false);
+    req.response.borrow_mut().fail();
+    if req.is_main() || postpone::is_inner(req) {
+        req.conn.break_off();
+        req.main().keepalive.set(false);
+    }
+}
+
 /// Takes a chunk that the scripts have seen through what is left of the way.
 fn leave(req: &Rc<Request>, mut chunk: Chunk) {
     if run_filters(req, &mut chunk, |res| &mut res.filters).is_ok() {
+        if chunk.last && req.response.borrow().expects_trailers {
+            let trailers = freshness::trailers(req);
+            req.response.borrow_mut().trailers = trailers;
+        }
         postpone::emit(req, chunk);
         req.response.borrow_mut().pass();
     }
@@ -190,81 +215,90 @@ fn run_filters(
     })
 }
 
-/// Whether `add_header` lines without `always` apply.
-fn is_good_status(status: u16) -> bool {
-    matches!(status, 0 | 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
-}
-
-/// Header filters that run before the scripts', in nginx's order.
-fn early_header_filters(req: &Rc<Request>) {
-    not_modified(req);
+/// Header filters that run before the scripts', in nginx's order. The error is a status as below.
+fn early_header_filters(req: &Rc<Request>) -> Result<(), u16> {
+    let result = not_modified(req);
     more_headers::change_output(req);
+    result
 }
 
-/// Header filters that run behind the scripts', in nginx's order.
-fn late_header_filters(req: &Rc<Request>) {
+/// Header filters that run behind the scripts', in nginx's order. The error is the status of the page
+/// that takes the response's place.
+fn late_header_filters(req: &Rc<Request>) -> Result<(), u16> {
     echo::header_filter(req);
-    add_headers(req);
+    freshness::header_filter(req);
+    compress::gunzip_header_filter(req);
+    substitute::sub_header_filter(req);
+    substitute::charset_header_filter(req);
+    compress::gzip_header_filter(req);
+    range::header_filter(req)
 }
 
-fn add_headers(req: &Rc<Request>) {
-    let level = req.level.borrow().clone();
-    if level.add_headers.is_empty() || !req.is_main() {
-        return;
+/// What is left when the scripts have seen the head: the other filters, then it goes out.
+fn finish_head(req: &Rc<Request>) {
+    if req.is_main() {
+        req.start_throttle();
     }
-    let status = req.response.borrow().status;
-    for add in level.add_headers.iter() {
-        if !add.always && !is_good_status(status) {
-            continue;
-        }
-        let value = req.eval(&add.value);
-        if !value.is_empty() {
-            req.response.borrow_mut().add_header(&add.name, &value);
-        }
+    if let Err(status) = late_header_filters(req) {
+        replace_by_page(req, status);
     }
+    commit_head(req);
 }
 
-/// `If-Modified-Since` and `If-None-Match` against what the response says of itself.
-fn not_modified(req: &Rc<Request>) {
+/// Conditions of the request against what the response says of itself: 412 where one fails, 304 where
+/// the client has it already.
+fn not_modified(req: &Rc<Request>) -> Result<(), u16> {
     use crate::conf::settings::IfModifiedSince;
+    use crate::http1::clock::parse_http_time;
     let headers = req.headers.borrow();
     let mut res = req.response.borrow_mut();
-    if !matches!(res.status, 0 | 200) || !req.is_main() || res.last_modified.is_none() {
-        return;
+    if res.status != 200 || !req.is_main() {
+        return Ok(());
+    }
+    let has_tag = |list: &[u8], weak: bool| {
+        let plain = |t: &[u8]| t.strip_prefix(b"W/").unwrap_or(t).to_vec();
+        list.trim_ascii() == b"*"
+            || res.headers.get(b"etag").is_some_and(|e| {
+                list.split(|&b| b == b',')
+                    .map(<[u8]>::trim_ascii)
+                    .any(|t| if weak { plain(t) == plain(e) } else { t == e && !e.starts_with(b"W/") })
+            })
+    };
+    let rule = req.location().if_modified_since;
+    if let (Some(limit), true) = (headers.get(b"if-unmodified-since"), rule != IfModifiedSince::Off)
+        && let Some(ours) = res.last_modified
+        && parse_http_time(limit).is_none_or(|limit| ours > limit)
+    {
+        return Err(412);
+    }
+    if headers.get(b"if-match").is_some_and(|list| !has_tag(list, false)) {
+        return Err(412);
     }
     let since = headers.get(b"if-modified-since");
     let none_match = headers.get(b"if-none-match");
     if since.is_none() && none_match.is_none() {
-        return;
+        return Ok(());
     }
     if let Some(since) = since {
-        let rule = req.location().if_modified_since;
-        let (Some(theirs), Some(ours)) = (crate::http1::clock::parse_http_time(since), res.last_modified)
-        else {
-            return;
-        };
+        let (Some(theirs), Some(ours)) = (parse_http_time(since), res.last_modified) else { return Ok(()) };
         let unchanged = match rule {
             IfModifiedSince::Off => false,
             IfModifiedSince::Exact => theirs == ours,
             IfModifiedSince::Before => theirs >= ours,
         };
         if !unchanged {
-            return;
+            return Ok(());
         }
     }
-    if let Some(list) = none_match {
-        let etag = res.headers.get(b"etag");
-        let weak = |t: &[u8]| t.strip_prefix(b"W/").unwrap_or(t).to_vec();
-        let found = list.trim_ascii() == b"*"
-            || etag.is_some_and(|e| list.split(|&b| b == b',').any(|t| weak(t.trim_ascii()) == weak(e)));
-        if !found {
-            return;
-        }
+    if none_match.is_some_and(|list| !has_tag(list, true)) {
+        return Ok(());
     }
     res.status = 304;
     res.content_type = None;
-    res.content_length = None;
-    res.headers.remove(b"accept-ranges");
+    res.clear_length();
+    res.clear_ranges();
+    res.headers.remove(b"content-encoding");
+    Ok(())
 }
 
 /// Polls a request's work together with its lane and its writes.

@@ -5,15 +5,24 @@
 //! makes error pages, `files` serves files. Scripts are reached through the
 //! trait `Scripts` only; nothing here knows Lua.
 
+pub mod access;
+pub mod autoindex;
+pub mod compress;
 pub mod connection;
 pub mod echo;
 pub mod engine;
 pub mod files;
 pub mod filters;
+pub mod freshness;
+pub mod limits;
 pub mod more_headers;
+pub mod password;
+pub mod range;
+pub mod realip;
 pub mod rewrite;
 pub mod set_misc;
 pub mod special;
+pub mod substitute;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -74,7 +83,8 @@ pub trait Scripts {
     /// Runs a step of a rewrite script; the result is the variable's value. An error ends the request.
     fn set(&self, req: &Rc<Request>, code: &Arc<LuaCode>, args: Vec<Vec<u8>>) -> Wait<Result<Vec<u8>, ()>>;
 
-    /// Runs a header filter. An error is the status of the page that takes the response's place.
+    /// Runs a header filter. An error is the status of the page that takes the response's place, or 0
+    /// where the connection ends without a response.
     fn header_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>>;
 
     /// Runs a body filter on a chunk. An error ends the output.
@@ -87,10 +97,26 @@ pub trait Scripts {
     fn end(&self, req: &Rc<Request>);
 }
 
+/// Zones of memory that all workers share, by their index in `HttpConf::limit_zones`.
+pub trait Zones {
+    /// Lets `change` look at what is stored under a key and say what is to be stored instead: `None` leaves
+    /// it, nothing removes it. Nobody else sees the key meanwhile. `ttl_ms` (0: for ever) is for a new
+    /// entry. False when there is no room.
+    fn update(
+        &self,
+        zone: usize,
+        key: &[u8],
+        ttl_ms: u64,
+        change: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> bool;
+}
+
 /// A worker, as the phases see it.
 pub struct Worker {
     /// What requests share.
     pub env: Rc<Env>,
     /// The script layer, if there is one.
     pub scripts: Option<Rc<dyn Scripts>>,
+    /// Zones that limits count in, if there are any.
+    pub zones: Option<Rc<dyn Zones>>,
 }

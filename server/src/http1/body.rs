@@ -154,9 +154,13 @@ pub fn write_chunk_head(out: &mut Vec<u8>, len: usize) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the end of a chunked body.
-pub fn write_last_chunk(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
+/// Appends the end of a chunked body, with header lines behind it.
+pub fn write_last_chunk(out: &mut Vec<u8>, trailers: &[(Vec<u8>, Vec<u8>)]) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers {
+        super::write::line(out, name, value);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -216,7 +220,7 @@ mod tests {
         let mut wire = Vec::new();
         write_chunk(&mut wire, b"");
         write_chunk(&mut wire, &[b'x'; 300]);
-        write_last_chunk(&mut wire);
+        write_last_chunk(&mut wire, &[]);
         assert!(wire.starts_with(b"12c\r\nxxx"));
         assert_eq!(decode(&wire), Ok((vec![b'x'; 300], wire.len(), true)));
     }

@@ -123,8 +123,53 @@ pub fn plain_time(unix_s: i64, offset_s: i32) -> String {
 
 /// Seconds since 1970 of an HTTP date in any of its three forms.
 pub fn parse_http_time(text: &[u8]) -> Option<i64> {
-    let t = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
-    Some(t.duration_since(UNIX_EPOCH).ok()?.as_secs() as i64)
+    // `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94 08:49:37 GMT`, `Sun Nov  6 08:49:37 1994`; the
+    // name of the day is not looked at.
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let words: Vec<&str> = match text.split_once(',') {
+        Some((_, rest)) => rest.split([' ', '-']).filter(|w| !w.is_empty()).collect(),
+        None => {
+            let w: Vec<&str> = text.split(' ').filter(|w| !w.is_empty()).collect();
+            let [_, month, day, time, year] = w[..] else { return None };
+            vec![day, month, year, time]
+        }
+    };
+    let [day, month, year, time, ..] = words[..] else { return None };
+    let digits = |t: &str, max: usize| -> Option<i64> {
+        let ok = !t.is_empty() && t.len() <= max && t.bytes().all(|b| b.is_ascii_digit());
+        if ok { t.parse().ok() } else { None }
+    };
+    let month = MONTHS.iter().position(|m| *m == month)? as i64 + 1;
+    let year = match (digits(year, 4)?, year.len()) {
+        (y, 2) => y + if y < 70 { 2000 } else { 1900 },
+        (y, 4) => y,
+        _ => return None,
+    };
+    let mut clock = time.split(':').map(|t| digits(t, 2));
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let day = digits(day, 2)?;
+    if hour > 23 || minute > 59 || second > 59 || !(1..=days_in(year, month)).contains(&day) {
+        return None;
+    }
+    let total = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+    (total >= 0).then_some(total)
+}
+
+fn days_in(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days since 1970 of a date.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let y = year - i64::from(month <= 2);
+    let (era, yoe) = (y.div_euclid(400), y.rem_euclid(400));
+    let doy = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
 }
 
 /// The sign of an offset, and its minutes.
@@ -194,7 +239,24 @@ mod tests {
         assert_eq!(log_time(951_825_600), "29/Feb/2000:12:00:00 +0000");
         assert_eq!(iso8601(0), "1970-01-01T00:00:00+00:00");
         assert_eq!(plain_time(-1, 3600), "1970-01-01 00:59:59");
-        assert_eq!(parse_http_time(b"Thu, 18-Nov-10 11:27:35 GMT"), None);
+        for text in [
+            "Thu, 18-Nov-10 11:27:35 GMT",
+            "Xyz, 18 Nov 2010 11:27:35 GMT",
+            "Thu Nov 18 11:27:35 2010",
+            "Thursday, 18-Nov-10 11:27:35 GMT",
+        ] {
+            assert_eq!(parse_http_time(text.as_bytes()), Some(1_290_079_655), "{text}");
+        }
+        for bad in [
+            "",
+            "x",
+            "Thu, 31 Feb 2010 11:27:35 GMT",
+            "Thu, 18 Nov 2010 25:00:00 GMT",
+            "Thu, 18 Nov",
+            "Thu, 18 Nov 2010 1:2",
+        ] {
+            assert_eq!(parse_http_time(bad.as_bytes()), None, "{bad}");
+        }
         assert_eq!(parse_http_time(b"Thu, 18 Nov 2010 11:27:35 GMT"), Some(1_290_079_655));
     }
 }

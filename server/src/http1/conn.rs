@@ -100,6 +100,32 @@ impl Transport {
     }
 }
 
+/// Holds output back so that it does not go faster than a rate.
+struct Throttle {
+    /// Bytes per second.
+    rate: u64,
+    /// Bytes that are free.
+    after: u64,
+    start_ms: u64,
+    sent: u64,
+    sleep: Deadline,
+}
+
+impl Throttle {
+    /// Bytes that may go now; with 0 the sleep has been set.
+    fn allowance(&mut self) -> u64 {
+        let elapsed_ms = super::clock::monotonic_ms() - self.start_ms;
+        let total = self.rate.saturating_mul(elapsed_ms / 1000 + 1).saturating_add(self.after);
+        let left = total.saturating_sub(self.sent);
+        if left == 0 {
+            let short = self.sent - total + 1;
+            let wait_ms = (1000 - elapsed_ms % 1000) + short.saturating_sub(1) * 1000 / self.rate.max(1);
+            self.sleep.arm(wait_ms);
+        }
+        left
+    }
+}
+
 #[derive(Default)]
 struct Input {
     buf: Vec<u8>,
@@ -121,6 +147,7 @@ pub struct Conn {
     input: RefCell<Input>,
     output: RefCell<Output>,
     deadline: RefCell<Deadline>,
+    throttle: RefCell<Option<Box<Throttle>>>,
     /// The client's address; `None` on Unix sockets.
     pub peer: Option<SocketAddr>,
     /// The address it came to; `None` on Unix sockets.
@@ -143,6 +170,7 @@ impl Conn {
             input: RefCell::default(),
             output: RefCell::default(),
             deadline: RefCell::new(Deadline::new()),
+            throttle: RefCell::new(None),
             peer,
             local,
             serial,
@@ -150,6 +178,15 @@ impl Conn {
             requests: Cell::new(0),
             bytes_sent: Cell::new(0),
         }
+    }
+
+    /// From now on output goes at most at `rate` bytes per second (0: as fast as it can), after `after` bytes
+    /// that are free.
+    pub fn throttle(&self, rate: u64, after: u64) {
+        *self.throttle.borrow_mut() = (rate > 0).then(|| {
+            let start_ms = super::clock::monotonic_ms();
+            Box::new(Throttle { rate, after, start_ms, sent: 0, sleep: Deadline::new() })
+        });
     }
 
     /// Sets the deadline that `poll_deadline` tells about.
@@ -308,10 +345,26 @@ impl Conn {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let mut io = self.io.borrow_mut();
+        let mut throttle = self.throttle.borrow_mut();
         while out.at < out.buf.len() {
-            match io.poll_write(cx, &out.buf[out.at..]) {
+            let mut end = out.buf.len();
+            if let Some(t) = &mut *throttle {
+                let allowed = t.allowance();
+                if allowed == 0 {
+                    // The first poll after setting it registers the waker.
+                    if t.sleep.poll(cx) {
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
+                end = end.min(out.at.saturating_add(usize::try_from(allowed).unwrap_or(usize::MAX)));
+            }
+            match io.poll_write(cx, &out.buf[out.at..end]) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     out.at += n;
+                    if let Some(t) = &mut *throttle {
+                        t.sent += n as u64;
+                    }
                     self.bytes_sent.set(self.bytes_sent.get() + n as u64);
                 }
                 Poll::Ready(r) => {

@@ -38,6 +38,8 @@ pub struct ResponseHead<'a> {
     pub chunked: bool,
     /// `Connection`.
     pub connection: Connection,
+    /// `Vary: Accept-Encoding`.
+    pub vary: bool,
 }
 
 impl ResponseHead<'_> {
@@ -82,6 +84,9 @@ impl ResponseHead<'_> {
                     out.extend_from_slice(b"\r\n");
                 }
             }
+        }
+        if self.vary {
+            line(out, b"Vary", b"Accept-Encoding");
         }
     }
 }
@@ -192,6 +197,7 @@ mod tests {
             location: Some(b"/x"),
             chunked: false,
             connection: Connection::KeepAlive(5),
+            vary: false,
         }
         .write(&mut out);
         line(&mut out, b"X", b"y");

@@ -180,7 +180,7 @@ impl Scripts for LuaScripts {
         Box::pin(async move {
             drive(&run, Start::Code(code)).await;
             if run.failed.get() {
-                return Err(500);
+                return Err(0);
             }
             match run.later_exit.get() {
                 Some(-1) => Err(500),

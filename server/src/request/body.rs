@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use super::Request;
+use crate::conf::settings::InFileOnly;
 use crate::http1::body::Decoder;
 
 /// Where the body is.
@@ -149,7 +150,9 @@ impl ReadBody {
     fn spill(&mut self, req: &Request, done: bool) -> Result<(), BodyError> {
         let loc = req.location();
         let keep = usize::try_from(loc.client_body_buffer_size).unwrap_or(usize::MAX);
-        if self.file.is_none() && self.data.len() <= keep {
+        let rule = loc.client_body_in_file_only;
+        let wanted = rule != InFileOnly::Off && done && !self.data.is_empty();
+        if self.file.is_none() && self.data.len() <= keep && !wanted {
             return Ok(());
         }
         if self.file.is_some() && self.data.len() < keep && !done {
@@ -157,8 +160,15 @@ impl ReadBody {
         }
         let write = |me: &mut Self| -> std::io::Result<()> {
             if me.file.is_none() {
-                let dir = req.env.config.prefix.join(bytes_to_path(&loc.client_body_temp_path));
-                me.file = Some(create_temp(&dir)?);
+                let folder = req.env.config.prefix.join(bytes_to_path(&loc.client_body_temp_path.folder));
+                let (file, mut info) = create_temp(&folder, &loc.client_body_temp_path.levels)?;
+                info.delete = rule != InFileOnly::On;
+                use crate::conf::model::Level;
+                let level = if rule == InFileOnly::Off { Level::Warn } else { Level::Notice };
+                let shown = info.path.display();
+                let text = format!("a client request body is buffered to a temporary file {shown}");
+                req.log(level, text.as_bytes());
+                me.file = Some((file, info));
             }
             let (file, info) = me.file.as_mut().expect("made above");
             file.write_all(&me.data)?;
@@ -180,12 +190,20 @@ pub fn bytes_to_path(b: &[u8]) -> PathBuf {
     std::ffi::OsStr::from_bytes(b).into()
 }
 
-fn create_temp(dir: &std::path::Path) -> std::io::Result<(File, BodyFile)> {
+/// A new file below a folder, in folders named after the last digits of its number.
+pub fn create_temp(dir: &std::path::Path, levels: &[usize]) -> std::io::Result<(File, BodyFile)> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    std::fs::create_dir_all(dir)?;
     loop {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = dir.join(format!("{:05}{:07}", std::process::id() % 100_000, n));
+        let name = format!("{:05}{:07}", std::process::id() % 100_000, n);
+        let mut folder = dir.to_path_buf();
+        let mut end = name.len();
+        for width in levels {
+            folder.push(&name[end - width..end]);
+            end -= width;
+        }
+        std::fs::create_dir_all(&folder)?;
+        let path = folder.join(name);
         match OpenOptions::new().write(true).read(true).create_new(true).open(&path) {
             Ok(f) => return Ok((f, BodyFile { path, len: 0, delete: true })),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -16,6 +16,7 @@ pub mod vars;
 
 use std::any::Any;
 use std::cell::{Cell, Ref, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -99,6 +100,15 @@ pub struct EchoState {
     pub timer_ms: u64,
 }
 
+/// What the limits have said about a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitOutcome {
+    /// `$limit_req_status`.
+    pub req: Option<&'static str>,
+    /// `$limit_conn_status`.
+    pub conn: Option<&'static str>,
+}
+
 /// One request.
 pub struct Request {
     /// The worker's shared state.
@@ -171,6 +181,12 @@ pub struct Request {
     pub queue: RefCell<postpone::Queue>,
     /// The request has produced everything.
     pub over: Cell<bool>,
+    /// The client's address; another than the connection's where a trusted proxy told it.
+    pub peer: Cell<Option<SocketAddr>>,
+    /// What `limit_req` and `limit_conn` have said; kept in the main request.
+    pub limits: Cell<LimitOutcome>,
+    /// `$limit_rate` as it was assigned: bytes per second.
+    pub limit_rate: Cell<Option<u64>>,
     /// What `echo` commands keep.
     pub echo: RefCell<EchoState>,
 }
@@ -258,9 +274,21 @@ impl Request {
 
     /// Appends the client's address.
     pub fn write_remote_addr(&self, out: &mut Vec<u8>) {
-        match self.conn.peer {
+        match self.peer.get() {
             Some(a) => out.extend_from_slice(a.ip().to_canonical().to_string().as_bytes()),
             None => out.extend_from_slice(b"unix:"),
+        }
+    }
+
+    /// Lets the connection send no faster than `limit_rate` says.
+    pub fn start_throttle(&self) {
+        let level = self.level.borrow().clone();
+        let number = |script: &Option<crate::conf::variables::Script>| {
+            script.as_ref().and_then(|s| crate::conf::value::size(&self.eval(s))).unwrap_or(0)
+        };
+        let rate = self.limit_rate.get().unwrap_or_else(|| number(&level.filters.limit_rate));
+        if rate > 0 {
+            self.conn.throttle(rate, number(&level.filters.limit_rate_after));
         }
     }
 

@@ -62,7 +62,7 @@ fn is_next(req: &Rc<Request>) -> bool {
 pub fn emit(req: &Rc<Request>, chunk: Chunk) {
     if is_inner(req) {
         req.response.borrow_mut().done |= chunk.last;
-        if chunk.data.is_empty() && !chunk.flush {
+        if (chunk.data.is_empty() || req.response.borrow().header_only) && !chunk.flush {
             return;
         }
     }

@@ -58,7 +58,7 @@ pub type LaneFuture = Pin<Box<dyn Future<Output = ()>>>;
 /// A step on the body's way out. It may hold bytes back until the last chunk.
 pub trait BodyFilter {
     /// Changes a chunk. The error is a line for the log; the output ends.
-    fn run(&mut self, req: &Request, chunk: &mut Chunk) -> Result<(), &'static str>;
+    fn run(&mut self, req: &Rc<Request>, chunk: &mut Chunk) -> Result<(), &'static str>;
 }
 
 /// The response.
@@ -82,6 +82,12 @@ pub struct Response {
     pub hide_server: bool,
     /// `Date` is not sent.
     pub hide_date: bool,
+    /// `Vary: Accept-Encoding` is sent where `gzip_vary` asks for it.
+    pub vary_gzip: bool,
+    /// Header lines behind the body are to come.
+    pub expects_trailers: bool,
+    /// Header lines behind the body.
+    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Parts of the body may be asked for.
     pub allow_ranges: bool,
     /// Filters before the scripts see a chunk.
@@ -165,12 +171,26 @@ impl Response {
         self.waiters.drain(..).for_each(Waker::wake);
     }
 
+    /// Only status and headers are wanted; nothing of the body is kept.
+    pub fn only_head(&mut self) {
+        self.sink = Sink::Memory(Vec::new());
+        self.header_only = true;
+    }
+
     /// Wakes whoever waits for the lane to be quiet.
     pub fn wake(&mut self) {
         self.waiters.drain(..).for_each(Waker::wake);
         if let Some(w) = self.driver.take() {
             w.wake();
         }
+    }
+
+    /// Puts one last chunk in the place of all that wait, which count as gone through.
+    pub fn replace_lane(&mut self, last: Chunk) {
+        self.passed += self.lane.len() as u64;
+        self.lane.clear();
+        self.submit(last);
+        self.waiters.drain(..).for_each(Waker::wake);
     }
 
     /// The lane is closed: whoever waits learns it.
@@ -219,6 +239,8 @@ impl Response {
         self.headers.clear();
         self.own_location = false;
         self.allow_ranges = false;
+        self.vary_gzip = false;
+        self.expects_trailers = false;
         self.hide_server = false;
         self.hide_date = false;
     }
@@ -284,8 +306,13 @@ pub fn commit_head(req: &Rc<Request>) {
     let loc = req.location();
     let explicit_length = res.headers.get(b"content-length").is_some();
     let upgrade = res.status == 101;
+    let can_chunk = req.version >= 1001 && loc.chunked_transfer_encoding;
+    if res.expects_trailers && can_chunk && !upgrade && !res.header_only {
+        res.clear_length();
+    }
+    let explicit_length = explicit_length && res.headers.get(b"content-length").is_some();
     if res.content_length.is_none() && !explicit_length && !upgrade && !res.header_only {
-        if req.version >= 1001 && loc.chunked_transfer_encoding {
+        if can_chunk {
             res.chunked = true;
         } else {
             req.keepalive.set(false);
@@ -326,6 +353,7 @@ pub fn commit_head(req: &Rc<Request>) {
         location: location.as_deref(),
         chunked: res.chunked,
         connection,
+        vary: res.vary_gzip && req.location().filters.gzip_vary,
     };
     let headers = &res.headers;
     req.conn.write_with(|out| {
@@ -350,11 +378,11 @@ pub fn commit_body(req: &Rc<Request>, chunk: &Chunk) {
         return;
     }
     res.done = chunk.last;
-    if let Sink::Memory(body) = &mut res.sink {
-        body.extend_from_slice(&chunk.data);
+    if res.header_only {
         return;
     }
-    if res.header_only {
+    if let Sink::Memory(body) = &mut res.sink {
+        body.extend_from_slice(&chunk.data);
         return;
     }
     let chunked = res.chunked;
@@ -370,8 +398,9 @@ pub fn commit_body(req: &Rc<Request>, chunk: &Chunk) {
             out.extend_from_slice(&chunk.data);
         }
         if chunked && chunk.last {
-            write_last_chunk(out);
-            res.body_bytes_sent += 5;
+            let before = out.len();
+            write_last_chunk(out, &res.trailers);
+            res.body_bytes_sent += (out.len() - before) as u64;
         }
     });
 }

@@ -131,6 +131,9 @@ fn blank(parent: &Rc<Request>, uri: Vec<u8>, args: Vec<u8>) -> Request {
         request_id: Cell::new(None),
         queue: RefCell::default(),
         over: Cell::new(false),
+        peer: Cell::new(parent.peer.get()),
+        limits: Cell::default(),
+        limit_rate: Cell::new(None),
         echo: RefCell::default(),
     }
 }

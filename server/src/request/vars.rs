@@ -62,6 +62,8 @@ impl Variables for Vars<'_> {
                 _ => false,
             },
             VarKind::Map(n) => map(self.0, id, n, out),
+            VarKind::Geo(n) => geo(self.0, id, n, out),
+            VarKind::Split(n) => split(self.0, id, n, out),
         }
     }
 
@@ -111,7 +113,7 @@ pub fn set(req: &Request, name: &[u8], value: Option<&[u8]>) -> Result<(), SetEr
     match req.env.http().vars.find(&lower) {
         Some(id) => match req.env.http().vars.def(id).kind {
             VarKind::Builtin(b) => set_builtin(req, b, value),
-            VarKind::User | VarKind::Map(_) => {
+            VarKind::User | VarKind::Map(_) | VarKind::Geo(_) | VarKind::Split(_) => {
                 set_slot(req, id, value.map(<[u8]>::to_vec));
                 Ok(())
             }
@@ -158,8 +160,16 @@ fn set_builtin(req: &Request, b: Builtin, value: Option<&[u8]>) -> Result<(), Se
             *req.args.borrow_mut() = value.unwrap_or_default().to_vec();
             Ok(())
         }
-        // Accepted; responses are not slowed down yet.
-        Builtin::LimitRate => Ok(()),
+        Builtin::LimitRate => {
+            // nginx keeps the old rate when the new one is no size.
+            if let Some(rate) = crate::conf::value::size(value.unwrap_or_default()) {
+                req.limit_rate.set(Some(rate));
+                if req.is_main() && req.head_sent() {
+                    req.conn.throttle(rate, 0);
+                }
+            }
+            Ok(())
+        }
         _ => Err(SetError::ReadOnly),
     }
 }
@@ -184,6 +194,47 @@ fn map(req: &Request, id: VarId, n: usize, out: &mut Vec<u8>) -> bool {
     if !map.volatile {
         set_slot(req, id, Some(value));
     }
+    true
+}
+
+fn geo(req: &Request, id: VarId, n: usize, out: &mut Vec<u8>) -> bool {
+    if let Some(Some(v)) = req.slots.borrow().get(id.index()) {
+        return bytes(v, out);
+    }
+    let geo = &req.env.http().geos[n];
+    let mut addr = match geo.address {
+        None => req.peer.get().map(|a| a.ip()),
+        Some(var) => {
+            let mut text = Vec::new();
+            Vars(req).variable(var, &mut text);
+            std::str::from_utf8(&text).ok().and_then(|t| t.parse().ok())
+        }
+    };
+    if geo.address.is_none() && geo.proxies.iter().any(|p| p.has(addr)) {
+        let headers = req.headers.borrow();
+        let lines: Vec<&[u8]> = headers.all(b"x-forwarded-for").collect();
+        let mut list: Vec<&[u8]> = lines.iter().flat_map(|l| l.split(|b| *b == b',')).collect();
+        while let Some(next) =
+            list.pop().and_then(|t| std::str::from_utf8(t.trim_ascii()).ok()).and_then(|t| t.parse().ok())
+        {
+            addr = Some(next);
+            if !geo.recursive || !geo.proxies.iter().any(|p| p.has(addr)) {
+                break;
+            }
+        }
+    }
+    bytes(geo.find(addr), out)
+}
+
+fn split(req: &Request, id: VarId, n: usize, out: &mut Vec<u8>) -> bool {
+    if let Some(Some(v)) = req.slots.borrow().get(id.index()) {
+        return bytes(v, out);
+    }
+    let split = &req.env.http().splits[n];
+    let key = req.eval(&split.key);
+    let value = split.find(&key).map(|s| req.eval(s)).unwrap_or_default();
+    out.extend_from_slice(&value);
+    set_slot(req, id, Some(value));
     true
 }
 
@@ -313,11 +364,11 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             req.write_remote_addr(out);
             true
         }
-        Builtin::RemotePort => match conn.peer {
-            Some(a) => number(u64::from(a.port()), out),
-            None => text("", out),
+        Builtin::RemotePort => match req.peer.get() {
+            Some(a) if a.port() > 0 => number(u64::from(a.port()), out),
+            _ => text("", out),
         },
-        Builtin::BinaryRemoteAddr => match conn.peer.map(|a| a.ip().to_canonical()) {
+        Builtin::BinaryRemoteAddr => match req.peer.get().map(|a| a.ip().to_canonical()) {
             Some(std::net::IpAddr::V4(a)) => bytes(&a.octets(), out),
             Some(std::net::IpAddr::V6(a)) => bytes(&a.octets(), out),
             None => text("unix:", out),
@@ -373,6 +424,22 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             }
         }
         Builtin::RequestFilename => bytes(&filename(req), out),
+        Builtin::RealipRemoteAddr => match conn.peer {
+            Some(a) => text(&a.ip().to_canonical().to_string(), out),
+            None => text("unix:", out),
+        },
+        Builtin::RealipRemotePort => match conn.peer {
+            Some(a) => number(u64::from(a.port()), out),
+            None => text("", out),
+        },
+        Builtin::LimitReqStatus => match req.main().limits.get().req {
+            Some(status) => text(status, out),
+            None => false,
+        },
+        Builtin::LimitConnStatus => match req.main().limits.get().conn {
+            Some(status) => text(status, out),
+            None => false,
+        },
         Builtin::EchoRequestMethod => bytes(&req.method.borrow(), out),
         Builtin::EchoClientRequestMethod => bytes(&req.main().method.borrow(), out),
         Builtin::EchoRequestUri | Builtin::EchoCacheableRequestUri => bytes(&req.uri.borrow(), out),
@@ -406,7 +473,7 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             };
             seconds(clock::update().saturating_sub(since), out)
         }
-        Builtin::LimitRate => text("0", out),
+        Builtin::LimitRate => number(req.limit_rate.get().unwrap_or(0), out),
         Builtin::ProxyProtocolAddr
         | Builtin::ProxyProtocolPort
         | Builtin::TcpinfoRcvSpace
@@ -433,14 +500,22 @@ fn header(req: &Request, name: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 fn remote_user(req: &Request, out: &mut Vec<u8>) -> bool {
-    let headers = req.headers.borrow();
-    let Some(auth) = headers.get(b"authorization") else { return false };
-    if auth.len() < 6 || !auth[..6].eq_ignore_ascii_case(b"basic ") {
-        return false;
+    match basic_auth(req) {
+        Some((user, _)) => bytes(&user, out),
+        None => false,
     }
-    let Ok(plain) = base64_simd::STANDARD.decode_to_vec(auth[6..].trim_ascii()) else { return false };
-    let Some(colon) = memchr::memchr(b':', &plain) else { return false };
-    bytes(&plain[..colon], out)
+}
+
+/// User and password of an `Authorization: Basic` header.
+pub fn basic_auth(req: &Request) -> Option<(Vec<u8>, Vec<u8>)> {
+    let headers = req.headers.borrow();
+    let auth = headers.get(b"authorization")?;
+    if auth.len() < 6 || !auth[..6].eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let plain = base64_simd::STANDARD.decode_to_vec(auth[6..].trim_ascii()).ok()?;
+    let colon = memchr::memchr(b':', &plain)?;
+    Some((plain[..colon].to_vec(), plain[colon + 1..].to_vec()))
 }
 
 fn request_id(req: &Request) -> u128 {

@@ -150,8 +150,8 @@ fn make_folders(config: &Config, account: Option<&Account>) -> Result<(), String
 }
 
 fn each_level<'c>(level: &'c Location, folders: &mut Vec<&'c [u8]>) {
-    if !folders.contains(&&*level.client_body_temp_path) {
-        folders.push(&level.client_body_temp_path);
+    if !folders.contains(&&*level.client_body_temp_path.folder) {
+        folders.push(&level.client_body_temp_path.folder);
     }
     for op in level.rewrite.iter() {
         if let RewriteOp::If { level, .. } = op {

@@ -282,6 +282,43 @@ impl ShDict {
         })
     }
 
+    /// Lets `change` see the bytes under a key and replace them: `None` leaves them, nothing at all removes
+    /// them. Nobody else sees the key meanwhile. False when there is no room.
+    pub fn update(
+        &self,
+        key: &[u8],
+        ttl_ms: u64,
+        now_ms: u64,
+        change: &mut dyn FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> bool {
+        self.mutate(|d| {
+            drop_expired_tail(d, now_ms);
+            let hash = hash_of(key);
+            let e = d.find(hash, key);
+            let live = e.is_some() && !is_expired(d, e, now_ms);
+            let Some(value) = change(live.then(|| d.value(e))) else { return true };
+            let expires = if ttl_ms == 0 { 0 } else { now_ms + ttl_ms };
+            if e.is_some() && d.kind(e) == Kind::String && d.value_len(e) == value.len() {
+                d.touch(e);
+                fill(d, e, Kind::String, &value, expires, 0);
+                return true;
+            }
+            if e.is_some() {
+                d.remove(e);
+            }
+            if value.is_empty() {
+                return true;
+            }
+            match insert_evicting(d, hash, key, Kind::String, value.len(), false, now_ms) {
+                (Some(e), _) => {
+                    fill(d, e, Kind::String, &value, expires, 0);
+                    true
+                }
+                (None, _) => false,
+            }
+        })
+    }
+
     /// `lpush` (front) and `rpush`: returns the list's new length. Never evicts.
     pub fn push(&self, key: &[u8], front: bool, value: Value<'_>, now_ms: u64) -> Result<u32, DictError> {
         self.mutate(|d| {

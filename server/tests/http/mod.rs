@@ -1,5 +1,7 @@
 //! Requests over real sockets against a whole worker.
 
+mod access;
+mod content;
 mod debug;
 mod echo;
 mod flow;

@@ -1,10 +1,13 @@
 //! `error_log`, `access_log`, `log_format`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::conf::directive::{Arity, Cx, Row, simple};
 use crate::conf::error::Fail;
-use crate::conf::model::{AccessLog, ErrorLog, Level as LogLevel, LogEscape, LogFormat};
+use crate::conf::model::{
+    AccessLog, ErrorLog, Level as LogLevel, ListenAddr, LogEscape, LogFile, LogFileId, LogFormat, Syslog,
+};
 use crate::conf::tree::Node;
 use crate::conf::value;
 use crate::conf::variables::{Script, VarTable};
@@ -21,6 +24,9 @@ pub const ROWS: &[Row] = &[
     simple("log_format", Contexts::HTTP, Arity::AtLeast(2), log_format),
 ];
 
+/// The buffer of a compressed log where none is given.
+const GZIP_BUFFER_BYTES: usize = 64 << 10;
+
 /// The format that exists without being defined.
 const COMBINED: &[u8] = b"$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\"";
 
@@ -31,12 +37,93 @@ pub fn combined(vars: &mut VarTable) -> Arc<LogFormat> {
 }
 
 fn refuse_device(path: &[u8]) -> Result<(), Fail> {
-    for device in ["syslog:", "memory:"] {
-        if path.starts_with(device.as_bytes()) {
-            return Err(Fail::Message(format!("logging to \"{device}\" is not supported yet")));
-        }
+    if path.starts_with(b"memory:") {
+        return Err(Fail::Message("logging to \"memory:\" is not supported".to_owned()));
     }
     Ok(())
+}
+
+/// The number of a log: a file, standard error, or a syslog server.
+fn target(cx: &mut Cx<'_>, path: &[u8]) -> Result<LogFileId, Fail> {
+    let Some(parameters) = path.strip_prefix(b"syslog:") else { return Ok(cx.log_file(path)) };
+    let syslog = syslog(&String::from_utf8_lossy(parameters))?;
+    let files = &mut cx.all.log_files;
+    let known = files.iter().position(|f| f.syslog.as_ref() == Some(&syslog));
+    Ok(LogFileId(known.unwrap_or_else(|| {
+        files.push(LogFile { path: PathBuf::new(), syslog: Some(syslog) });
+        files.len() - 1
+    })))
+}
+
+const FACILITIES: &[&str] = &[
+    "kern", "user", "mail", "daemon", "auth", "intern", "lpr", "news", "uucp", "clock", "authpriv", "ftp",
+    "ntp", "audit", "alert", "cron", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
+    "local7",
+];
+const SEVERITIES: &[&str] = &["emerg", "alert", "crit", "error", "warn", "notice", "info", "debug"];
+
+fn syslog(text: &str) -> Result<Syslog, Fail> {
+    let mut server = None;
+    let mut log = Syslog {
+        server: ListenAddr::Unix(PathBuf::new()),
+        facility: 23,
+        severity: 6,
+        tag: "nginx".to_owned(),
+        hostname: true,
+    };
+    let fail = |text: String| Err(Fail::Message(text));
+    for word in text.split(',') {
+        match word.split_once('=') {
+            Some(("server", addr)) if server.is_some() || addr.is_empty() => {
+                return fail(format!("duplicate or empty syslog \"server\" in \"{word}\""));
+            }
+            Some(("server", addr)) => server = Some(syslog_server(addr)?),
+            Some(("facility", name)) => match FACILITIES.iter().position(|f| *f == name) {
+                Some(n) => log.facility = n as u8,
+                None => return fail(format!("unknown syslog facility \"{name}\"")),
+            },
+            Some(("severity", name)) => match SEVERITIES.iter().position(|s| *s == name) {
+                Some(n) => log.severity = n as u8,
+                None => return fail(format!("unknown syslog severity \"{name}\"")),
+            },
+            Some(("tag", tag)) => {
+                if tag.len() > 32 {
+                    return fail("syslog tag length exceeds 32".to_owned());
+                }
+                if !tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                    return fail(
+                        "syslog \"tag\" only allows alphanumeric characters and underscore".to_owned(),
+                    );
+                }
+                log.tag = tag.to_owned();
+            }
+            None if word == "nohostname" => log.hostname = false,
+            _ => return fail(format!("unknown syslog parameter \"{word}\"")),
+        }
+    }
+    match server {
+        Some(addr) => log.server = addr,
+        None => return fail("no syslog server specified".to_owned()),
+    }
+    Ok(log)
+}
+
+fn syslog_server(text: &str) -> Result<ListenAddr, Fail> {
+    const SYSLOG_PORT: u16 = 514;
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(ListenAddr::Unix(PathBuf::from(path)));
+    }
+    if let Ok(addr) = text.parse() {
+        return Ok(ListenAddr::Inet(addr));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') => (host, port.parse().unwrap_or(0)),
+        _ => (text.trim_start_matches('[').trim_end_matches(']'), SYSLOG_PORT),
+    };
+    let found = std::net::ToSocketAddrs::to_socket_addrs(&(host, port)).ok().and_then(|mut a| a.next());
+    found
+        .map(ListenAddr::Inet)
+        .ok_or_else(|| Fail::Message(format!("host not found in syslog server \"{text}\"")))
 }
 
 fn error_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
@@ -51,7 +138,7 @@ fn error_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     if let Some(more) = node.args.get(2) {
         return Err(Fail::parameter(more));
     }
-    let log = ErrorLog { file: cx.log_file(path), level };
+    let log = ErrorLog { file: target(cx, path)?, level };
     if cx.scope.context == Contexts::MAIN {
         cx.all.error_logs.push(log);
     } else {
@@ -70,9 +157,6 @@ fn access_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         return Ok(());
     }
     refuse_device(path)?;
-    if path.contains(&b'$') {
-        return Err(Fail::Message("variables in the path of an access log are not supported yet".to_owned()));
-    }
     let format = match node.args.get(1) {
         None => predefined(cx),
         Some(name) if **name == *b"combined" => predefined(cx),
@@ -82,8 +166,16 @@ fn access_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             format.ok_or_else(|| Fail::Message(format!("unknown log format \"{name}\"")))?
         }
     };
-    let mut log =
-        AccessLog { file: cx.log_file(path), format, buffer_bytes: 0, flush_ms: 0, condition: None };
+    let variable = path.contains(&b'$') && !path.starts_with(b"syslog:");
+    let mut log = AccessLog {
+        file: if variable { LogFileId(usize::MAX) } else { target(cx, path)? },
+        format,
+        buffer_bytes: 0,
+        flush_ms: 0,
+        gzip_level: 0,
+        path: if variable { Some(cx.path_script(path)?) } else { None },
+        condition: None,
+    };
     for arg in node.args.iter().skip(2) {
         let text = String::from_utf8_lossy(arg);
         let invalid = |what: &str| Fail::Message(format!("invalid {what} \"{text}\""));
@@ -99,8 +191,10 @@ fn access_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
                 log.flush_ms = time.ok_or_else(|| invalid("flush time"))?;
             }
             Some(("if", condition)) => log.condition = Some(cx.script(condition.as_bytes())?),
-            _ if text == "gzip" || text.starts_with("gzip=") => {
-                return Err(Fail::Message("compressed access logs are not supported yet".to_owned()));
+            _ if text == "gzip" => log.gzip_level = 1,
+            Some(("gzip", level)) => {
+                let level = value::number(level.as_bytes()).filter(|n| (1..=9).contains(n));
+                log.gzip_level = level.ok_or_else(|| invalid("compression level"))? as u8;
             }
             _ => return Err(Fail::parameter(arg)),
         }
@@ -110,6 +204,17 @@ fn access_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             "no buffer is defined for access_log \"{}\"",
             String::from_utf8_lossy(path)
         )));
+    }
+    if log.gzip_level > 0 && log.buffer_bytes == 0 {
+        log.buffer_bytes = GZIP_BUFFER_BYTES;
+    }
+    if log.buffer_bytes > 0 && (variable || path.starts_with(b"syslog:")) {
+        let why = if variable {
+            "buffered logs cannot have variables in name"
+        } else {
+            "logs to syslog cannot be buffered"
+        };
+        return Err(Fail::Message(why.to_owned()));
     }
     cx.scope.access_logs.get_or_insert_default().push(log);
     Ok(())

@@ -1,8 +1,12 @@
 //! The directive table: one file per group, one row per directive.
 
+pub mod access;
 pub mod core;
 pub mod echo;
+pub mod filters;
+pub mod geo;
 pub mod http;
+pub mod limits;
 pub mod location;
 pub mod log;
 pub mod lua_code;
@@ -19,7 +23,7 @@ use super::value;
 
 /// Every row of every group.
 pub fn rows() -> impl Iterator<Item = Row> {
-    let groups: [&'static [Row]; 14] = [
+    let groups: [&'static [Row]; 18] = [
         settings::MAIN_ROWS,
         settings::LUA_ROWS,
         settings::SERVER_ROWS,
@@ -32,6 +36,10 @@ pub fn rows() -> impl Iterator<Item = Row> {
         lua_code::ROWS,
         filter_settings::FILTER_ROWS,
         echo::ROWS,
+        filters::ROWS,
+        geo::ROWS,
+        access::ROWS,
+        limits::ROWS,
         more_headers::ROWS,
         set_misc::ROWS,
     ];

@@ -1,0 +1,113 @@
+//! Who is let in, how fast, and under which address.
+
+use super::{body, header, start, status};
+
+fn get_with(s: &super::Server, path: &str, headers: &str) -> String {
+    s.raw(format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n{headers}\r\n").as_bytes())
+}
+
+#[test]
+fn addresses_passwords_and_subrequests_decide() {
+    // bob:secret, in three kinds of hash.
+    let users = "# people\nbob:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/\nal:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=:note\n\
+                 old:$2y$05$abcdefghijklmnopqrstuv\n";
+    let s = start(
+        "server { listen 8080;
+           location /deny { deny 127.0.0.0/8; allow all; return 200 x; }
+           location /allow { allow 127.0.0.1; deny all; echo ok; }
+           location /d2 { deny all; echo x; }
+           location /a2 { allow 127.0.0.1; deny all; echo ok; }
+           location /pw { auth_basic realm; auth_basic_user_file users; echo $remote_user; }
+           location /any { satisfy any; deny all; auth_basic r; auth_basic_user_file users; echo any; }
+           location /lua { satisfy any; deny all; access_by_lua_block { if not ngx.var.arg_ok then ngx.exit(403) end }
+             echo lua; }
+           location /ar { auth_request /auth; auth_request_set $who $sent_http_x_who; echo $who; }
+           location /auth { internal; more_set_headers 'X-Who: bob'; return 204; }
+           location /ar401 { auth_request /no401; echo x; }
+           location /no401 { more_set_headers 'WWW-Authenticate: Foo'; return 401; }
+           location /ar500 { auth_request /no404; echo x; } location /no404 { return 404; }
+         }",
+        &[("users", users)],
+    );
+    // `return` comes before the access phase.
+    assert_eq!(status(&s.get("/deny")), "200");
+    assert_eq!((status(&s.get("/d2")), status(&s.get("/a2"))), ("403", "200"));
+    assert!(s.error_log().contains("access forbidden by rule"));
+    let r = s.get("/pw");
+    assert_eq!((status(&r), header(&r, "www-authenticate")), ("401", Some("Basic realm=\"realm\"")));
+    let auth = |pair: &str| {
+        let encoded = base64_simd::STANDARD.encode_to_string(pair);
+        format!("Authorization: Basic {encoded}\r\n")
+    };
+    assert!(body(&get_with(&s, "/pw", &auth("bob:secret"))).contains("bob"));
+    assert_eq!(status(&get_with(&s, "/pw", &auth("al:secret"))), "200");
+    assert_eq!(status(&get_with(&s, "/pw", &auth("bob:x"))), "401");
+    assert_eq!(status(&get_with(&s, "/pw", &auth("eve:x"))), "401");
+    assert_eq!(status(&get_with(&s, "/pw", &auth("old:x"))), "500");
+    let log = s.error_log();
+    assert!(log.contains("user \"bob\": password mismatch"), "{log}");
+    assert!(log.contains("user \"eve\" was not found in "), "{log}");
+    assert!(log.contains("user \"old\": the kind of its password hash is not supported"), "{log}");
+    assert_eq!(status(&s.get("/any")), "401");
+    assert_eq!(status(&get_with(&s, "/any", &auth("bob:secret"))), "200");
+    assert_eq!((status(&s.get("/lua")), status(&s.get("/lua?ok=1"))), ("403", "200"));
+    assert!(body(&s.get("/ar")).contains("bob"));
+    let r = s.get("/ar401");
+    assert_eq!((status(&r), header(&r, "www-authenticate")), ("401", Some("Foo")));
+    assert_eq!(status(&s.get("/ar500")), "500");
+    assert!(s.error_log().contains("auth request unexpected status: 404"));
+}
+
+#[test]
+fn limits_refuse_delay_and_give_back() {
+    let s = start(
+        "limit_req_zone $arg_k zone=slow:64k rate=1r/m; limit_req_zone $arg_k zone=fast:64k rate=50r/s;
+         limit_conn_zone $arg_k zone=one:64k;
+         server { listen 8080;
+           location /r { limit_req zone=slow burst=1 nodelay; limit_req_status 429; echo $limit_req_status; }
+           location /d { limit_req zone=fast burst=9; echo $limit_req_status; }
+           location /dry { limit_req zone=slow; limit_req_dry_run on; echo $limit_req_status; }
+           location /c { limit_conn one 1; echo_sleep 0.2; echo $limit_conn_status; }
+         }",
+        &[],
+    );
+    let codes: Vec<String> = (0..3).map(|_| status(&s.get("/r?k=a")).to_owned()).collect();
+    assert_eq!(codes, ["200", "200", "429"]);
+    assert!(
+        s.error_log().contains("limiting requests, excess: ") && s.error_log().contains("by zone \"slow\"")
+    );
+    assert_eq!(status(&s.get("/r?k=b")), "200");
+    assert!(body(&s.get("/r")).contains('\n'), "an empty key is not counted");
+    let begin = std::time::Instant::now();
+    let last = (0..4).map(|_| s.get("/d?k=a")).last().unwrap();
+    assert!(body(&last).contains("DELAYED") && begin.elapsed().as_millis() >= 40, "{last}");
+    s.get("/dry?k=z");
+    assert!(body(&s.get("/dry?k=z")).contains("REJECTED_DRY_RUN"));
+    let codes: Vec<String> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..2).map(|_| scope.spawn(|| status(&s.get("/c?k=a")).to_owned())).collect();
+        all.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    assert!(codes.contains(&"200".to_owned()) && codes.contains(&"503".to_owned()), "{codes:?}");
+    assert!(s.error_log().contains("limiting connections by zone \"one\""));
+    // The place is free again.
+    assert_eq!(status(&s.get("/c?k=a")), "200");
+}
+
+#[test]
+fn real_addresses_come_from_trusted_proxies_only() {
+    let s = start(
+        "server { listen 8080;
+           location /x { set_real_ip_from 127.0.0.1; set_real_ip_from 10.0.0.0/8; real_ip_header X-Forwarded-For;
+             real_ip_recursive on; echo \"$remote_addr $realip_remote_addr\"; }
+           location /l { set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For; echo $remote_addr; }
+           location /n { set_real_ip_from 10.0.0.1; echo $remote_addr; }
+           location /r { set_real_ip_from 127.0.0.1; echo $remote_addr; }
+         }",
+        &[],
+    );
+    let forwarded = "X-Forwarded-For: 1.2.3.4, 10.0.0.2\r\n";
+    assert!(body(&get_with(&s, "/x", forwarded)).contains("1.2.3.4 127.0.0.1"));
+    assert!(body(&get_with(&s, "/l", forwarded)).contains("10.0.0.2"));
+    assert!(body(&get_with(&s, "/n", "X-Real-IP: 9.9.9.9\r\n")).contains("127.0.0.1"));
+    assert!(body(&get_with(&s, "/r", "X-Real-IP: 9.9.9.9\r\n")).contains("9.9.9.9"));
+}
