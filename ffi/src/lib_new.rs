@@ -11,7 +11,7 @@ use moonlit_vm::value::Value;
 use crate::cdata::{access, as_cdata, new_object, raw_place, type_object};
 use crate::convert::{self, ConvertError, Flags};
 use crate::cparse::{self, Param};
-use crate::ctype::CTypeId;
+use crate::ctype::{CTypeId, Kind};
 use crate::state::Ffi;
 
 /// Objects larger than this ask the heap first.
@@ -100,44 +100,81 @@ pub fn set_finalizer(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, f: Value) {
 
 /// A new object of type `ty`, initialised from the native's arguments after the first (and after the length, for a `[?]` type).
 pub fn construct(vm: &mut Vm, ffi: &Ffi, ty: CTypeId) -> Result<Value, Raised> {
-    let (size, variable) = {
-        let types = ffi.types.borrow();
-        (types.size(ty), types.is_variable(ty))
-    };
+    let (size, variable) = size_of(ffi, ty);
     let mut first = 1;
     let size = if variable {
         let n = check_int(vm, ffi, 1)?;
         first = 2;
-        let types = ffi.types.borrow();
-        u32::try_from(n).ok().and_then(|n| types.variable_size(ty, n).ok())
+        sized(ffi, ty, n)
     } else {
         size
     };
     let Some(size) = size else {
         return Err(vm.arg_error(0, b"size of C type is unknown or too large"));
     };
+    let mut few = [Value::NIL; 8];
+    let given = vm.nargs().saturating_sub(first);
+    let many: Vec<Value>;
+    let values = if given <= few.len() {
+        for (i, v) in few[..given].iter_mut().enumerate() {
+            *v = vm.arg(first + i);
+        }
+        &few[..given]
+    } else {
+        many = (first..vm.nargs()).map(|i| vm.arg(i)).collect();
+        &many
+    };
+    match make(vm, ffi, ty, size, values) {
+        Ok(v) => Ok(v),
+        Err(None) => Err(vm.throw_plain(b"not enough memory")),
+        Err(Some(ConvertError::Cannot(text) | ConvertError::Other(text))) => Err(vm.throw_str(&text)),
+    }
+}
+
+/// As [`construct`], from `args`; `None` for whatever would be an error.
+pub fn construct_from(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, args: &[Value]) -> Option<Value> {
+    let (size, variable) = size_of(ffi, ty);
+    let (size, values) = if variable {
+        let n = args.first()?.as_num()?;
+        (sized(ffi, ty, convert::num_to_i64(n) as i32)?, &args[1..])
+    } else {
+        (size?, args)
+    };
+    make(vm, ffi, ty, size, values).ok()
+}
+
+/// Size of a type in bytes, and whether it is a `[?]` type.
+fn size_of(ffi: &Ffi, ty: CTypeId) -> (Option<u32>, bool) {
+    let types = ffi.types.borrow();
+    let size = types.size(ty);
+    (size, types.is_variable(ty))
+}
+
+/// Size of a `[?]` type with `n` elements.
+fn sized(ffi: &Ffi, ty: CTypeId, n: i32) -> Option<u32> {
+    ffi.types.borrow().variable_size(ty, u32::try_from(n).ok()?).ok()
+}
+
+/// The object itself; `Err(None)` if there is no memory for it.
+fn make(
+    vm: &mut Vm,
+    ffi: &Ffi,
+    ty: CTypeId,
+    size: u32,
+    values: &[Value],
+) -> Result<Value, Option<ConvertError>> {
     if size > LARGE_BYTES && vm.heap.may_alloc(size as usize).is_err() {
-        return Err(vm.throw_plain(b"not enough memory"));
+        return Err(None);
     }
     let types = ffi.types.borrow();
     let cd = new_object(vm, &types, ty, size);
-    let addr = raw_place(vm, cd).addr;
-    let given = vm.nargs().saturating_sub(first);
-    let done = match given {
-        0 => Ok(()),
-        1 => convert::init(vm, ffi, &types, ty, size, addr, &[vm.arg(first)]),
-        2 => convert::init(vm, ffi, &types, ty, size, addr, &[vm.arg(first), vm.arg(first + 1)]),
-        _ => {
-            let values: Vec<Value> = (first..vm.nargs()).map(|i| vm.arg(i)).collect();
-            convert::init(vm, ffi, &types, ty, size, addr, &values)
-        }
-    };
-    let is_record = types.record(ty).is_some();
+    if !values.is_empty() {
+        let addr = raw_place(vm, cd).addr;
+        convert::init(vm, ffi, &types, ty, size, addr, values).map_err(Some)?;
+    }
+    let is_record = matches!(types.kind(ty), Kind::Record(_));
     let metatype = if is_record { ffi.metatype(&types, ty) } else { None };
     drop(types);
-    if let Err(ConvertError::Cannot(text) | ConvertError::Other(text)) = done {
-        return Err(vm.throw_str(&text));
-    }
     if let Some(t) = metatype {
         let f = vm.meta_field(t, Mm::Gc);
         if !f.is_nil() {

@@ -124,13 +124,16 @@ impl CdataHooks for Hooks {
     #[inline]
     fn index(&self, vm: &mut Vm, cd: Value, key: Value) -> Option<Value> {
         let ffi = &*self.0;
-        let found = index::find(vm, ffi, &ffi.types.borrow(), as_cdata(cd)?, key);
+        let cd = as_cdata(cd)?;
+        let found = index::find(vm, ffi, &ffi.types.borrow(), cd, key);
         if let index::Found::Missing(ty) = found {
             // Methods and constants in a metatype's table.
             let v = meta_field(vm, ffi, ty, Mm::Index).as_obj::<Table>()?.getv(&vm.heap, key);
             return (!v.is_nil()).then_some(v);
         }
-        index::load(vm, ffi, found)
+        let v = index::load(vm, ffi, found)?;
+        index::remember(vm, ffi, cd, key, found);
+        Some(v)
     }
 
     #[inline]
@@ -138,12 +141,14 @@ impl CdataHooks for Hooks {
         let ffi = &*self.0;
         let Some(cd) = as_cdata(cd) else { return false };
         let types = ffi.types.borrow();
-        match index::find(vm, ffi, &types, cd, key) {
-            index::Found::Place { ty, addr, bits, read_only: false } => {
-                index::store(vm, ffi, &types, (ty, addr, bits), v).is_ok()
-            }
-            _ => false,
+        let found = index::find(vm, ffi, &types, cd, key);
+        let index::Found::Place { ty, addr, bits, read_only: false } = found else { return false };
+        let stored = index::store(vm, ffi, &types, (ty, addr, bits), v).is_ok();
+        drop(types);
+        if stored && v.is_num() {
+            index::remember(vm, ffi, cd, key, found);
         }
+        stored
     }
 
     #[inline]
@@ -419,8 +424,29 @@ fn operate(vm: &mut Vm, mm: Mm) -> NativeResult {
 pub fn call_directly(vm: &mut Vm, object: Value, args: &[Value]) -> FastCall {
     let hooks = vm.cdata.as_ref().and_then(|h| h.as_any().downcast_ref::<Hooks>());
     let (Some(ffi), Some(cd)) = (hooks.map(|h| h.0.clone()), as_cdata(object)) else { return FastCall::No };
+    if let Some(ty) = type_object(vm, cd) {
+        return construct_directly(vm, &ffi, ty, args);
+    }
     match call::callee(vm, &ffi, cd) {
         Some((ty, address)) => call::call_directly(vm, &ffi, ty, address, args),
+        None => FastCall::No,
+    }
+}
+
+/// A type called without a frame, if it has no constructor of its own. Errors are found again on the way that reports them.
+fn construct_directly(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, args: &[Value]) -> FastCall {
+    // A function would become a callback, and once more on that way.
+    if args.iter().any(|v| v.tag() == tag::FUNC) {
+        return FastCall::No;
+    }
+    let metatype = ffi.metatype(&ffi.types.borrow(), ty);
+    if let Some(t) = metatype
+        && !vm.meta_field(t, Mm::New).is_nil()
+    {
+        return FastCall::No;
+    }
+    match lib_new::construct_from(vm, ffi, ty, args) {
+        Some(v) => FastCall::One(v),
         None => FastCall::No,
     }
 }

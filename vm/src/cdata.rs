@@ -54,11 +54,18 @@ impl Heap {
     }
 
     /// A 64-bit integer as C data.
+    #[inline(always)]
     pub fn new_int64(&mut self, ctypeid: u32, bits: u64) -> Gc<Cdata> {
-        let cd = self.new_cdata(ctypeid, 8, 8);
-        // SAFETY: the payload has eight bytes, aligned to eight.
-        unsafe { (cd.get(self).data_ptr() as *mut u64).write(bits) };
-        cd
+        const DATA: usize = std::mem::size_of::<Cdata>();
+        const CLASS: usize = crate::heap::arena::class_of(DATA + 8);
+        let p = self.alloc_cell(Group::Obj, CLASS);
+        let hdr = Header { kind: Kind::Cdata as u8, gc: 0, flags: 0, extra: 0, aux: ctypeid };
+        // SAFETY: the cell has room for the struct and eight bytes, and is aligned to 16.
+        unsafe {
+            (p as *mut Cdata).write(Cdata { hdr, len: 8, offset: DATA as u32 });
+            (p.add(DATA) as *mut u64).write(bits);
+        }
+        Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
 
     /// The object has a finalizer from now on (or no longer): when it dies, the collector asks
@@ -79,6 +86,169 @@ impl Heap {
 }
 
 const _: () = assert!(std::mem::size_of::<Cdata>() == 16);
+
+/// How a scalar of C memory becomes a Lua value, and back. What these do not cover is the ffi's business.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Scalar {
+    /// Not known here.
+    #[default]
+    None,
+    /// `int8_t`
+    I8,
+    /// `uint8_t`
+    U8,
+    /// `int16_t`
+    I16,
+    /// `uint16_t`
+    U16,
+    /// `int32_t`
+    I32,
+    /// `uint32_t`
+    U32,
+    /// `float`
+    F32,
+    /// `double`
+    F64,
+    /// `bool`
+    Bool,
+    /// Eight bytes that become an object of [`Elem::ctypeid`]: a signed integer.
+    I64,
+    /// ... an unsigned integer.
+    U64,
+    /// ... a pointer.
+    Ptr,
+    /// The address becomes an object of [`Elem::ctypeid`]: a reference to an array, struct or union.
+    Ref,
+}
+
+/// One C object inside another.
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct Elem {
+    /// What it is.
+    pub scalar: Scalar,
+    /// It must not be written.
+    pub read_only: bool,
+    /// Distance in bytes: of neighbouring elements, or of a member from the start.
+    pub bytes: u32,
+    /// Type of the object that is made of it.
+    pub ctypeid: u32,
+}
+
+/// Where the elements or members of an object lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[repr(u8)]
+pub enum Where {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// In its payload.
+    Inline,
+    /// At the address in its payload: it is a pointer or a reference.
+    Behind,
+}
+
+/// What the integer keys of objects of one type mean.
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct Indexed {
+    /// Where the elements lie.
+    pub at: Where,
+    /// One of them.
+    pub elem: Elem,
+}
+
+/// What one name means in objects of one type.
+#[derive(Clone, Copy, Default, Debug)]
+#[repr(C)]
+pub struct Named {
+    /// The name's string, as a value.
+    pub key: u64,
+    /// Type of the object.
+    pub ctypeid: u32,
+    /// Where the members lie.
+    pub at: Where,
+    /// The member.
+    pub elem: Elem,
+}
+
+/// Entries of the cache of names, a power of two.
+const NAMED_ENTRIES: usize = 512;
+
+/// What the ffi has found out about accesses, for the interpreter's fast paths. A cache: an empty one is always right.
+pub struct Shapes {
+    indexed: Vec<Indexed>,
+    named: Box<[Named; NAMED_ENTRIES]>,
+}
+
+impl Default for Shapes {
+    fn default() -> Shapes {
+        Shapes { indexed: Vec::new(), named: Box::new([Named::default(); NAMED_ENTRIES]) }
+    }
+}
+
+impl Shapes {
+    /// What integer keys of objects of type `ctypeid` mean: a pointer that a handler may read through.
+    #[inline(always)]
+    pub(crate) fn indexed_at(&self, ctypeid: u32) -> *const Indexed {
+        static UNKNOWN: Indexed = Indexed {
+            at: Where::Unknown,
+            elem: Elem { scalar: Scalar::None, read_only: false, bytes: 0, ctypeid: 0 },
+        };
+        if (ctypeid as usize) < self.indexed.len() {
+            self.indexed.as_ptr().wrapping_add(ctypeid as usize)
+        } else {
+            &raw const UNKNOWN
+        }
+    }
+
+    /// The only entry that may know what the name `key` means in objects of type `ctypeid`.
+    #[inline(always)]
+    pub(crate) fn named_at(&self, ctypeid: u32, key: u64) -> *const Named {
+        self.named.as_ptr().wrapping_add(Shapes::slot(ctypeid, key))
+    }
+
+    /// What integer keys of objects of type `ctypeid` mean.
+    #[inline(always)]
+    pub fn indexed(&self, ctypeid: u32) -> Indexed {
+        match self.indexed.get(ctypeid as usize) {
+            Some(i) => *i,
+            None => Indexed::default(),
+        }
+    }
+
+    /// What the name `key` (a string value) means in objects of type `ctypeid`.
+    #[inline(always)]
+    pub fn named(&self, ctypeid: u32, key: u64) -> Named {
+        let n = self.named[Shapes::slot(ctypeid, key)];
+        if n.key == key && n.ctypeid == ctypeid { n } else { Named::default() }
+    }
+
+    #[inline(always)]
+    fn slot(ctypeid: u32, key: u64) -> usize {
+        ((key >> 4) as u32 ^ ctypeid.wrapping_mul(31)) as usize & (NAMED_ENTRIES - 1)
+    }
+
+    /// Remembers an answer for integer keys. It must hold for ever.
+    pub fn remember_indexed(&mut self, ctypeid: u32, i: Indexed) {
+        let at = ctypeid as usize;
+        if self.indexed.len() <= at {
+            self.indexed.resize(at + 1, Indexed::default());
+        }
+        self.indexed[at] = i;
+    }
+
+    /// Remembers an answer for a name. It must hold for ever.
+    pub fn remember_named(&mut self, n: Named) {
+        self.named[Shapes::slot(n.ctypeid, n.key)] = n;
+    }
+
+    /// Strings are about to die, and their addresses to be used again.
+    pub fn forget_names(&mut self) {
+        self.named.fill(Named::default());
+    }
+}
 
 /// Fixed ids of basic C types, shared with the ffi crate (literals need them without it).
 pub mod ctid {

@@ -146,6 +146,9 @@ pub fn c_to_c(
     };
     let s = plain_kind(types, from);
     if let Some(value) = access::load_scalar(s, src) {
+        if s == Kind::Bool && matches!(d, Kind::Complex { .. } | Kind::Vector { .. }) {
+            return Err(refused(types, to, from, flags));
+        }
         if store_scalar(d, dst, value) {
             return Ok(());
         }
@@ -178,6 +181,11 @@ pub fn c_to_c(
                 access::store_float(dst + part * usize::from(x / 2), x / 2, v);
             }
             Ok(())
+        }
+        (Kind::Vector { .. }, Kind::Complex { bytes }) => {
+            // The real part for all lanes.
+            let part = if bytes == 8 { CTypeId::FLOAT } else { CTypeId::DOUBLE };
+            c_to_c(types, to, dst, part, src, flags)
         }
         (_, Kind::Complex { bytes }) => {
             let re = access::load_float(src, bytes / 2);

@@ -1,6 +1,6 @@
 //! `cd[key]` and `cd[key] = value`.
 
-use moonlit_vm::cdata::Cdata;
+use moonlit_vm::cdata::{self as vm_cdata, Cdata, Where};
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
@@ -74,9 +74,10 @@ pub fn find(vm: &Vm, ffi: &Ffi, types: &CTypeTable, cd: Gc<Cdata>, key: Value) -
     let (elem, base) = match types.kind(at.ty) {
         Kind::Ptr { to, bytes } => (to, access::load_pointer(at.addr, bytes)),
         Kind::Array { elem, .. } => (elem, at.addr),
-        Kind::Complex { bytes } if (0..2).contains(&i) => {
+        Kind::Complex { bytes } => {
+            // Any index names one of the two parts.
             let ty = if bytes == 8 { CTypeId::FLOAT } else { CTypeId::DOUBLE };
-            let addr = at.addr + usize::from(bytes / 2) * i as usize;
+            let addr = at.addr + usize::from(bytes / 2) * (i & 1) as usize;
             return Found::Place { ty, addr, bits: None, read_only: true };
         }
         Kind::Vector { elem, bytes } => {
@@ -198,6 +199,64 @@ pub fn store(
             _ => convert::to_c(vm, ffi, types, ty, addr, v, Flags::default()),
         },
         Some(bits) => convert::bits_to_c(vm, ffi, types, ty, addr, bits, v),
+    }
+}
+
+/// What a type is for the interpreter's fast paths; `bytes` is the distance that goes with it.
+fn elem(types: &CTypeTable, ty: CTypeId, bytes: u32) -> vm_cdata::Elem {
+    use vm_cdata::Scalar;
+    let mut made = ty;
+    let scalar = match types.kind(ty) {
+        Kind::Bool => Scalar::Bool,
+        Kind::Int { bytes: 1, unsigned } => if unsigned { Scalar::U8 } else { Scalar::I8 },
+        Kind::Int { bytes: 2, unsigned } => if unsigned { Scalar::U16 } else { Scalar::I16 },
+        Kind::Int { bytes: 4, unsigned } => if unsigned { Scalar::U32 } else { Scalar::I32 },
+        Kind::Int { bytes: 8, unsigned } => if unsigned { Scalar::U64 } else { Scalar::I64 },
+        Kind::Float { bytes: 4 } => Scalar::F32,
+        Kind::Float { bytes: 8 } => Scalar::F64,
+        Kind::Ptr { bytes: 8, .. } => Scalar::Ptr,
+        Kind::Record(_) | Kind::Array { .. } => match types.known_ref(ty) {
+            Some(reference) => {
+                made = reference;
+                Scalar::Ref
+            }
+            None => Scalar::None,
+        },
+        _ => Scalar::None,
+    };
+    vm_cdata::Elem { scalar, read_only: types.is_read_only(ty), bytes, ctypeid: made.raw() }
+}
+
+/// Tells the interpreter what `key` means in objects of the type of `cd`, where it has just led to `found`.
+pub fn remember(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, key: Value, found: Found) {
+    let Found::Place { ty, addr, bits: None, read_only } = found else { return };
+    let types = ffi.types.borrow();
+    let own = raw_place(vm, cd);
+    let inside = match types.kind(own.ty) {
+        Kind::Ref { to } | Kind::Ptr { to, bytes: 8 } => Some(to),
+        _ => None,
+    };
+    let at = if inside.is_some() { Where::Behind } else { Where::Inline };
+    let target = types.kind(inside.unwrap_or(own.ty));
+    if key.is_num() {
+        // A pointer's elements lie behind it, and so do those of an array behind a reference.
+        let indexed = match (types.kind(own.ty), target) {
+            (Kind::Ptr { .. }, _) | (Kind::Ref { .. } | Kind::Array { .. }, Kind::Array { .. }) => true,
+            _ => false,
+        };
+        let Some(size) = types.size(ty).filter(|_| indexed) else { return };
+        let elem = elem(&types, ty, size);
+        if elem.scalar != vm_cdata::Scalar::None {
+            vm.cdata_shapes.remember_indexed(own.ty.raw(), vm_cdata::Indexed { at, elem });
+        }
+    } else if key.as_obj::<Str>().is_some() && matches!(target, Kind::Record(_)) {
+        let start = if at == Where::Behind { access::load_pointer(own.addr, 8) } else { own.addr };
+        let mut elem = elem(&types, ty, addr.wrapping_sub(start) as u32);
+        elem.read_only |= read_only;
+        if elem.scalar != vm_cdata::Scalar::None {
+            let ctypeid = own.ty.raw();
+            vm.cdata_shapes.remember_named(vm_cdata::Named { key: key.0, ctypeid, at, elem });
+        }
     }
 }
 

@@ -325,6 +325,7 @@ impl World for Vm {
         }
         if let Some(cdata) = &mut self.cdata {
             cdata.mark_roots(&mut |v| out.push(v));
+            self.cdata_shapes.forget_names();
         }
     }
 

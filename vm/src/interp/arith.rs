@@ -88,6 +88,14 @@ pub(crate) fn on_cdata(vm: &mut Vm, mm: Mm, l: Value, r: Value) -> Option<Value>
     if l.tag() != tag::CDATA && r.tag() != tag::CDATA {
         return None;
     }
+    let done = match mm {
+        Mm::Add | Mm::Sub | Mm::Mul => super::cdata::int64_arith(vm, mm, l, r),
+        Mm::Lt | Mm::Le | Mm::Eq => super::cdata::int64_compare(vm, mm, l, r).map(Value::bool),
+        _ => None,
+    };
+    if done.is_some() {
+        return done;
+    }
     with_cdata(vm, |hooks, vm| hooks.arith(vm, mm, l, r))?
 }
 

@@ -75,6 +75,7 @@ impl Vm {
             natives: NativeTable::default(),
             jit: None,
             cdata: None,
+            cdata_shapes: Default::default(),
             cdata_call: None,
             registry,
             globals,

@@ -168,12 +168,16 @@ fn operands(vm: &Vm, d: usize) -> (Value, Value, Option<u32>) {
 
 fn get(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let (o, key, slot) = operands(vm, d);
-    if o.tag() == tag::CDATA
-        && let Some(Some(v)) = with_cdata(vm, |hooks, vm| hooks.index(vm, o, key))
-    {
-        set_reg(vm, a, v);
-        vm.gc_check()?;
-        return Ok(NEXT);
+    if o.tag() == tag::CDATA {
+        let mut v = super::cdata::boxed(vm, o, key);
+        if v.is_none() {
+            v = with_cdata(vm, |hooks, vm| hooks.index(vm, o, key)).flatten();
+        }
+        if let Some(v) = v {
+            set_reg(vm, a, v);
+            vm.gc_check()?;
+            return Ok(NEXT);
+        }
     }
     match lookup(vm, o, key, slot)? {
         Found::Value(v) => {

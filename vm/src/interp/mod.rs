@@ -4,6 +4,7 @@
 pub(crate) mod arith;
 pub(crate) mod boot;
 pub(crate) mod call;
+pub(crate) mod cdata;
 pub(crate) mod compare;
 pub(crate) mod coroutine;
 pub(crate) mod debug;

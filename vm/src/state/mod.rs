@@ -140,6 +140,8 @@ pub struct Vm {
     pub jit: Option<Box<dyn JitHooks>>,
     /// The ffi, if there is one.
     pub cdata: Option<Box<dyn CdataHooks>>,
+    /// What it has told about accesses to C data.
+    pub cdata_shapes: crate::cdata::Shapes,
     /// Its direct call of C functions.
     pub cdata_call: Option<CdataCall>,
     /// The registry.

@@ -3,6 +3,7 @@
 use crate::bytecode::ops::{Mm, Op};
 use crate::cell::header::{Header, gcbits, strflags};
 use crate::function::closure::{Func, LuaFunc};
+use crate::interp::cdata::{get_other_b, get_other_s, get_other_v, set_other_b, set_other_s, set_other_v};
 use crate::interp::dispatch::{enter_func, func_ptr, next, op, tail};
 use crate::interp::index::{
     dup_table, get_slow, new_table, raw_get, raw_set, set_multi, set_slow, table_barrier,
@@ -194,7 +195,7 @@ op! { TGETS |pc, base, k, vm, a, d| {
     if o.tag() == tag::TAB {
         get_str!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), get_field_far, pc, base, k, vm, a, d)
     }
-    tail!(get_slow, pc, base, k, vm, a, d)
+    tail!(get_other_s, pc, base, k, vm, a, d)
 } }
 op! {
     /// `TGETS` of a field that is not in its main node.
@@ -217,7 +218,7 @@ op! { TGETB |pc, base, k, vm, a, d| {
     if o.tag() == tag::TAB {
         get_int!(o.payload() as *const Table, d & 0xff, pc, base, k, vm, a, d)
     }
-    tail!(get_slow, pc, base, k, vm, a, d)
+    tail!(get_other_b, pc, base, k, vm, a, d)
 } }
 op! { TGETV |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
@@ -233,7 +234,7 @@ op! { TGETV |pc, base, k, vm, a, d| {
             tail!(get_str_key, pc, base, k, vm, a, d)
         }
     }
-    tail!(get_slow, pc, base, k, vm, a, d)
+    tail!(get_other_v, pc, base, k, vm, a, d)
 } }
 op! {
     /// `TGETV` of a table with a key that is no number.
@@ -319,7 +320,7 @@ op! { TSETS |pc, base, k, vm, a, d| {
     if o.tag() == tag::TAB {
         set_str!(o.payload() as *mut Table, *k.sub(1 + (d & 0xff)), set_field_far, pc, base, k, vm, a, d)
     }
-    tail!(set_slow, pc, base, k, vm, a, d)
+    tail!(set_other_s, pc, base, k, vm, a, d)
 } }
 op! {
     /// `TSETS` of a field that is not in its main node.
@@ -342,7 +343,7 @@ op! { TSETB |pc, base, k, vm, a, d| {
     if o.tag() == tag::TAB {
         set_int!(o.payload() as *mut Table, d & 0xff, pc, base, k, vm, a, d)
     }
-    tail!(set_slow, pc, base, k, vm, a, d)
+    tail!(set_other_b, pc, base, k, vm, a, d)
 } }
 op! { TSETV |pc, base, k, vm, a, d| {
     let o = *base.add(d >> 8);
@@ -358,7 +359,7 @@ op! { TSETV |pc, base, k, vm, a, d| {
             tail!(set_str_key, pc, base, k, vm, a, d)
         }
     }
-    tail!(set_slow, pc, base, k, vm, a, d)
+    tail!(set_other_v, pc, base, k, vm, a, d)
 } }
 op! {
     /// `TSETV` of a table with a key that is no number.
