@@ -99,6 +99,7 @@ pub fn make(_vm: &Vm, ffi: &Ffi, ty: CTypeId, function: Value) -> Result<usize, 
         return Err(CallbackError::NotSupported);
     }
     let address = data.code;
+    ffi.has_callbacks.set(1);
     ffi.callback_slots.borrow_mut().push(Box::new(data));
     ffi.callback_functions.borrow_mut().push(function);
     Ok(address)
@@ -148,10 +149,9 @@ unsafe extern "C" fn enter(
     let vm = unsafe { &mut *vm };
     // SAFETY: libffi passes one pointer per parameter.
     let args = unsafe { std::slice::from_raw_parts(args, slot.prepared.args.len()) };
-    let addresses: Vec<usize> = args.iter().map(|p| *p as usize).collect();
     let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
     ffi.errno.set(errno);
-    let run = catch_unwind(AssertUnwindSafe(|| run(vm, ffi, slot, &addresses, place)));
+    let run = catch_unwind(AssertUnwindSafe(|| run(vm, ffi, slot, args, place)));
     if let Ok(Err(error)) = run {
         ffi.callback_error.set(Some(error));
     } else if run.is_err() {
@@ -171,15 +171,24 @@ fn end_of(vm: &Vm, function: Value) -> Vec<u8> {
     text
 }
 
-fn run(vm: &mut Vm, ffi: &Ffi, slot: &Slot, args: &[usize], place: usize) -> Result<(), Value> {
+fn run(vm: &mut Vm, ffi: &Ffi, slot: &Slot, args: &[*mut c_void], place: usize) -> Result<(), Value> {
     let function = ffi.callback_functions.borrow()[slot.index];
     if function.tag() != tag::FUNC {
         return Err(Value::obj(vm.heap.str(b"bad callback")));
     }
-    let values: Vec<Value> =
-        slot.prepared.args.iter().zip(args).map(|(a, &addr)| convert::from_c(vm, ffi, a.ty, addr)).collect();
+    let mut few = [Value::NIL; 8];
+    let mut many = Vec::new();
+    let values = if args.len() <= few.len() {
+        &mut few[..args.len()]
+    } else {
+        many.resize(args.len(), Value::NIL);
+        &mut many[..]
+    };
+    for ((v, a), addr) in values.iter_mut().zip(&slot.prepared.args).zip(args) {
+        *v = convert::from_c(vm, ffi, a.ty, *addr as usize);
+    }
     let outer = ffi.calling_vm.get();
-    let results = vm.call(function, &values);
+    let results = vm.call(function, values);
     ffi.calling_vm.set(outer);
     let results = results.map_err(|_| vm.take_error())?;
     let ty = slot.prepared.ret_ty;

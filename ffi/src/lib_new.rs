@@ -43,7 +43,7 @@ pub fn check_type(vm: &mut Vm, ffi: &Ffi, i: usize, params_from: Option<usize>) 
     if let Some(s) = v.as_obj::<Str>() {
         let source = s.bytes(&vm.heap);
         if extra.is_none()
-            && let Some(id) = ffi.parsed(source)
+            && let Some(id) = ffi.parsed(s.addr(), source)
         {
             return Ok(id);
         }

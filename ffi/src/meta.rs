@@ -427,10 +427,7 @@ pub fn call_directly(vm: &mut Vm, object: Value, args: &[Value]) -> FastCall {
     if let Some(ty) = type_object(vm, cd) {
         return construct_directly(vm, &ffi, ty, args);
     }
-    match call::callee(vm, &ffi, cd) {
-        Some((ty, address)) => call::call_directly(vm, &ffi, ty, address, args),
-        None => FastCall::No,
-    }
+    call::call_directly(vm, &ffi, cd, args)
 }
 
 /// A type called without a frame, if it has no constructor of its own. Errors are found again on the way that reports them.

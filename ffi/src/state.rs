@@ -12,7 +12,7 @@ use moonlit_vm::state::Vm;
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
 
-use crate::call::{NotCallable, Prepared, VarargCache};
+use crate::call::{Direct, NotCallable, Prepared, VarargCache};
 use crate::clib::Library;
 use crate::ctype::{CTypeId, CTypeTable, Kind, Member, Name};
 
@@ -32,6 +32,16 @@ pub enum CallbackError {
 const MEMBER_CACHE_ENTRIES: usize = 256;
 /// Type strings remembered.
 const PARSED_MAX: usize = 4096;
+/// Type strings found by the address of their string object, a power of two.
+const RECENT_ENTRIES: usize = 64;
+
+/// A type string met before.
+struct Recent {
+    /// Address of the string object; the text decides, since addresses are used again.
+    key: u64,
+    text: Box<[u8]>,
+    id: CTypeId,
+}
 
 struct MemberEntry {
     record: CTypeId,
@@ -54,6 +64,8 @@ pub struct Ffi {
     pub errno: Cell<i32>,
     /// The error of a callback, kept until the C call that led to it returns.
     pub callback_error: Cell<Option<Value>>,
+    /// Whether a callback was ever made: from then on a C function may come back. Compiled code looks at it.
+    pub has_callbacks: Cell<u32>,
     /// Functions of live callbacks by slot; roots.
     pub callback_functions: RefCell<Vec<Value>>,
     /// Set by the callback module.
@@ -68,7 +80,10 @@ pub struct Ffi {
     pub callback_slots: RefCell<Vec<Box<dyn std::any::Any>>>,
     members: RefCell<Vec<Option<MemberEntry>>>,
     parsed: RefCell<HashMap<Box<[u8]>, CTypeId>>,
+    recent: RefCell<Vec<Option<Recent>>>,
     prepared: RefCell<Vec<Option<Rc<Prepared>>>>,
+    /// By the number of an object's type: how it is called.
+    direct: RefCell<Vec<Option<Rc<Direct>>>>,
     varargs: RefCell<VarargCache>,
 }
 
@@ -84,6 +99,7 @@ impl Ffi {
             finalizers: RefCell::new(HashMap::new()),
             errno: Cell::new(0),
             callback_error: Cell::new(None),
+            has_callbacks: Cell::new(0),
             callback_functions: RefCell::new(Vec::new()),
             make_callback: Cell::new(None),
             calling_vm: Cell::new(std::ptr::null_mut()),
@@ -92,7 +108,9 @@ impl Ffi {
             callback_slots: RefCell::new(Vec::new()),
             members: RefCell::new((0..MEMBER_CACHE_ENTRIES).map(|_| None).collect()),
             parsed: RefCell::new(HashMap::new()),
+            recent: RefCell::new((0..RECENT_ENTRIES).map(|_| None).collect()),
             prepared: RefCell::new(Vec::new()),
+            direct: RefCell::new(Vec::new()),
             varargs: RefCell::new(VarargCache::default()),
         }
     }
@@ -124,9 +142,19 @@ impl Ffi {
         Some((member, read_only))
     }
 
-    /// The type a string without parameters was parsed to before.
-    pub fn parsed(&self, source: &[u8]) -> Option<CTypeId> {
-        self.parsed.borrow().get(source).copied()
+    /// The type a string without parameters was parsed to before; `key` is the address of the string object.
+    #[inline]
+    pub fn parsed(&self, key: u64, source: &[u8]) -> Option<CTypeId> {
+        let slot = (key >> 4) as usize & (RECENT_ENTRIES - 1);
+        if let Some(r) = &self.recent.borrow()[slot]
+            && r.key == key
+            && *r.text == *source
+        {
+            return Some(r.id);
+        }
+        let id = self.parsed.borrow().get(source).copied()?;
+        self.recent.borrow_mut()[slot] = Some(Recent { key, text: source.into(), id });
+        Some(id)
     }
 
     /// Remembers a parsed type string. One with a body declares something new each time and is not remembered.
@@ -155,6 +183,22 @@ impl Ffi {
         }
         all[index] = Some(p.clone());
         Ok(p)
+    }
+
+    /// How objects of type `id`, functions or pointers to such, are called with words; `None` if that is not known.
+    #[inline]
+    pub fn direct(&self, id: CTypeId) -> Option<Rc<Direct>> {
+        self.direct.borrow().get(id.raw() as usize)?.clone()
+    }
+
+    /// Remembers how objects of type `id` are called.
+    pub fn remember_direct(&self, id: CTypeId, direct: Rc<Direct>) {
+        let mut all = self.direct.borrow_mut();
+        let index = id.raw() as usize;
+        if all.len() <= index {
+            all.resize(index + 1, None);
+        }
+        all[index] = Some(direct);
     }
 
     /// The prepared call of a variadic function type with extra arguments of these types.

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, transmute};
 
+use super::direct::Registers;
 use super::classify::{FLOAT_REGS, INT_REGS, PassBy, Prepared, code_ptr};
 
 /// Bytes of arguments or results that need no allocation.
@@ -74,33 +75,21 @@ impl Prepared {
         }
     }
 
-    /// Whether `invoke_words` can make the call.
+    /// Whether `invoke_registers` can make the call.
     #[inline]
     pub fn takes_words(&self) -> bool {
         self.in_registers && !self.variadic
     }
 
-    /// Calls the C function at `address` with arguments that are words already, in the order of `self.args`: integers extended
-    /// to 8 bytes, floats as their bits. Only if `takes_words`. The result is a word in the same form.
+    /// Calls the C function at `address` with what `registers` holds: one word per argument, in order. Only if `takes_words`.
     ///
     /// That the function has this signature is what the program declared; nothing can check it.
-    pub fn invoke_words(&self, address: usize, words: &[u64], errno: &mut i32) -> u64 {
-        assert!(self.takes_words() && words.len() == self.args.len());
-        let mut g = [0u64; INT_REGS];
-        let mut x = [0f64; FLOAT_REGS];
-        let (mut gi, mut xi) = (0, 0);
-        for (arg, &word) in self.args.iter().zip(words) {
-            if let PassBy::Int { .. } = arg.pass {
-                g[gi % INT_REGS] = word;
-                gi += 1;
-            } else {
-                x[xi % FLOAT_REGS] = f64::from_bits(word);
-                xi += 1;
-            }
-        }
+    #[inline]
+    pub fn invoke_registers(&self, address: usize, registers: &Registers, errno: &mut i32) -> u64 {
+        assert!(self.takes_words());
         // SAFETY: all arguments fit into registers; the signature is the program's declaration, which is the ffi's contract with
         // it.
-        unsafe { self.call_with_registers(address, &g, &x, errno) }
+        unsafe { self.call_with_registers(address, &registers.g, &registers.x, errno) }
     }
 
     /// # Safety

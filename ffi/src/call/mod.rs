@@ -8,9 +8,11 @@
 //! Knows types, no values.
 
 mod classify;
+mod direct;
 mod invoke;
 mod vararg;
 
 pub use classify::{ArgSlot, NotCallable, PassBy, Prepared};
+pub use direct::{Accepts, Direct, ObjectWord, Param, Registers, Returns};
 pub use invoke::CallBuffer;
 pub use vararg::{VarargCache, promote};

@@ -1,5 +1,6 @@
 //! Calling C functions with Lua values.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use moonlit_vm::cdata::Cdata;
@@ -10,8 +11,10 @@ use moonlit_vm::state::native::Raised;
 use moonlit_vm::string::Str;
 use moonlit_vm::value::{Value, tag};
 
-use crate::call::{ArgSlot, CallBuffer, PassBy, Prepared, promote};
-use crate::cdata::{access, as_cdata, new_bytes, place};
+use crate::call::{
+    Accepts, ArgSlot, CallBuffer, Direct, ObjectWord, Param, PassBy, Prepared, Registers, Returns, promote,
+};
+use crate::cdata::{access, as_cdata, new_bytes, place, raw_place};
 use crate::convert::{self, ConvertError, Flags};
 use crate::ctype::{CTypeId, CTypeTable, Kind};
 use crate::state::Ffi;
@@ -74,56 +77,106 @@ fn prepare(vm: &mut Vm, ffi: &Ffi, id: CTypeId, first: usize) -> Result<Rc<Prepa
     prepared.map_err(|_| vm.throw_str(b"NYI: cannot call this C function (yet)"))
 }
 
-/// Arguments of a call that goes through registers only.
-const WORDS_MAX: usize = 14;
-
-/// One argument as a word.
-#[inline]
-fn word_of(vm: &Vm, ffi: &Ffi, types: &CTypeTable, slot: &ArgSlot, v: Value) -> Result<u64, ConvertError> {
-    if let Some(n) = v.as_num() {
-        match (slot.pass, types.kind(slot.ty)) {
-            (PassBy::F64, _) => return Ok(n.to_bits()),
-            (PassBy::Int { bytes: 4, signed: true }, Kind::Int { .. }) => {
-                return Ok(convert::num_to_i64(n) as i32 as i64 as u64);
-            }
-            (PassBy::Int { bytes: 8, .. }, Kind::Int { unsigned: true, .. }) => {
-                return Ok(convert::num_to_u64(n));
-            }
-            _ => {}
+/// What each parameter of a signature takes without a general conversion.
+fn describe(types: &CTypeTable, prepared: Rc<Prepared>) -> Direct {
+    let params = prepared.args.iter().map(|slot| describe_param(types, slot)).collect();
+    let returns = match (prepared.ret, types.kind(prepared.ret_ty)) {
+        (PassBy::Nothing, _) => Returns::Nothing,
+        (_, Kind::Bool) => Returns::Bool,
+        (PassBy::Int { bytes: ..=4, signed: true }, Kind::Int { .. }) => Returns::Int,
+        (PassBy::Int { bytes: ..=4, signed: false }, Kind::Int { .. }) => Returns::Uint,
+        (PassBy::Int { bytes: 8, .. }, Kind::Int { .. } | Kind::Ptr { bytes: 8, .. }) => {
+            Returns::Object(prepared.ret_ty.raw())
         }
+        (PassBy::F32, Kind::Float { .. }) => Returns::F32,
+        (PassBy::F64, Kind::Float { .. }) => Returns::F64,
+        _ => Returns::Other,
+    };
+    Direct { prepared, params, returns }
+}
+
+fn describe_param(types: &CTypeTable, slot: &ArgSlot) -> Param {
+    let accepts = match (slot.pass, types.kind(slot.ty)) {
+        (PassBy::F32, Kind::Float { .. }) => Accepts::F32,
+        (PassBy::F64, Kind::Float { .. }) => Accepts::F64,
+        (PassBy::Int { bytes, signed }, Kind::Int { .. }) => Accepts::Int { bytes, signed },
+        (PassBy::Int { bytes: 8, .. }, Kind::Ptr { .. }) => Accepts::Pointer,
+        _ => Accepts::Other,
+    };
+    let mut word = [0u8; 8];
+    let text = c"".as_ptr() as usize;
+    let flags = Flags { from_lua: true, ..Flags::default() };
+    let strings = accepts == Accepts::Pointer
+        && convert::c_to_c(types, slot.ty, word.as_mut_ptr() as usize, CTypeId::A_CCHAR, text, flags).is_ok();
+    let float = matches!(slot.pass, PassBy::F32 | PassBy::F64);
+    Param { accepts, float, strings, object: Cell::new((0, ObjectWord::Payload)) }
+}
+
+/// One argument as a word, if that takes no general conversion.
+#[inline]
+fn quick_word(vm: &Vm, p: &Param, v: Value) -> Option<u64> {
+    if let Some(n) = v.as_num() {
+        return Some(match p.accepts {
+            Accepts::F64 => n.to_bits(),
+            Accepts::Int { bytes: 8, signed: false } => convert::num_to_u64(n),
+            Accepts::Int { bytes, signed } => {
+                let bits = convert::num_to_i64(n);
+                let shift = 64 - 8 * u32::from(bytes);
+                if signed { (bits << shift >> shift) as u64 } else { (bits as u64) << shift >> shift }
+            }
+            Accepts::F32 => u64::from((n as f32).to_bits()),
+            Accepts::Pointer | Accepts::Other => return None,
+        });
     }
+    if let Some(cd) = as_cdata(v) {
+        let own = raw_place(vm, cd);
+        let (known, how) = p.object.get();
+        return match how {
+            _ if known != own.ty.raw() => None,
+            ObjectWord::Address => Some(own.addr as u64),
+            ObjectWord::Payload => Some(access::load_uint(own.addr, 8)),
+        };
+    }
+    if p.strings
+        && let Some(s) = v.as_obj::<Str>()
+    {
+        return Some(s.bytes(&vm.heap).as_ptr() as u64);
+    }
+    (p.accepts == Accepts::Pointer && v.is_nil()).then_some(0)
+}
+
+/// One argument as a word. What was learnt about objects of its type is remembered.
+fn word_of(
+    vm: &Vm,
+    ffi: &Ffi,
+    types: &CTypeTable,
+    (slot, p): (&ArgSlot, &Param),
+    v: Value,
+) -> Result<u64, ConvertError> {
     let mut word = [0u8; 8];
     let addr = word.as_mut_ptr() as usize;
     convert::to_c(vm, ffi, types, slot.ty, addr, v, Flags::default())?;
+    if let Some(cd) = as_cdata(v) {
+        let own = raw_place(vm, cd).ty;
+        let how = match (p.accepts, types.kind(own)) {
+            (Accepts::Pointer, Kind::Array { .. } | Kind::Record(_)) => Some(ObjectWord::Address),
+            (Accepts::Pointer, Kind::Ptr { bytes: 8, .. }) => Some(ObjectWord::Payload),
+            (Accepts::Pointer, Kind::Ref { to }) => {
+                matches!(types.kind(to), Kind::Array { .. } | Kind::Record(_)).then_some(ObjectWord::Payload)
+            }
+            (Accepts::Int { bytes: 8, .. }, Kind::Int { bytes: 8, .. }) => Some(ObjectWord::Payload),
+            _ => None,
+        };
+        if let Some(how) = how {
+            p.object.set((own.raw(), how));
+        }
+    }
     Ok(match slot.pass {
         PassBy::Int { bytes, signed: true } => access::load_int(addr, bytes) as u64,
         PassBy::Int { bytes, signed: false } => access::load_uint(addr, bytes),
+        PassBy::F32 => access::load_uint(addr, 4),
         _ => access::load_uint(addr, 8),
     })
-}
-
-fn call_words(
-    vm: &mut Vm,
-    ffi: &Ffi,
-    prepared: &Prepared,
-    address: usize,
-    first: usize,
-) -> Result<Value, Raised> {
-    let mut words = [0u64; WORDS_MAX];
-    let n = prepared.args.len();
-    {
-        let types = ffi.types.borrow();
-        for (i, slot) in prepared.args.iter().enumerate() {
-            match word_of(vm, ffi, &types, slot, vm.arg(first + i)) {
-                Ok(word) => words[i] = word,
-                Err(e) => {
-                    drop(types);
-                    return Err(refused(vm, i, &e));
-                }
-            }
-        }
-    }
-    run_words(vm, ffi, prepared, address, &words[..n])
 }
 
 /// Lua's output comes before that of the C function.
@@ -134,54 +187,85 @@ fn before_call(vm: &Vm, ffi: &Ffi) {
     }
 }
 
+/// Makes the call; `None` for a function without a result.
 #[inline]
-fn run_words(
+fn run(
     vm: &mut Vm,
     ffi: &Ffi,
-    prepared: &Prepared,
+    direct: &Direct,
     address: usize,
-    words: &[u64],
-) -> Result<Value, Raised> {
+    registers: &Registers,
+) -> Result<Option<Value>, Raised> {
     // A callback finds the VM here; this function does not touch it until the call is over.
     before_call(vm, ffi);
     let outer = ffi.calling_vm.replace(vm);
     let mut errno = ffi.errno.get();
-    let word = prepared.invoke_words(address, words, &mut errno);
+    let word = direct.prepared.invoke_registers(address, registers, &mut errno);
     ffi.errno.set(errno);
     ffi.calling_vm.set(outer);
     if let Some(error) = ffi.callback_error.take() {
         return Err(vm.throw(error));
     }
-    if prepared.ret == PassBy::Nothing {
-        return Ok(Value::NIL);
-    }
-    Ok(convert::from_c(vm, ffi, prepared.ret_ty, word.to_ne_bytes().as_ptr() as usize))
+    Ok(Some(match direct.returns {
+        Returns::Nothing => return Ok(None),
+        Returns::Int => Value::num(word as i64 as f64),
+        Returns::Uint => Value::num(word as f64),
+        Returns::F64 => Value::num(f64::from_bits(word)),
+        Returns::F32 => Value::num(f64::from(f32::from_bits(word as u32))),
+        Returns::Bool => Value::bool(word as u8 != 0),
+        Returns::Object(id) => Value::obj(vm.heap.new_int64(id, word)),
+        Returns::Other => {
+            let ty = direct.prepared.ret_ty;
+            convert::from_c(vm, ffi, ty, word.to_ne_bytes().as_ptr() as usize)
+        }
+    }))
 }
 
-/// Calls a C function directly with `values`, if that needs no more than registers and cannot fail before the call.
-pub fn call_directly(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, values: &[Value]) -> FastCall {
-    let Ok(prepared) = ffi.prepared(&ffi.types.borrow(), id) else { return FastCall::No };
-    if !prepared.takes_words() || address == 0 || values.len() != prepared.args.len() {
+/// How an object of type `id` is called with words, if it is a function or a pointer to one whose arguments are words.
+fn find_direct(ffi: &Ffi, id: CTypeId) -> Option<Rc<Direct>> {
+    let types = ffi.types.borrow();
+    let func = match types.kind(id) {
+        Kind::Func(_) => id,
+        Kind::Ptr { to, bytes: 8 } if matches!(types.kind(to), Kind::Func(_)) => to,
+        _ => return None,
+    };
+    let prepared = ffi.prepared(&types, func).ok()?;
+    if !prepared.takes_words() {
+        return None;
+    }
+    let direct = Rc::new(describe(&types, prepared));
+    ffi.remember_direct(id, direct.clone());
+    Some(direct)
+}
+
+/// Calls a C function object directly with `values`, if that needs no more than registers and cannot fail before the call.
+pub fn call_directly(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, values: &[Value]) -> FastCall {
+    let own = raw_place(vm, cd);
+    let Some(direct) = ffi.direct(own.ty).or_else(|| find_direct(ffi, own.ty)) else { return FastCall::No };
+    let address = access::load_pointer(own.addr, 8);
+    if address == 0 || values.len() != direct.params.len() {
         return FastCall::No;
     }
-    let mut words = [0u64; WORDS_MAX];
-    {
-        let types = ffi.types.borrow();
-        for ((word, slot), v) in words.iter_mut().zip(&prepared.args).zip(values) {
+    let mut registers = Registers::new();
+    for (i, (p, v)) in direct.params.iter().zip(values).enumerate() {
+        let word = match quick_word(vm, p, *v) {
+            Some(word) => word,
             // A function would become a callback, and once more on the way that reports errors.
-            if v.tag() == tag::FUNC {
-                return FastCall::No;
+            None if v.tag() == tag::FUNC => return FastCall::No,
+            None => {
+                let slot = &direct.prepared.args[i];
+                match word_of(vm, ffi, &ffi.types.borrow(), (slot, p), *v) {
+                    Ok(word) => word,
+                    Err(_) => return FastCall::No,
+                }
             }
-            match word_of(vm, ffi, &types, slot, *v) {
-                Ok(w) => *word = w,
-                Err(_) => return FastCall::No,
-            }
-        }
+        };
+        registers.push(p.float, word);
     }
-    match run_words(vm, ffi, &prepared, address, &words[..values.len()]) {
+    match run(vm, ffi, &direct, address, &registers) {
         Err(e) => FastCall::Raised(e),
-        Ok(_) if prepared.ret == PassBy::Nothing => FastCall::Nothing,
-        Ok(v) => FastCall::One(v),
+        Ok(None) => FastCall::Nothing,
+        Ok(Some(v)) => FastCall::One(v),
     }
 }
 
@@ -198,9 +282,6 @@ fn refused(vm: &mut Vm, i: usize, e: &ConvertError) -> Raised {
 /// meanwhile.
 pub fn call(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, first: usize) -> Result<Value, Raised> {
     let prepared = prepare(vm, ffi, id, first)?;
-    if prepared.takes_words() && address != 0 {
-        return call_words(vm, ffi, &prepared, address, first);
-    }
     let mut args = CallBuffer::new(prepared.buffer_bytes as usize);
     let base = args.as_mut_ptr();
     {

@@ -246,6 +246,10 @@ fields! {
     UdataMeta "udata.meta" Tab;
     /// Type id of a cdata.
     CdataCtypeid "cdata.ctypeid" Int;
+    /// Payload of a cdata that is a pointer, reference or function.
+    CdataPtr "cdata.ptr" P64;
+    /// Payload of a cdata that is a 64-bit integer.
+    CdataInt64 "cdata.int64" I64;
     /// Native id of a native function.
     FuncNativeId "func.nid" Int;
 }

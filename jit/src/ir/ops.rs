@@ -181,9 +181,9 @@ macro_rules! for_each_ir {
             TNEW (Lit, Lit) Alloc;
             /// Copy of the template table `a`.
             TDUP (Ref, None) Alloc;
-            /// New cdata of ctype `a` with size `b`.
+            /// New zero-filled cdata of ctype `a`; `b` is the size in bytes, a 64-bit integer. The alignment is at most 16.
             CNEW (Ref, Ref) Alloc;
-            /// New immutable cdata of ctype `a` with value `b`.
+            /// New immutable cdata of ctype `a` with the eight bytes `b`.
             CNEWI (Ref, Ref) Alloc;
             // Barriers.
             /// Write barrier of table `a`.
@@ -208,6 +208,8 @@ macro_rules! for_each_ir {
             CALLL (Ref, Lit) Load;
             /// Call with effects.
             CALLS (Ref, Lit) Store;
+            /// Call of C function number `b` of the trace ([`crate::trace::CCall`]) with the arguments `a`.
+            CALLXS (Ref, Lit) Store;
             /// Argument list: `a` is the list so far or the first argument, `b` the next one.
             CARG (Ref, Ref) Meta;
         }

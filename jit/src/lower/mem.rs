@@ -10,6 +10,7 @@ use crate::ir::ty::Ty;
 use crate::trace::snapshot::box_bits;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::header::{Header, gcbits};
 use moonlit_vm::function::closure::{Func, NativeFunc};
 use moonlit_vm::function::upvalue::Upval;
@@ -36,6 +37,8 @@ fn field(f: Field) -> (i32, Ty) {
         Field::TabNomm => (offset_of!(Header, flags), Ty::U8),
         Field::UdataMeta => (offset_of!(Userdata, meta), Ty::Tab),
         Field::CdataCtypeid => (offset_of!(Header, aux), Ty::Int),
+        Field::CdataPtr => (size_of::<Cdata>(), Ty::P64),
+        Field::CdataInt64 => (size_of::<Cdata>(), Ty::I64),
         Field::FuncNativeId => (offset_of!(NativeFunc, id), Ty::Int),
     };
     (offset as i32, ty)
@@ -227,7 +230,17 @@ impl Lower<'_, '_> {
             }
             IrOp::XLOAD => {
                 let p = self.get(i.ra());
-                Some(self.load_raw(i.ty(), p, 0))
+                match i.ty() {
+                    // A NaN with other bits than the canonical ones must not get into a slot.
+                    Ty::Num if i.is_guard() => self.load_value(Ty::Num, true, p, 0),
+                    Ty::Float if i.is_guard() => {
+                        let bits = self.load_raw(Ty::Int, p, 0);
+                        let limit = self.k32(0xffc0_0000);
+                        self.guard_icmp(IntCC::UnsignedGreaterThan, bits, limit);
+                        Some(self.load_raw(Ty::Float, p, 0))
+                    }
+                    t => Some(self.load_raw(t, p, 0)),
+                }
             }
             IrOp::SLOAD => {
                 let off = (i.a as i32 - 2) * 8;

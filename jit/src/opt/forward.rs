@@ -128,7 +128,7 @@ fn through_stores(
     op: IrOp,
     target: Ref,
     limit: Ref,
-    alias: fn(&IrBuf, Ref, Ref) -> Alias,
+    alias: impl Fn(&IrBuf, Ref, Ref) -> Alias,
 ) -> Result<Ref, Ref> {
     let mut s = ir.chain(op);
     while s.is_ins() && s > limit {
@@ -175,7 +175,9 @@ pub fn load(ir: &IrBuf, i: &Ins) -> Option<Ref> {
             | Field::FuncPc
             | Field::FuncFlags
             | Field::FuncNativeId
-            | Field::CdataCtypeid => Ref::NONE,
+            | Field::CdataCtypeid
+            | Field::CdataPtr
+            | Field::CdataInt64 => Ref::NONE,
             Field::TabArray | Field::TabNode | Field::TabAsize | Field::TabHmask => {
                 new_keys(ir, i.ra(), calls(ir))
             }
@@ -201,7 +203,13 @@ pub fn load(ir: &IrBuf, i: &Ins) -> Option<Ref> {
         // Slots are numbered from the base, which a return to a lower frame moves.
         IrOp::SLOAD => ir.chain(IrOp::RETF),
         IrOp::XLOAD if i.b & 1 != 0 => Ref::NONE,
-        IrOp::XLOAD => ir.chain(IrOp::XSTORE).max(calls(ir)),
+        IrOp::XLOAD => {
+            let calls = calls(ir).max(ir.chain(IrOp::CALLXS));
+            match through_stores(ir, IrOp::XSTORE, i.ra(), calls, |ir, _, st| memory::alias(ir, i, st)) {
+                Ok(v) => return memory::forwarded(ir, i, v),
+                Err(limit) => limit,
+            }
+        }
         IrOp::ALEN | IrOp::CALLL => ir
             .chain(IrOp::ASTORE)
             .max(ir.chain(IrOp::HSTORE))

@@ -72,8 +72,8 @@ fn call_value(vm: &mut Vm, a: usize, n: usize) -> HelperResult {
 /// Arguments of a direct call of cdata.
 const CDATA_ARGS: usize = 8;
 
-/// A C function called without a frame of its own; `None` if it takes the ordinary way.
-fn call_cdata(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<Act>, Raised> {
+/// C data called without a frame of its own: the result, and how many there are. `None` if it takes the ordinary way.
+fn call_directly(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<(Value, u32)>, Raised> {
     // A call hook must see the call.
     let Some(call) = vm.cdata_call.filter(|_| vm.hook.mask == 0) else { return Ok(None) };
     let mut args = [Value::NIL; CDATA_ARGS];
@@ -83,12 +83,17 @@ fn call_cdata(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<Act>, 
     // What a callback runs goes above the arguments.
     let top = vm.base().wrapping_add(a + 2 + n);
     vm.set_top_ptr(top);
-    let (first, count) = match call(vm, f, &args[..n]) {
-        FastCall::No => return Ok(None),
-        FastCall::Nothing => (Value::NIL, 0),
-        FastCall::One(v) => (v, 1),
-        FastCall::Raised(e) => return Err(e),
-    };
+    match call(vm, f, &args[..n]) {
+        FastCall::No => Ok(None),
+        FastCall::Nothing => Ok(Some((Value::NIL, 0))),
+        FastCall::One(v) => Ok(Some((v, 1))),
+        FastCall::Raised(e) => Err(e),
+    }
+}
+
+/// A call of C data without a frame of its own; `None` if it takes the ordinary way.
+fn call_cdata(vm: &mut Vm, f: Value, a: usize, n: usize) -> Result<Option<Act>, Raised> {
+    let Some((first, count)) = call_directly(vm, f, a, n)? else { return Ok(None) };
     set_reg(vm, a, first);
     match current_ins(vm).b() {
         0 => vm.multres = count + 1,
@@ -124,6 +129,15 @@ fn iterate_any(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
 /// Tail call of anything from any kind of frame; `n` is the number of arguments plus one.
 fn tail_call_any(vm: &mut Vm, a: usize, n: usize) -> HelperResult {
     let f = reg(vm, a);
+    if f.tag() == tag::CDATA
+        && n <= CDATA_ARGS
+        && let Some((v, count)) = call_directly(vm, f, a, n - 1)?
+    {
+        set_reg(vm, a, v);
+        vm.gc_check()?;
+        let base = vm.base();
+        return do_return(vm, base, base.wrapping_add(a), count as usize);
+    }
     resolve_call(vm, f, a as u32)?;
     let from = vm.base().wrapping_add(a + 2);
     let mut base = vm.base();

@@ -2,6 +2,7 @@
 //! 64-bit integers. Everything else is asked of the ffi.
 
 use super::dispatch::{next, op, tail};
+use super::handlers::index::get_udata_field;
 use super::index::{get_slow, set_slow};
 use crate::bytecode::ops::Mm;
 use crate::cdata::{Cdata, Scalar, Where, ctid};
@@ -172,8 +173,9 @@ op! {
                 let at = start!(cd, s).wrapping_add((*s).elem.bytes as usize);
                 read!(&raw const (*s).elem, at, pc, base, k, vm, a)
             }
+            tail!(get_slow, pc, base, k, vm, a, d)
         }
-        tail!(get_slow, pc, base, k, vm, a, d)
+        tail!(get_udata_field, pc, base, k, vm, a, d)
     }
 }
 op! {

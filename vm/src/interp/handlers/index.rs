@@ -10,6 +10,7 @@ use crate::interp::index::{
 };
 use crate::table::{Node, Table};
 use crate::thread::frame;
+use crate::userdata::Userdata;
 use crate::value::{Value, tag};
 
 /// Node of a string key; null if absent.
@@ -203,6 +204,23 @@ op! {
     get_field_far |pc, base, k, vm, a, d| {
         let o = *base.add(d >> 8);
         get_str_far!(o.payload() as *const Table, *k.sub(1 + (d & 0xff)), pc, base, k, vm, a, d)
+    }
+}
+op! {
+    /// `TGETS` of a userdata whose `__index` is a table: methods of objects, functions of C libraries.
+    #[inline(never)]
+    get_udata_field |pc, base, k, vm, a, d| {
+        let o = *base.add(d >> 8);
+        if o.tag() == tag::UDATA
+            && let Some(mt) = (*(o.payload() as *const Userdata)).meta
+        {
+            let n = node_str(mt.as_ptr(), (*vm).index_name);
+            if !n.is_null() && (*n).val.tag() == tag::TAB {
+                let key = *k.sub(1 + (d & 0xff));
+                get_str_far!((*n).val.payload() as *const Table, key, pc, base, k, vm, a, d)
+            }
+        }
+        tail!(get_slow, pc, base, k, vm, a, d)
     }
 }
 op! {
