@@ -293,6 +293,9 @@ impl Engine {
         }
         if p.dce {
             opt::dce::run(&mut rec.trace);
+            if p.sink {
+                opt::sink::run(&mut rec.trace);
+            }
         }
         if cfg!(debug_assertions) {
             if let Err(b) = crate::ir::verify::verify(&rec.trace.ir) {

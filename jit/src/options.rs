@@ -127,9 +127,10 @@ impl Options {
             "fwd" => self.passes.fwd = on,
             "narrow" => self.passes.narrow = on,
             "loop" => self.passes.loop_ = on,
+            "sink" => self.passes.sink = on,
             "jitsync" => self.jitsync = on,
             // Names that LuaJIT knows and that have no switch here.
-            "dse" | "abc" | "sink" | "fuse" | "fma" => {}
+            "dse" | "abc" | "fuse" | "fma" => {}
             _ => return false,
         }
         true
@@ -149,6 +150,7 @@ impl Options {
             "fwd" => self.passes.fwd,
             "narrow" => self.passes.narrow,
             "loop" => self.passes.loop_,
+            "sink" => self.passes.sink,
             _ => false,
         }
     }
@@ -172,6 +174,7 @@ impl Options {
                 narrow: level >= 2,
                 loop_: level >= 2,
                 fwd: level >= 3,
+                sink: level >= 3,
             };
             return Ok(());
         }

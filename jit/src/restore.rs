@@ -2,9 +2,10 @@
 //! buffer, in the order of [`Trace::live_values`].
 
 use crate::code::exit::ExitBuffer;
-use crate::ir::refs::SnapNo;
-use crate::trace::Trace;
+use crate::ir::refs::{Ref, SnapNo};
+use crate::opt::memory;
 use crate::trace::snapshot::{box_bits, box_const};
+use crate::trace::{Sunk, Trace};
 use crate::view::At;
 use moonlit_vm::bytecode::ops::Op;
 use moonlit_vm::state::Vm;
@@ -17,11 +18,21 @@ use moonlit_vm::value::Value;
 /// STACK guard has checked), and the exit buffer was filled by that exit.
 pub unsafe fn restore(vm: &mut Vm, t: &Trace, no: SnapNo, buf: &ExitBuffer, base: *mut Value) -> At {
     let live = t.live_values(no);
+    let mut made: Vec<(Ref, Value)> = Vec::new();
     for e in t.entries(no) {
         if e.norestore {
             continue;
         }
-        let bits = if e.value.is_const() {
+        let bits = if let Some(o) = t.sunk_at(e.value) {
+            match made.iter().find(|m| m.0 == e.value) {
+                Some(m) => m.1.0,
+                None => {
+                    let v = make(vm, t, no, o, |r| live.iter().position(|l| *l == r).map(|i| buf.get(i)));
+                    made.push((e.value, v));
+                    v.0
+                }
+            }
+        } else if e.value.is_const() {
             box_const(t.ir.k(e.value))
         } else {
             let ty = t.ir.ty(e.value);
@@ -35,6 +46,23 @@ pub unsafe fn restore(vm: &mut Vm, t: &Trace, no: SnapNo, buf: &ExitBuffer, base
     }
     // SAFETY: as above; the frame's base lies within the same slots.
     unsafe { resume_at(vm, t, no, base) }
+}
+
+/// Makes a sunk object. `value` finds the value of an instruction in the exit buffer.
+fn make(vm: &mut Vm, t: &Trace, no: SnapNo, o: &Sunk, value: impl Fn(Ref) -> Option<u64>) -> Value {
+    let cd = vm.heap.new_cdata(o.ctypeid, o.size as usize, 16);
+    let data = cd.get(&vm.heap).data_ptr();
+    for (offset, ty, r) in t.stores_before(o, no) {
+        let bits = if r.is_const() { t.ir.k(r).bits } else { value(r).unwrap_or(0) };
+        // A double becomes a float where it is stored, so the bits are those of the stored type.
+        let bytes = bits.to_ne_bytes();
+        // SAFETY: the sink pass admits only stores inside the object.
+        unsafe {
+            let to = data.add(offset as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, memory::width(ty) as usize);
+        }
+    }
+    Value::obj(cd)
 }
 
 /// Where snapshot `no` goes on, with the slots written already.

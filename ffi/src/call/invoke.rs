@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 use std::mem::{MaybeUninit, transmute};
 
-use super::direct::Registers;
 use super::classify::{FLOAT_REGS, INT_REGS, PassBy, Prepared, code_ptr};
+use super::direct::Registers;
 
 /// Bytes of arguments or results that need no allocation.
 const INLINE_BYTES: usize = 256;
@@ -48,6 +48,11 @@ macro_rules! float_fn {
 /// A variadic call announces how many floating point registers are in use; the rest is the same.
 type VariadicFn = unsafe extern "C" fn(u64, u64, u64, u64, u64, u64, ...) -> u64;
 type VariadicF64 = unsafe extern "C" fn(u64, u64, u64, u64, u64, u64, ...) -> f64;
+
+/// Address of this thread's `errno`.
+pub fn errno_address() -> usize {
+    errno_place() as usize
+}
 
 fn errno_place() -> *mut i32 {
     // SAFETY: always returns the address of this thread's variable.

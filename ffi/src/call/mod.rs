@@ -14,5 +14,5 @@ mod vararg;
 
 pub use classify::{ArgSlot, NotCallable, PassBy, Prepared};
 pub use direct::{Accepts, Direct, ObjectWord, Param, Registers, Returns};
-pub use invoke::CallBuffer;
+pub use invoke::{CallBuffer, errno_address};
 pub use vararg::{VarargCache, promote};

@@ -208,10 +208,34 @@ fn elem(types: &CTypeTable, ty: CTypeId, bytes: u32) -> vm_cdata::Elem {
     let mut made = ty;
     let scalar = match types.kind(ty) {
         Kind::Bool => Scalar::Bool,
-        Kind::Int { bytes: 1, unsigned } => if unsigned { Scalar::U8 } else { Scalar::I8 },
-        Kind::Int { bytes: 2, unsigned } => if unsigned { Scalar::U16 } else { Scalar::I16 },
-        Kind::Int { bytes: 4, unsigned } => if unsigned { Scalar::U32 } else { Scalar::I32 },
-        Kind::Int { bytes: 8, unsigned } => if unsigned { Scalar::U64 } else { Scalar::I64 },
+        Kind::Int { bytes: 1, unsigned } => {
+            if unsigned {
+                Scalar::U8
+            } else {
+                Scalar::I8
+            }
+        }
+        Kind::Int { bytes: 2, unsigned } => {
+            if unsigned {
+                Scalar::U16
+            } else {
+                Scalar::I16
+            }
+        }
+        Kind::Int { bytes: 4, unsigned } => {
+            if unsigned {
+                Scalar::U32
+            } else {
+                Scalar::I32
+            }
+        }
+        Kind::Int { bytes: 8, unsigned } => {
+            if unsigned {
+                Scalar::U64
+            } else {
+                Scalar::I64
+            }
+        }
         Kind::Float { bytes: 4 } => Scalar::F32,
         Kind::Float { bytes: 8 } => Scalar::F64,
         Kind::Ptr { bytes: 8, .. } => Scalar::Ptr,

@@ -49,13 +49,13 @@ impl Lower<'_, '_> {
     }
 
     /// Leaves the trace when a helper has answered null.
-    fn guard_not_null(&mut self, v: Value) {
+    pub(super) fn guard_not_null(&mut self, v: Value) {
         let zero = self.k64(0);
         self.guard_icmp(IntCC::Equal, v, zero);
     }
 
     /// The argument list of a call, first argument first.
-    fn arguments(&self, last: Ref) -> Vec<Ref> {
+    pub(super) fn arguments(&self, last: Ref) -> Vec<Ref> {
         let mut out = Vec::new();
         let mut r = last;
         while r.is_ins() && self.t.ir.ins(r).op == IrOp::CARG {

@@ -49,6 +49,14 @@ impl Lower<'_, '_> {
             (Ty::Float, Ty::Num) => self.b.ins().fdemote(types::F32, x),
             (Ty::Int, Ty::Num) if i.is_guard() => self.num_to_int_checked(x),
             (Ty::Int, Ty::Num) => self.b.ins().fcvt_to_sint_sat(types::I32, x),
+            (Ty::I64, Ty::Num) if i.is_guard() => {
+                // Outside of the range the interpreter's answer is not what saturation gives.
+                let magnitude = self.b.ins().fabs(x);
+                let limit = self.b.ins().f64const(9223372036854775808.0);
+                let f = self.b.ins().fcmp(FloatCC::UnorderedOrGreaterThanOrEqual, magnitude, limit);
+                self.guard(f);
+                self.b.ins().fcvt_to_sint_sat(types::I64, x)
+            }
             (Ty::I64, Ty::Num) => self.b.ins().fcvt_to_sint_sat(types::I64, x),
             (t, s) if t.is_int64() && s.is_int32() => {
                 if i.b & conv::SEXT != 0 {

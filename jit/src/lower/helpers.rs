@@ -2,6 +2,7 @@
 //! one that cannot do its work answers null or a status, and the trace leaves through its exit to let the
 //! interpreter do the operation again.
 
+use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::cell::header::Header;
 use moonlit_vm::heap::Heap;
@@ -91,6 +92,26 @@ macro_rules! for_each_helper {
             NumToStr (Heap, Num) Ptr = num_to_str;
             /// String of one character.
             StrChar (Heap, Int) Ptr = str_char;
+            /// C data of a type with eight bytes of payload.
+            CdataNew8 (Heap, Int, Ptr) Ptr = cdata_new8;
+            /// Zero-filled C data of a type and size; null when there is no memory for it.
+            CdataNew (Heap, Int, Ptr) Ptr = cdata_new;
+            /// Copies bytes: to, from, count.
+            MemCopy (Ptr, Ptr, Ptr) Nothing = mem_copy;
+            /// Sets bytes: where, count, byte.
+            MemFill (Ptr, Ptr, Int) Nothing = mem_fill;
+            /// String from memory: address, length; null when it would be too long.
+            StrOfMem (Heap, Ptr, Ptr) Ptr = str_of_mem;
+            /// Length of a zero-terminated string.
+            StrLen (Ptr) Ptr = str_len;
+            /// Signed 64-bit division; by zero the most negative integer.
+            DivI64 (Ptr, Ptr) Ptr = div_i64;
+            /// Signed 64-bit remainder.
+            ModI64 (Ptr, Ptr) Ptr = mod_i64;
+            /// Unsigned 64-bit division; by zero 2^63.
+            DivU64 (Ptr, Ptr) Ptr = div_u64;
+            /// Unsigned 64-bit remainder.
+            ModU64 (Ptr, Ptr) Ptr = mod_u64;
         }
     };
 }
@@ -278,4 +299,61 @@ extern "C" fn num_to_str(heap: *mut Heap, n: f64) -> *mut Str {
 extern "C" fn str_char(heap: *mut Heap, c: i32) -> *mut Str {
     // SAFETY: as in `barrier_back`.
     unsafe { (*heap).str(&[c as u8]).as_ptr() }
+}
+
+extern "C" fn cdata_new8(heap: *mut Heap, id: i32, word: u64) -> *mut Cdata {
+    // SAFETY: as in `barrier_back`.
+    unsafe { (*heap).new_int64(id as u32, word).as_ptr() }
+}
+
+extern "C" fn cdata_new(heap: *mut Heap, id: i32, size: u64) -> *mut Cdata {
+    // SAFETY: as in `barrier_back`.
+    unsafe {
+        if size >= 1 << 31 || (size > 1 << 16 && (*heap).may_alloc(size as usize).is_err()) {
+            return std::ptr::null_mut();
+        }
+        (*heap).new_cdata(id as u32, size as usize, 16).as_ptr()
+    }
+}
+
+extern "C" fn mem_copy(to: *mut u8, from: *const u8, bytes: usize) {
+    // SAFETY: the program's pointers and sizes are trusted, as everywhere in the ffi.
+    unsafe { std::ptr::copy(from, to, bytes) }
+}
+
+extern "C" fn mem_fill(to: *mut u8, bytes: usize, byte: i32) {
+    // SAFETY: as in `mem_copy`.
+    unsafe { std::ptr::write_bytes(to, byte as u8, bytes) }
+}
+
+extern "C" fn str_of_mem(heap: *mut Heap, p: *const u8, bytes: usize) -> *mut Str {
+    // SAFETY: as in `barrier_back`; the program's pointers and sizes are trusted, as everywhere in the ffi.
+    unsafe {
+        if bytes > moonlit_vm::limits::STR_LEN_MAX || (*heap).may_alloc(bytes).is_err() {
+            return std::ptr::null_mut();
+        }
+        let bytes = if bytes == 0 { &[][..] } else { std::slice::from_raw_parts(p, bytes) };
+        (*heap).str(bytes).as_ptr()
+    }
+}
+
+extern "C" fn str_len(p: *const libc::c_char) -> usize {
+    // SAFETY: the program's pointers are trusted, as everywhere in the ffi.
+    unsafe { libc::strlen(p) }
+}
+
+extern "C" fn div_i64(a: i64, b: i64) -> i64 {
+    if b == 0 { i64::MIN } else { a.wrapping_div(b) }
+}
+
+extern "C" fn mod_i64(a: i64, b: i64) -> i64 {
+    if b == 0 { i64::MIN } else { a.wrapping_rem(b) }
+}
+
+extern "C" fn div_u64(a: u64, b: u64) -> u64 {
+    a.checked_div(b).unwrap_or(1 << 63)
+}
+
+extern "C" fn mod_u64(a: u64, b: u64) -> u64 {
+    a.checked_rem(b).unwrap_or(1 << 63)
 }

@@ -6,6 +6,7 @@
 
 mod alu;
 mod call;
+mod cdata;
 mod conv;
 mod guard;
 pub mod helpers;
@@ -525,7 +526,8 @@ impl Lower<'_, '_> {
                 self.base = self.moved_base(-(i.a as i32));
                 Ok(())
             }
-            IrOp::CNEW | IrOp::CNEWI => Err(Abort::CodeGeneration),
+            IrOp::CNEW | IrOp::CNEWI if self.t.sunk_at(r).is_some() => Ok(()),
+            IrOp::CNEW | IrOp::CNEWI | IrOp::CALLXS => self.lower_cdata(r, &i),
         }
     }
 }

@@ -128,7 +128,7 @@ fn through_stores(
     op: IrOp,
     target: Ref,
     limit: Ref,
-    alias: impl Fn(&IrBuf, Ref, Ref) -> Alias,
+    alias: fn(&IrBuf, Ref, Ref) -> Alias,
 ) -> Result<Ref, Ref> {
     let mut s = ir.chain(op);
     while s.is_ins() && s > limit {
@@ -203,13 +203,10 @@ pub fn load(ir: &IrBuf, i: &Ins) -> Option<Ref> {
         // Slots are numbered from the base, which a return to a lower frame moves.
         IrOp::SLOAD => ir.chain(IrOp::RETF),
         IrOp::XLOAD if i.b & 1 != 0 => Ref::NONE,
-        IrOp::XLOAD => {
-            let calls = calls(ir).max(ir.chain(IrOp::CALLXS));
-            match through_stores(ir, IrOp::XSTORE, i.ra(), calls, |ir, _, st| memory::alias(ir, i, st)) {
-                Ok(v) => return memory::forwarded(ir, i, v),
-                Err(limit) => limit,
-            }
-        }
+        IrOp::XLOAD => match super::memory::load(ir, i, calls(ir).max(ir.chain(IrOp::CALLXS))) {
+            Ok(v) => return Some(v),
+            Err(limit) => limit,
+        },
         IrOp::ALEN | IrOp::CALLL => ir
             .chain(IrOp::ASTORE)
             .max(ir.chain(IrOp::HSTORE))

@@ -5,6 +5,8 @@ pub mod cse;
 pub mod dce;
 pub mod fold;
 pub mod forward;
+pub mod memory;
+pub mod sink;
 pub mod unroll;
 
 use crate::abort::Abort;
@@ -30,11 +32,14 @@ pub struct Passes {
     pub dce: bool,
     /// Integer narrowing (asked by the recorder).
     pub narrow: bool,
+    /// Allocation sinking.
+    pub sink: bool,
 }
 
 impl Passes {
     /// Everything.
-    pub const ALL: Passes = Passes { fold: true, cse: true, fwd: true, loop_: true, dce: true, narrow: true };
+    pub const ALL: Passes =
+        Passes { fold: true, cse: true, fwd: true, loop_: true, dce: true, narrow: true, sink: true };
 }
 
 /// Result of emitting: the value, or [`Ref::NONE`] for a guard that always holds.

@@ -4,20 +4,25 @@ use super::slots::TRef;
 use super::{R, Rec};
 use crate::abort::Abort;
 use crate::ir::eval;
-use crate::ir::ins::{Ins, IrT};
+use crate::ir::ins::{Ins, IrT, conv};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::lower::helpers::Helper;
 use crate::view::At;
-use moonlit_vm::bytecode::ops::{Mode, Op};
+use moonlit_vm::bytecode::ops::{Mm, Mode, Op};
 use moonlit_vm::state::Vm;
+use moonlit_vm::thread::frame::Cont;
 use moonlit_vm::value::Value;
 
 impl Rec {
-    pub(super) fn rec_unm(&mut self, at: At) -> R<()> {
+    pub(super) fn rec_unm(&mut self, vm: &Vm, at: At) -> R<()> {
         let i = at.ins(0);
         let t = self.get(at, i.d())?;
+        if t.ty == Ty::Cdata {
+            let x = (t, at.reg(i.d()));
+            return self.arith_on_cdata(vm, at, Mm::Unm, x, x);
+        }
         let t = self.to_num(t)?;
         let v = self.emit_t(IrOp::NEG, Ty::Num, t.r, Ref::NONE)?;
         self.set(i.a(), v);
@@ -51,9 +56,31 @@ impl Rec {
             Op::MODVN | Op::MODNV | Op::MODVV => IrOp::MOD,
             _ => IrOp::POW,
         };
+        if x.ty == Ty::Cdata || y.ty == Ty::Cdata {
+            return self.arith_on_cdata(vm, at, info.mm, (x, vx), (y, vy));
+        }
         let t = self.arith(irop, x, y, vx, vy)?;
         self.set(i.a(), t);
         Ok(())
+    }
+
+    /// Arithmetic of which an operand is C data: done here, or the call of a metatype's function is begun.
+    fn arith_on_cdata(&mut self, vm: &Vm, at: At, mm: Mm, x: (TRef, Value), y: (TRef, Value)) -> R<()> {
+        if let Some(t) = self.cdata_arith(vm, mm, x, y)? {
+            self.set(at.ins(0).a(), t);
+            return Ok(());
+        }
+        if matches!(x.0.ty, Ty::Tab | Ty::Udata) {
+            return Err(Abort::NyiMetamethod);
+        }
+        for (t, v) in [x, y] {
+            let Some(ty) = self.operand_metatype(vm, t, v)? else { continue };
+            if let Some((mt, f)) = self.metatype_field(vm, ty, mm)? {
+                let (t, _) = self.metamethod(vm, mt, mm)?;
+                return self.call_meta(vm, at, Cont::Ra, (t, f), &[x.0, y.0]);
+            }
+        }
+        Err(Abort::NyiMetamethod)
     }
 
     /// Arithmetic on two numbers. Sums and differences of integers stay integers, with an overflow check;
@@ -74,7 +101,7 @@ impl Rec {
         self.emit_t(op, Ty::Num, x.r, y.r)
     }
 
-    pub(super) fn rec_bitop(&mut self, at: At, op: Op) -> R<()> {
+    pub(super) fn rec_bitop(&mut self, vm: &Vm, at: At, op: Op) -> R<()> {
         let i = at.ins(0);
         let irop = match op {
             Op::BNOT => IrOp::BNOT,
@@ -85,17 +112,54 @@ impl Rec {
             Op::BSHR => IrOp::BSHR,
             _ => IrOp::BSAR,
         };
-        let x = self.get(at, if op == Op::BNOT { i.d() } else { i.b() })?;
+        let rx = if op == Op::BNOT { i.d() } else { i.b() };
+        let x = self.get(at, rx)?;
+        let y = if op == Op::BNOT { None } else { Some(self.get(at, i.c())?) };
+        if x.ty == Ty::Cdata || y.is_some_and(|y| y.ty == Ty::Cdata) {
+            let y = y.map(|y| (y, at.reg(i.c())));
+            let t = self.wide_bit(vm, irop, (x, at.reg(rx)), y)?;
+            self.set(i.a(), t);
+            return Ok(());
+        }
         let x = self.to_bit(x)?;
-        let y = if op == Op::BNOT {
-            Ref::NONE
-        } else {
-            let y = self.get(at, i.c())?;
-            self.to_bit(y)?.r
+        let y = match y {
+            None => Ref::NONE,
+            Some(y) => self.to_bit(y)?.r,
         };
         let t = self.emit_t(irop, Ty::Int, x.r, y)?;
         self.set(i.a(), t);
         Ok(())
+    }
+
+    /// A bit operation of which an operand is C data.
+    pub(super) fn wide_bit(
+        &mut self,
+        vm: &Vm,
+        op: IrOp,
+        x: (TRef, Value),
+        y: Option<(TRef, Value)>,
+    ) -> R<TRef> {
+        let shift = matches!(op, IrOp::BSHL | IrOp::BSHR | IrOp::BSAR | IrOp::BROL | IrOp::BROR);
+        if shift && x.0.ty != Ty::Cdata {
+            // Only the count is C data: a shift of 32 bits.
+            let a = self.to_bit(x.0)?;
+            let Some((t, v)) = y else { return Err(Abort::BadCall) };
+            let (n, _) = self.wide_bits(vm, t, v)?;
+            let n = self.emit_raw(Ins::raw(IrOp::CONV, IrT::of(Ty::Int), n.bits(), conv::from(Ty::I64)))?;
+            return self.emit_t(op, Ty::Int, a.r, n);
+        }
+        self.gc_check();
+        let (a, mut unsigned) = self.wide_bits(vm, x.0, x.1)?;
+        let b = match y {
+            None => Ref::NONE,
+            Some((t, v)) => {
+                let (b, u) = self.wide_bits(vm, t, v)?;
+                unsigned |= u && !shift;
+                b
+            }
+        };
+        let r = self.emit(op, IrT::of(Ty::I64), a, b)?;
+        self.wide_result(r, unsigned)
     }
 
     /// A helper call with up to three arguments.

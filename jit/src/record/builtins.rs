@@ -4,7 +4,7 @@ use super::slots::{TRef, type_of};
 use super::{R, Rec, Step};
 use crate::abort::Abort;
 use crate::ir::eval;
-use crate::ir::ins::{Field, Ins, IrT, fpm};
+use crate::ir::ins::{Field, Ins, IrT, conv, fpm};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
@@ -172,6 +172,33 @@ impl Rec {
         Ok(vec![r])
     }
 
+    /// A function of the bit library on C data.
+    fn bit_of_cdata(&mut self, vm: &Vm, name: &str, args: Args<'_>) -> R<Vec<TRef>> {
+        let (op, two) = match name {
+            "bit.bnot" => (IrOp::BNOT, false),
+            "bit.bswap" => (IrOp::BSWAP, false),
+            "bit.band" => (IrOp::BAND, true),
+            "bit.bor" => (IrOp::BOR, true),
+            "bit.bxor" => (IrOp::BXOR, true),
+            "bit.lshift" => (IrOp::BSHL, true),
+            "bit.rshift" => (IrOp::BSHR, true),
+            "bit.arshift" => (IrOp::BSAR, true),
+            "bit.rol" => (IrOp::BROL, true),
+            "bit.ror" => (IrOp::BROR, true),
+            "bit.tobit" => {
+                let (r, _) = self.wide_bits(vm, args[0].0, args[0].1)?;
+                let i = Ins::raw(IrOp::CONV, IrT::of(Ty::Int), r.bits(), conv::from(Ty::I64));
+                return Ok(vec![TRef::new(self.emit_raw(i)?, Ty::Int)]);
+            }
+            _ => return Err(Abort::NyiTypes("bit operation on C data")),
+        };
+        match (two, args) {
+            (false, [x]) => Ok(vec![self.wide_bit(vm, op, *x, None)?]),
+            (true, [x, y]) => Ok(vec![self.wide_bit(vm, op, *x, Some(*y))?]),
+            _ => Err(Abort::NyiTypes("bit operation on C data")),
+        }
+    }
+
     /// Records a call of native `f`.
     pub(super) fn rec_native(&mut self, vm: &Vm, _at: At, f: Gc<Func>, args: Args<'_>) -> R<Vec<TRef>> {
         let native = f.as_native(&vm.heap).ok_or(Abort::BadCall)?;
@@ -181,6 +208,12 @@ impl Rec {
             return Err(Abort::NyiNative(id.get()));
         }
         let nyi = Err(Abort::NyiNative(id.get()));
+        if row.name.starts_with("bit.") && args.iter().any(|a| a.0.ty == Ty::Cdata) {
+            return self.bit_of_cdata(vm, row.name, args);
+        }
+        if row.name.starts_with("ffi.") {
+            return self.rec_ffi(vm, row.name, args);
+        }
         match row.name {
             "math.floor" => self.fpmath(args, fpm::FLOOR),
             "math.ceil" => self.fpmath(args, fpm::CEIL),
@@ -243,6 +276,9 @@ impl Rec {
                 Ok(vec![self.konst(Value::obj(s))?])
             }
             "tonumber" if args.len() == 1 && args[0].0.ty.is_number() => Ok(vec![args[0].0]),
+            "tonumber" if args.len() == 1 && args[0].0.ty == Ty::Cdata => {
+                Ok(vec![self.cdata_to_number(vm, args[0].0, args[0].1)?])
+            }
             "tostring" if args.len() == 1 => match args[0].0.ty {
                 Ty::Str => Ok(vec![args[0].0]),
                 Ty::Num | Ty::Int => {

@@ -14,8 +14,8 @@ use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::closure::Func;
 use moonlit_vm::function::proto::protoflags;
 use moonlit_vm::state::Vm;
-use moonlit_vm::thread::frame::{self, FrameType};
-use moonlit_vm::value::Value;
+use moonlit_vm::thread::frame::{self, Cont, FrameType};
+use moonlit_vm::value::{Value, tag};
 
 /// A frame entered on the trace.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,17 @@ pub struct Frame {
     vararg: usize,
     /// The function.
     func: u64,
+    /// Called by an instruction that goes on with the result.
+    meta: Option<Meta>,
+}
+
+/// The instruction that called a metamethod.
+#[derive(Clone, Copy, Debug)]
+struct Meta {
+    /// The register its result goes to.
+    to: u32,
+    /// Registers of the caller in use.
+    maxslot: usize,
 }
 
 /// Most frames on a trace.
@@ -51,6 +62,18 @@ impl Rec {
             let func = word(self, b - 2)?;
             let mut link = word(self, b - 1)?;
             let mut vararg = 0;
+            if !frame::is_lua(link) && frame::type_bits(link) == FrameType::Cont as u64 {
+                let delta = frame::delta(link);
+                let (cont, pc) = (word(self, b - 4)?, word(self, b - 3)?);
+                if cont != Cont::Ra as u64 {
+                    return Err(Abort::NoLink);
+                }
+                let caller = b.checked_sub(delta).ok_or(Abort::NoLink)?;
+                let meta = Meta { to: view::ins_at(pc as usize - 4).a(), maxslot: delta - frame::CONT_SLOTS };
+                out.push(Frame { caller, vararg: 0, func, meta: Some(meta) });
+                b = caller;
+                continue;
+            }
             if !frame::is_lua(link) {
                 if frame::type_bits(link) != FrameType::Varg as u64 {
                     return Err(Abort::NoLink);
@@ -64,7 +87,7 @@ impl Rec {
             }
             let a = view::ins_at(link as usize - 4).a() as usize;
             let caller = b.checked_sub(2 + a).ok_or(Abort::NoLink)?;
-            out.push(Frame { caller, vararg, func });
+            out.push(Frame { caller, vararg, func, meta: None });
             b = caller;
         }
         out.reverse();
@@ -105,11 +128,16 @@ impl Rec {
         for i in 0..nargs as u32 {
             self.get(at, a + 2 + i)?;
         }
+        if at.reg(a).tag() == tag::CDATA {
+            // The interpreter makes such a call without a frame; where it needs one, the frame's header ends the recording.
+            let (f, args) = (self.get(at, a)?, self.arguments(at, a, nargs));
+            let results = self.rec_call_cdata(vm, (f, at.reg(a)), &args)?;
+            self.put_results(a, &results, b);
+            return Ok(Step::Next);
+        }
         let f = self.callee(at, a)?;
         if f.get(&vm.heap).is_native() {
-            let args: Vec<(TRef, Value)> = (0..nargs as u32)
-                .map(|i| (self.slots[self.baseslot + (a + 2 + i) as usize], at.reg(a + 2 + i)))
-                .collect();
+            let args = self.arguments(at, a, nargs);
             let results = self.rec_native(vm, at, f, &args)?;
             self.in_native = true;
             self.put_results(a, &results, b);
@@ -119,11 +147,18 @@ impl Rec {
         let s = self.baseslot + a as usize;
         let link = self.trace.ir.kptr(at.pc as u64 + 4);
         self.slots[s + 1] = TRef::new(link, Ty::P64);
-        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: f.addr() });
+        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: f.addr(), meta: None });
         self.baseslot = s + 2;
         self.maxslot = nargs;
         self.clear_above();
         Ok(Step::Next)
+    }
+
+    /// The arguments of a call whose function is in register `a`; they were loaded before.
+    fn arguments(&self, at: At, a: u32, nargs: usize) -> Vec<(TRef, Value)> {
+        (0..nargs as u32)
+            .map(|i| (self.slots[self.baseslot + (a + 2 + i) as usize], at.reg(a + 2 + i)))
+            .collect()
     }
 
     /// Stores results from register `a` on, as many as `b` (results wanted plus one, 0 all) says.
@@ -135,6 +170,45 @@ impl Rec {
         }
         self.maxslot = a as usize + n;
         self.clear_above();
+    }
+
+    /// Begins the call of a metamethod by the instruction at `at`.
+    pub(super) fn call_meta(
+        &mut self,
+        vm: &Vm,
+        at: At,
+        cont: Cont,
+        (t, f): (TRef, Value),
+        args: &[TRef],
+    ) -> R<()> {
+        let Some(func) = f.as_obj::<Func>() else { return Err(Abort::NyiMetamethod) };
+        if func.get(&vm.heap).is_native() {
+            return Err(Abort::NyiMetamethod);
+        }
+        self.may_enter(vm, func)?;
+        let k = self.konst(f)?;
+        self.guard(IrOp::EQ, t.r, k.r)?;
+        let size = at.proto(&vm.heap).ok_or(Abort::BadCall)?.get(&vm.heap).framesize as usize;
+        let delta = size + frame::CONT_SLOTS;
+        let s = self.baseslot + delta;
+        let p = func.as_lua(&vm.heap).ok_or(Abort::BadCall)?.get(&vm.heap).proto;
+        if s + args.len() + p.get(&vm.heap).framesize as usize + 8 > SLOTS_MAX {
+            return Err(Abort::TooManySlots);
+        }
+        self.clear_above();
+        let meta = Meta { to: at.ins(0).a(), maxslot: self.maxslot };
+        let words = [cont as u64, at.pc as u64 + 4, 0, frame::link(delta, FrameType::Cont)];
+        for (i, w) in words.into_iter().enumerate().filter(|(i, _)| *i != 2) {
+            let k = self.trace.ir.kptr(w);
+            self.slots[s - frame::CONT_SLOTS + i] = TRef::new(k, Ty::P64);
+        }
+        self.slots[s - 2] = k;
+        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: func.addr(), meta: Some(meta) });
+        self.baseslot = s;
+        self.slots[s..s + args.len()].copy_from_slice(args);
+        self.maxslot = args.len();
+        self.clear_above();
+        Ok(())
     }
 
     pub(super) fn rec_tailcall(&mut self, vm: &Vm, at: At, a: u32, nargs: usize) -> R<Step> {
@@ -150,11 +224,14 @@ impl Rec {
         if top.vararg != 0 {
             return Err(Abort::NyiOp(Op::CALLT));
         }
+        if at.reg(a).tag() == tag::CDATA {
+            let (f, args) = (self.get(at, a)?, self.arguments(at, a, nargs));
+            let results = self.rec_call_cdata(vm, (f, at.reg(a)), &args)?;
+            return self.return_values(&results);
+        }
         let f = self.callee(at, a)?;
         if f.get(&vm.heap).is_native() {
-            let args: Vec<(TRef, Value)> = (0..nargs as u32)
-                .map(|i| (self.slots[self.baseslot + (a + 2 + i) as usize], at.reg(a + 2 + i)))
-                .collect();
+            let args = self.arguments(at, a, nargs);
             let results = self.rec_native(vm, at, f, &args)?;
             self.in_native = true;
             return self.return_values(&results);
@@ -273,6 +350,14 @@ impl Rec {
     /// Returns from the innermost frame.
     fn return_values(&mut self, results: &[TRef]) -> R<Step> {
         let f = self.frames.pop().ok_or(Abort::ReturnToLowerFrame)?;
+        if let Some(m) = f.meta {
+            self.baseslot = f.caller;
+            self.maxslot = m.maxslot;
+            self.clear_above();
+            self.set(m.to, results.first().copied().unwrap_or(TRef::pri(0)));
+            self.needsnap = true;
+            return Ok(Step::Next);
+        }
         let b = self.baseslot - f.vararg;
         let link = self.slots[b - 1];
         if !link.r.is_const() {

@@ -9,7 +9,7 @@ use crate::ir::ops::IrOp;
 use crate::ir::ty::Ty;
 use crate::lower::helpers::Helper;
 use crate::view::At;
-use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
 use moonlit_vm::value::Value;
@@ -50,6 +50,9 @@ impl Rec {
             self.branch(vm, at, holds);
             return Ok(());
         }
+        if x.ty == Ty::Cdata || y.ty == Ty::Cdata {
+            return self.order_of_cdata(vm, at, base, (x, vx), (y, vy));
+        }
         if !x.ty.is_number() || !y.ty.is_number() {
             return Err(Abort::NyiMetamethod);
         }
@@ -77,6 +80,26 @@ impl Rec {
         prepare(self, vm, at)?;
         let op = if holds { op } else { IrOp::from_index(op as usize ^ 5) };
         self.guard(op, x.r, y.r)?;
+        self.branch(vm, at, holds);
+        Ok(())
+    }
+
+    /// An ordering of which an operand is C data.
+    fn order_of_cdata(&mut self, vm: &Vm, at: At, op: IrOp, x: (TRef, Value), y: (TRef, Value)) -> R<()> {
+        let mm = if matches!(op, IrOp::LT | IrOp::GE) { Mm::Lt } else { Mm::Le };
+        let Some(p) = self.cdata_compare(vm, mm, x, y)? else { return Err(Abort::NyiMetamethod) };
+        let (a, b) = p.now;
+        let less = match (mm, p.unsigned) {
+            (Mm::Lt, true) => a < b,
+            (Mm::Lt, false) => (a as i64) < b as i64,
+            (_, true) => a <= b,
+            (_, false) => a as i64 <= b as i64,
+        };
+        let holds = less == matches!(op, IrOp::LT | IrOp::LE);
+        // The unsigned form of each ordering is four further.
+        let op = if p.unsigned { IrOp::from_index(op as usize ^ 4) } else { op };
+        prepare(self, vm, at)?;
+        self.guard(if holds { op } else { op.inverted() }, p.x, p.y)?;
         self.branch(vm, at, holds);
         Ok(())
     }
@@ -144,11 +167,21 @@ impl Rec {
             self.guard(op, x.r, y.r)?;
             return Ok(equal);
         }
+        if x.ty == Ty::Cdata || y.ty == Ty::Cdata {
+            if vx.0 == vy.0 && x.r == y.r {
+                sure(self)?;
+                return Ok(true);
+            }
+            let Some(p) = self.cdata_compare(vm, Mm::Eq, (x, vx), (y, vy))? else {
+                return Err(Abort::NyiTypes("comparison of cdata"));
+            };
+            let equal = p.now.0 == p.now.1;
+            sure(self)?;
+            self.guard(if equal { IrOp::EQ } else { IrOp::NE }, p.x, p.y)?;
+            return Ok(equal);
+        }
         if x.ty != y.ty {
             // The types are known: a table or userdata never equals a value of another type without cdata.
-            if x.ty == Ty::Cdata || y.ty == Ty::Cdata {
-                return Err(Abort::NyiTypes("comparison with cdata"));
-            }
             sure(self)?;
             return Ok(false);
         }
@@ -185,7 +218,6 @@ impl Rec {
                 self.guard(IrOp::NE, x.r, y.r)?;
                 Ok(false)
             }
-            Ty::Cdata => Err(Abort::NyiTypes("comparison of cdata")),
             _ => {
                 let equal = vx.0 == vy.0;
                 sure(self)?;

@@ -10,10 +10,12 @@ use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::view::{self, At, Place};
 use moonlit_vm::bytecode::ops::{Mm, Op};
+use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
+use moonlit_vm::userdata::Userdata;
 use moonlit_vm::value::Value;
 
 /// Bits of a string's hash that choose its node in the largest table.
@@ -191,6 +193,20 @@ impl Rec {
                     None => return Ok(v),
                     Some(m) => mt = m,
                 }
+            } else if vt.is::<Cdata>() {
+                match self.cdata_get(vm, t, vt, key, vk)? {
+                    Ok(v) => return Ok(v),
+                    Err(ty) => match self.metatype_field(vm, ty, Mm::Index)? {
+                        Some((m, _)) => mt = m,
+                        None => return Err(Abort::NyiMetamethod),
+                    },
+                }
+            } else if let Some(u) = vt.as_obj::<Userdata>() {
+                let Some(m) = u.get(&vm.heap).meta else { return Err(Abort::NyiMetamethod) };
+                let have = self.field(t.r, Field::UdataMeta)?;
+                let k = self.konst(Value::obj(m))?;
+                self.guard(IrOp::EQ, have.r, k.r)?;
+                mt = m;
             } else if vt.is::<Str>() {
                 let i = moonlit_vm::state::metatable::type_index(vt);
                 mt = vm.base_meta[i].ok_or(Abort::NyiMetamethod)?;
@@ -279,6 +295,9 @@ impl Rec {
         let t = self.get(at, i.b())?;
         let (k, vk) = self.key(vm, at, op)?;
         let v = self.get(at, i.a())?;
+        if t.ty == Ty::Cdata {
+            return self.cdata_set(vm, (t, at.reg(i.b())), (k, vk), (v, at.reg(i.a())));
+        }
         self.store(vm, t, at.reg(i.b()), k, vk, v)
     }
 

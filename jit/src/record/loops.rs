@@ -6,6 +6,7 @@ use crate::abort::Abort;
 use crate::ir::eval;
 use crate::ir::ins::{Ins, IrT, sload};
 use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::opt::Passes;
 use crate::options::Params;
@@ -104,9 +105,19 @@ impl Rec {
         rec.baseslot = (snap.base + 2) as usize;
         rec.maxslot = snap.nslots as usize - rec.baseslot;
         let live = parent.live_values(no);
+        let mut made: Vec<(Ref, Ref)> = Vec::new();
         for e in parent.entries(no) {
             let ty = parent.ir.ty(e.value);
-            let r = if e.value.is_const() {
+            let r = if let Some(o) = parent.sunk_at(e.value) {
+                match made.iter().find(|m| m.0 == e.value) {
+                    Some(m) => m.1,
+                    None => {
+                        let r = rec.inherit_object(parent, no, o, &live)?;
+                        made.push((e.value, r));
+                        r
+                    }
+                }
+            } else if e.value.is_const() {
                 rec.trace.ir.konst(parent.ir.k(e.value))
             } else if ty.is_pri() {
                 TRef::pri(ty as u32).r
@@ -122,6 +133,44 @@ impl Rec {
         rec.rebuild_frames()?;
         rec.begin(vm, at)?;
         Ok(rec)
+    }
+
+    /// An object that the parent has not made: the side trace makes it, or sinks it further.
+    fn inherit_object(
+        &mut self,
+        parent: &Trace,
+        no: crate::ir::refs::SnapNo,
+        o: &crate::trace::Sunk,
+        live: &[Ref],
+    ) -> R<Ref> {
+        let mut values = Vec::new();
+        for (offset, ty, v) in parent.stores_before(o, no) {
+            let r = if v.is_const() {
+                self.trace.ir.konst(parent.ir.k(v))
+            } else {
+                let n = live.iter().position(|r| *r == v).ok_or(Abort::NoLink)?;
+                let of = parent.ir.ty(v);
+                match self.find_pval(n as u16) {
+                    Some(r) => r,
+                    None => self.trace.ir.push(Ins::raw(IrOp::PVAL, IrT::of(of), n as u16, 0)),
+                }
+            };
+            values.push((offset, ty, r));
+        }
+        let id = self.kint(o.ctypeid as i32).r;
+        if parent.ir.ins(o.at).op == IrOp::CNEWI {
+            let word = values.first().ok_or(Abort::NoLink)?.2;
+            return Ok(self.trace.ir.push(Ins::new(IrOp::CNEWI, IrT::of(Ty::Cdata), id, word)));
+        }
+        let size = self.trace.ir.kint64(Ty::I64, u64::from(o.size));
+        let object = self.trace.ir.push(Ins::new(IrOp::CNEW, IrT::of(Ty::Cdata), id, size));
+        for (offset, ty, v) in values {
+            let at = size_of::<moonlit_vm::cdata::Cdata>() as u64 + u64::from(offset);
+            let k = self.trace.ir.kint64(Ty::I64, at);
+            let p = self.emit(IrOp::ADD, IrT::of(Ty::P64), object, k)?;
+            self.trace.ir.push(Ins::new(IrOp::XSTORE, IrT::of(ty), p, v));
+        }
+        Ok(object)
     }
 
     fn find_pval(&self, n: u16) -> Option<crate::ir::refs::Ref> {

@@ -4,10 +4,16 @@
 mod arith;
 mod builtins;
 mod call;
+#[cfg(feature = "ffi")]
+mod ccall;
+#[cfg(feature = "ffi")]
+mod cdata;
 mod compare;
 mod index;
 mod loops;
 pub mod slots;
+#[cfg(not(feature = "ffi"))]
+mod without_ffi;
 
 use crate::abort::Abort;
 use crate::ir::ins::{Ins, IrT, conv};
@@ -268,10 +274,10 @@ impl Rec {
                 let truthy = !matches!(t.ty, Ty::Nil | Ty::False);
                 self.set(a, TRef::bool(!truthy));
             }
-            Op::UNM => self.rec_unm(at)?,
+            Op::UNM => self.rec_unm(vm, at)?,
             Op::LEN => self.rec_len(vm, at)?,
             Op::BNOT | Op::BAND | Op::BOR | Op::BXOR | Op::BSHL | Op::BSHR | Op::BSAR => {
-                self.rec_bitop(at, op)?
+                self.rec_bitop(vm, at, op)?
             }
             Op::ADDVN
             | Op::SUBVN
@@ -296,6 +302,10 @@ impl Rec {
             }
             Op::KSHORT => {
                 let t = self.knum(d as u16 as i16 as f64);
+                self.set(a, t);
+            }
+            Op::KCDATA => {
+                let t = self.konst(at.kgc(&vm.heap, d))?;
                 self.set(a, t);
             }
             Op::KNUM => {
@@ -371,7 +381,6 @@ impl Rec {
             | Op::FUNCRESUME
             | Op::FUNCWRAP
             | Op::FUNCYIELD
-            | Op::KCDATA
             | Op::FNEW
             | Op::TSETM => return Err(Abort::NyiOp(op)),
         }

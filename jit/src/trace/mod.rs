@@ -7,8 +7,37 @@ pub mod text;
 
 use crate::ir::buffer::IrBuf;
 use crate::ir::refs::{Ref, SnapNo};
+use crate::ir::ty::Ty;
 use link::Link;
 use snapshot::{Snap, SnapEntry};
+
+/// A C function that the trace calls, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CCall {
+    /// Address of the function.
+    pub address: u64,
+    /// Types of the arguments as they are passed.
+    pub args: Vec<Ty>,
+    /// Type of the result.
+    pub ret: Option<Ty>,
+    /// Address of the program's `errno` between calls (32 bits).
+    pub errno_saved: u64,
+    /// Address of the thread's own `errno`.
+    pub errno: u64,
+}
+
+/// An object that is made only when the trace is left: it lives in registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sunk {
+    /// The allocation.
+    pub at: Ref,
+    /// Type of the object.
+    pub ctypeid: u32,
+    /// Its size in bytes.
+    pub size: u32,
+    /// What was stored in it, in order: position of the store, offset in bytes, type and value.
+    pub stores: Vec<(Ref, u32, Ty, Ref)>,
+}
 
 /// A trace as recorded and optimised: self-contained, no heap object is followed through it.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +50,10 @@ pub struct Trace {
     pub map: Vec<SnapEntry>,
     /// Where it leads at its end.
     pub link: Link,
+    /// C functions that it calls.
+    pub ccalls: Vec<CCall>,
+    /// Objects that are made at its exits.
+    pub sunk: Vec<Sunk>,
     /// Distance in slots from this trace's base to the base of what it links to.
     pub link_base: i32,
 }
@@ -41,11 +74,32 @@ impl Trace {
     /// `false` and `true` have no value beyond their type and take no place.
     pub fn live_values(&self, s: SnapNo) -> Vec<Ref> {
         let mut out: Vec<Ref> = Vec::new();
+        let mut add = |r: Ref| {
+            if r.is_ins() && !self.ir.ty(r).is_pri() && !out.contains(&r) {
+                out.push(r);
+            }
+        };
         for e in self.entries(s) {
-            if e.value.is_ins() && !self.ir.ty(e.value).is_pri() && !out.contains(&e.value) {
-                out.push(e.value);
+            match self.sunk_at(e.value) {
+                None => add(e.value),
+                Some(o) => self.stores_before(o, s).for_each(|(_, _, v)| add(v)),
             }
         }
         out
+    }
+
+    /// The object that `r` makes, if it is made only at exits.
+    pub fn sunk_at(&self, r: Ref) -> Option<&Sunk> {
+        self.sunk.iter().find(|o| o.at == r)
+    }
+
+    /// What is in a sunk object when the trace is left through snapshot `s`, in the order of the stores: offset, type, value.
+    pub fn stores_before<'a>(
+        &self,
+        o: &'a Sunk,
+        s: SnapNo,
+    ) -> impl Iterator<Item = (u32, Ty, Ref)> + use<'a> {
+        let end = self.snaps[s.index()].at;
+        o.stores.iter().filter(move |(at, ..)| *at < end).map(|&(_, offset, ty, v)| (offset, ty, v))
     }
 }

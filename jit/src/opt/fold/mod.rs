@@ -4,6 +4,7 @@
 //! or closer to a normal form (constants to the right), so that rewriting ends; and it does not reach
 //! through an operand that is a loop phi (`is_phi`): the result would refer to the round before.
 
+mod cdata;
 mod cmp;
 mod conv;
 mod int;
@@ -56,7 +57,7 @@ use rules;
 
 /// All rules, topic by topic; earlier ones win.
 pub fn all_rules() -> impl Iterator<Item = &'static Rule> {
-    num::RULES.iter().chain(int::RULES).chain(conv::RULES).chain(cmp::RULES)
+    num::RULES.iter().chain(int::RULES).chain(conv::RULES).chain(cmp::RULES).chain(cdata::RULES)
 }
 
 fn table() -> &'static [Vec<&'static Rule>] {
@@ -137,7 +138,15 @@ mod tests {
             let r = emit(&mut ir, p, Ins::new(op, t, a, if unary { Ref::NONE } else { b }))?;
             Ok((ir, r))
         };
-        let none = Passes { fold: false, cse: false, fwd: false, loop_: false, dce: false, narrow: false };
+        let none = Passes {
+            fold: false,
+            cse: false,
+            fwd: false,
+            loop_: false,
+            dce: false,
+            narrow: false,
+            sink: false,
+        };
         let (plain, pr) = build(none).expect("no rule ran");
         let folded = build(Passes::ALL);
         for x in 0..NUMS.len().max(INTS.len()) {
