@@ -9,6 +9,7 @@ use crate::state::native::{NativeRow, Raised};
 use crate::string::Str;
 use crate::table::Table;
 use crate::thread::frame::{CONT_SLOTS, raw};
+use crate::userdata::Userdata;
 use crate::value::Value;
 
 impl Vm {
@@ -326,6 +327,8 @@ impl Vm {
                 }
                 format!("function: {:#x}", v.payload()).into_bytes()
             }
+            // Of a userdata the address of what is in it, as C code sees it.
+            tag::UDATA => format!("userdata: {:#x}", v.payload() + Userdata::DATA_OFFSET as u64).into_bytes(),
             _ => format!("{}: {:#x}", v.type_name(), v.payload()).into_bytes(),
         }
     }
