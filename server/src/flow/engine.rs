@@ -321,6 +321,7 @@ fn find_location(req: &Rc<Request>) -> Verdict {
         }
     }
     req.set_level(level);
+    limit_keepalive(req);
     let max = req.location().client_max_body_size;
     if let (true, Some(crate::http1::body::Decoder::Length(n))) = (max > 0, &req.incoming.borrow().decoder)
         && *n > max
@@ -331,4 +332,17 @@ fn find_location(req: &Rc<Request>) -> Verdict {
         return Verdict::Status(413);
     }
     Verdict::Next
+}
+
+/// The location may keep connections for less than the server does.
+fn limit_keepalive(req: &Rc<Request>) {
+    let loc = req.location();
+    let conn = &req.conn;
+    let age_ms = crate::http1::clock::monotonic_ms() - conn.accepted_ms;
+    if loc.keepalive_timeout.timeout_ms == 0
+        || conn.requests.get() >= loc.keepalive_requests
+        || age_ms >= loc.keepalive_time
+    {
+        req.keepalive.set(false);
+    }
 }
