@@ -464,3 +464,13 @@ fn flag_without_its_work_is_refused_when_on() {
     assert_eq!(said[0], "unknown directive \"reset_timedout_connection\" in PREFIX/conf/nginx.conf:1");
     assert!(said[1].starts_with("\"reset_timedout_connection on\" is known"), "{said:?}");
 }
+
+#[test]
+fn older_event_types_start_with_a_warning() {
+    let folder = Folder::new();
+    folder.write("conf/nginx.conf", "events { use poll; } http {}");
+    let loaded = conf::load(&folder.options()).unwrap_or_else(|failed| panic!("{}", failed.error));
+    let said = &loaded.config.warnings[0].1;
+    assert!(said.starts_with("event type \"poll\" is not built in, \"epoll\" is used in "), "{said}");
+    assert!(load("events { use kqueue; } http {}").is_err());
+}

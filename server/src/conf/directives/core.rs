@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::conf::directive::{Arity, Cx, Row, block, simple, walk};
 use crate::conf::error::Fail;
 use crate::conf::level::Level;
-use crate::conf::model::LocationKind;
+use crate::conf::model::{Level as LogLevel, LocationKind};
 use crate::conf::tree::Node;
 use crate::phase::Contexts;
 
@@ -52,9 +52,15 @@ fn load_module(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     Err(Fail::Message(format!("module \"{path}\" cannot be loaded: its work is not built in")))
 }
 
-fn use_method(_: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+fn use_method(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     match node.arg(0) {
         b"epoll" => Ok(()),
+        // Nothing but speed depends on it, so a configuration that asks for an older one still starts.
+        b"poll" | b"select" => {
+            let text = format!("event type \"{}\" is not built in, \"epoll\" is used", node.text(0));
+            cx.warn(LogLevel::Warn, node, &text);
+            Ok(())
+        }
         _ => Err(Fail::Message(format!("invalid event type \"{}\"", node.text(0)))),
     }
 }
