@@ -246,6 +246,9 @@ impl App for Gateway {
         }
         self.draining.notify_waiters();
         if let Some(lua) = &self.lua {
+            if lua.timers.pending.get() > 0 {
+                lua.debug_plain(|| "lua abort pending timers");
+            }
             lua.draining.notify_waiters();
         }
     }

@@ -1,5 +1,6 @@
 //! `ngx.sleep`.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use moonlit_vm::host::native::{Entry, NativeResult, Vm};
@@ -7,6 +8,7 @@ use moonlit_vm::host::native::{Entry, NativeResult, Vm};
 use super::ApiFn;
 use crate::lua::args::expect_args;
 use crate::lua::bridge::wait;
+use crate::lua::worker::{LuaWorker, here};
 use crate::phase::Phases;
 
 /// The functions.
@@ -28,5 +30,36 @@ fn sleep(vm: &mut Vm, _: Entry) -> NativeResult {
     }
     let ms = (seconds * 1000.0).min(1e15) as u64;
     let timer = Box::pin(tokio::time::sleep(Duration::from_millis(ms)));
-    wait(vm, timer, |_, ()| Vec::new())
+    let w = here();
+    if !w.debugging() {
+        return wait(vm, timer, |_, ()| Vec::new());
+    }
+    wait(vm, Told { timer, worker: Some(w) }, |_, ()| Vec::new())
+}
+
+/// A sleep that tells when it is given up.
+struct Told {
+    timer: std::pin::Pin<Box<tokio::time::Sleep>>,
+    /// None once it is over.
+    worker: Option<Rc<LuaWorker>>,
+}
+
+impl Future for Told {
+    type Output = ();
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        let polled = self.timer.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.worker = None;
+        }
+        polled
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if let Some(w) = self.worker.take() {
+            w.debug_plain(|| "lua clean up the timer for pending ngx.sleep");
+        }
+    }
 }

@@ -75,9 +75,36 @@ impl Buffer {
 /// The state of one `receiveuntil` iterator.
 pub struct Until {
     finder: memmem::Finder<'static>,
+    /// Length of the longest prefix that ends each prefix of the pattern, itself excepted.
+    borders: Vec<u32>,
     inclusive: bool,
     /// A sized read has met the pattern: the next call reports the end once.
     ended: bool,
+}
+
+/// How a walk through the bytes ended.
+enum Walk {
+    /// That many bytes are in front of the pattern, and they are enough.
+    Full(usize),
+    /// The pattern begins there.
+    Met(usize),
+    /// So many bytes are surely in front of it.
+    More(usize),
+}
+
+fn borders(pattern: &[u8]) -> Vec<u32> {
+    let mut table = vec![0u32; pattern.len()];
+    let mut kept = 0usize;
+    for at in 1..pattern.len() {
+        while kept > 0 && pattern[kept] != pattern[at] {
+            kept = table[kept - 1] as usize;
+        }
+        if pattern[kept] == pattern[at] {
+            kept += 1;
+        }
+        table[at] = kept as u32;
+    }
+    table
 }
 
 /// What a look at the buffer found for `receiveuntil`.
@@ -102,7 +129,8 @@ pub enum UntilStep {
 impl Until {
     /// An iterator for a non-empty pattern.
     pub fn new(pattern: &[u8], inclusive: bool) -> Until {
-        Until { finder: memmem::Finder::new(pattern).into_owned(), inclusive, ended: false }
+        let finder = memmem::Finder::new(pattern).into_owned();
+        Until { finder, borders: borders(pattern), inclusive, ended: false }
     }
 
     /// How many of these bytes are surely in front of the pattern; those behind may be its beginning.
@@ -117,23 +145,62 @@ impl Until {
 
     /// Looks for the pattern in `data`, whose first `clean` bytes are known to start no match.
     pub fn step(&mut self, data: &[u8], clean: usize, size: Option<usize>) -> UntilStep {
-        let pattern_len = self.finder.needle().len();
-        let found = self.finder.find(&data[clean..]).map(|p| p + clean);
-        // Bytes at the tail that may be the beginning of the pattern are held back.
-        let safe = found.unwrap_or_else(|| data.len() - self.held_back(data));
-        if let Some(size) = size {
-            if safe >= size {
-                return UntilStep::Found { data: size, drop: 0, end: false };
-            }
-        }
+        let found = match size {
+            Some(size) => match self.walk(data, clean, size) {
+                Walk::Full(n) => return UntilStep::Found { data: n, drop: 0, end: false },
+                Walk::Met(p) => Ok(p),
+                Walk::More(n) => Err(n),
+            },
+            // Bytes at the tail that may be the beginning of the pattern are held back.
+            None => match self.finder.find(&data[clean..]) {
+                Some(p) => Ok(p + clean),
+                None => Err(data.len() - self.held_back(data)),
+            },
+        };
         match found {
-            Some(p) => {
+            Ok(p) => {
                 self.ended = size.is_some();
-                let (data, drop) = if self.inclusive { (p + pattern_len, 0) } else { (p, pattern_len) };
+                let len = self.finder.needle().len();
+                let (data, drop) = if self.inclusive { (p + len, 0) } else { (p, len) };
                 UntilStep::Found { data, drop, end: true }
             }
-            None => UntilStep::More { clean: safe },
+            Err(clean) => UntilStep::More { clean },
         }
+    }
+
+    /// Goes through the bytes one by one. Bytes that looked like the pattern and are not count all at
+    /// once, as upstream counts them: a piece may become longer than `size` by them.
+    fn walk(&self, data: &[u8], clean: usize, size: usize) -> Walk {
+        let pattern = self.finder.needle();
+        let (mut done, mut matched, mut at) = (clean, 0, clean);
+        while at < data.len() {
+            let b = data[at];
+            if b == pattern[matched] {
+                (matched, at) = (matched + 1, at + 1);
+                if matched == pattern.len() {
+                    return Walk::Met(at - matched);
+                }
+                continue;
+            }
+            let mut kept = matched;
+            while kept > 0 && pattern[kept] != b {
+                kept = self.borders[kept - 1] as usize;
+            }
+            if matched == 0 {
+                (done, at) = (done + 1, at + 1);
+            } else if kept > 0 {
+                done += matched - kept;
+                (matched, at) = (kept + 1, at + 1);
+            } else {
+                // The byte is looked at once more, now as a beginning.
+                done += matched;
+                matched = 0;
+            }
+            if done >= size {
+                return Walk::Full(done);
+            }
+        }
+        Walk::More(done)
     }
 
     fn held_back(&self, data: &[u8]) -> usize {
@@ -185,6 +252,12 @@ mod tests {
         let got = run(b"hello, world! -agentzh\r\n--abcedhb", b"\r\n--abcedhb", Some(4), false);
         assert_eq!(got, ["hell", "o, w", "orld", "! -a", "gent", "zh", "END"]);
         assert_eq!(run(b"abcd--", b"--", Some(4), false), ["abcd", "", "END"]);
+    }
+
+    #[test]
+    fn what_only_looked_like_the_pattern_counts_at_once() {
+        assert_eq!(run(b"ab1ab1ab2", b"ab1ab2", Some(2), false), ["ab1", "", "END"]);
+        assert_eq!(run(b"xaabaaby", b"aaby", Some(2), false), ["xaab", "", "END"]);
     }
 
     #[test]

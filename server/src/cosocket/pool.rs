@@ -451,7 +451,13 @@ impl WaitPlace {
 
 impl Drop for WaitPlace {
     fn drop(&mut self) {
+        let before = self.pool.waiters.borrow().len();
         self.pool.waiters.borrow_mut().retain(|w| !Rc::ptr_eq(&w.grant, &self.grant));
+        if self.pool.waiters.borrow().len() < before
+            && let Some(owner) = self.pool.owner.upgrade()
+        {
+            owner.trace.borrow().text("lua tcp socket abort queueing");
+        }
         match self.grant.take() {
             Grant::None => {}
             Grant::Place(place) => drop(place),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::buffer::{Buffer, Until, UntilStep};
 use super::error::{ReadError, SockError};
-use super::stream::descriptor;
+use super::stream::{descriptor, on_socket};
 use super::tcp::{OpTimer, Socket, State};
 
 /// Bytes asked for in one read.
@@ -38,7 +38,7 @@ impl Socket {
     pub fn may_write(&self) -> Result<(), SockError> {
         let st = self.0.borrow();
         match &st.io {
-            _ if st.connecting => Err(SockError::Busy("connecting")),
+            None if st.dialing => Err(SockError::Busy("connecting")),
             None => Err(SockError::NotConnected),
             Some(_) if st.write_closed => Err(SockError::NotConnected),
             Some(_) if st.writing => Err(SockError::Busy("writing")),
@@ -50,7 +50,7 @@ impl Socket {
     pub fn may_read(&self) -> Result<(), SockError> {
         let st = self.0.borrow();
         match &st.io {
-            _ if st.connecting => Err(SockError::Busy("connecting")),
+            None if st.dialing => Err(SockError::Busy("connecting")),
             None => Err(SockError::NotConnected),
             Some(_) if st.read_closed => Err(SockError::NotConnected),
             Some(_) if st.reading => Err(SockError::Busy("reading")),
@@ -135,6 +135,10 @@ impl Send {
         let mut st = me.sock.0.borrow_mut();
         let st = &mut *st;
         let Some(io) = st.io.as_mut() else { return Poll::Ready(Err(SockError::Closed)) };
+        // A socket that cannot do it sends all the same.
+        if std::mem::take(&mut st.nodelay_due) && on_socket(&**io, |s| s.set_tcp_nodelay(true)).is_some() {
+            st.trace.text("lua socket tcp_nodelay");
+        }
         while me.at < me.data.len() {
             match Pin::new(&mut *io).poll_write(cx, &me.data[me.at..]) {
                 Poll::Ready(Ok(0)) => {
@@ -207,6 +211,17 @@ impl Want {
                     }
                 }
             }
+        }
+    }
+
+    /// What nginx's debug lines call a look at the buffer.
+    fn trace_name(&self) -> &'static str {
+        match self {
+            Want::Pattern(Pattern::Line) => "lua tcp socket read line",
+            Want::Pattern(Pattern::All) => "lua tcp socket read all",
+            Want::Pattern(Pattern::Bytes(_)) => "lua tcp socket read chunk",
+            Want::Pattern(Pattern::Any(_)) => "lua tcp socket read any",
+            Want::Until { .. } => "lua tcp socket read until",
         }
     }
 
@@ -284,6 +299,9 @@ impl Receive {
         let mut st = sock.0.borrow_mut();
         let st = &mut *st;
         loop {
+            if !st.buf.is_empty() || st.eof {
+                st.trace.text(self.want.trace_name());
+            }
             if let Some(out) = self.want.look(&mut st.buf) {
                 return Poll::Ready(Ok(Some(out)));
             }
@@ -363,7 +381,7 @@ mod tests {
 
     fn over(io: tokio::io::DuplexStream) -> Socket {
         let t = Timeouts { connect_ms: 50, send_ms: 50, read_ms: 50 };
-        Socket::over(Box::new(io), t, Trace::default())
+        Socket::over(Box::new(io), t, Trace::default(), true)
     }
 
     fn pair() -> (Socket, tokio::io::DuplexStream) {

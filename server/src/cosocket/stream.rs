@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
@@ -15,9 +16,10 @@ use super::error::{Call, SockError};
 
 /// A byte stream under a cosocket.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {
-    /// The system's socket, for options.
-    fn socket(&self) -> Option<socket2::SockRef<'_>> {
-        None
+    /// Runs `f` on the system's socket; false when there is none.
+    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>)) -> bool {
+        let _ = f;
+        false
     }
 
     /// The error that the end of the stream means; `None` when it is an ordinary end.
@@ -27,22 +29,31 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
 }
 
 impl Stream for TcpStream {
-    fn socket(&self) -> Option<socket2::SockRef<'_>> {
-        Some(self.into())
+    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>)) -> bool {
+        f(self.into());
+        true
     }
 }
 
 impl Stream for UnixStream {
-    fn socket(&self) -> Option<socket2::SockRef<'_>> {
-        Some(self.into())
+    fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>)) -> bool {
+        f(self.into());
+        true
     }
 }
 
 impl Stream for tokio::io::DuplexStream {}
 
+/// Runs `f` on the stream's socket, if it has one.
+pub fn on_socket<R>(io: &dyn Stream, f: impl FnOnce(SockRef<'_>) -> R) -> Option<R> {
+    let (mut f, mut result) = (Some(f), None);
+    io.with_socket(&mut |socket| result = f.take().map(|f| f(socket)));
+    result
+}
+
 /// The number of the stream's descriptor, for log lines; -1 when it has none.
 pub fn descriptor(io: &dyn Stream) -> i32 {
-    io.socket().map_or(-1, |s| s.as_raw_fd())
+    on_socket(io, |s| s.as_raw_fd()).unwrap_or(-1)
 }
 
 /// Where to connect to.
@@ -76,11 +87,7 @@ pub fn dial_tcp(to: Vec<SocketAddr>, local: Option<SocketAddr>) -> Dial {
         let mut failed = None;
         for addr in to {
             match dial_one(addr, local).await {
-                Ok(s) => {
-                    // Requests go out in one write; waiting for more would only add latency.
-                    let _ = s.set_nodelay(true);
-                    return Ok(Box::new(s) as Box<dyn Stream>);
-                }
+                Ok(s) => return Ok(Box::new(s) as Box<dyn Stream>),
                 Err(e) => failed = Some(e),
             }
         }

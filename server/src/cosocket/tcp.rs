@@ -19,8 +19,8 @@ use super::buffer::Buffer;
 use super::error::SockError;
 use super::pool::{Grant, Peek, PeerName, Place, Pool, Pools, WaitPlace, Waiting, peek};
 use super::resolver::{Lookup, Names};
-use super::stream::{Dial, Stream, descriptor, dial_tcp, dial_unix};
-use super::target::Target;
+use super::stream::{Dial, Stream, descriptor, dial_tcp, dial_unix, on_socket};
+use super::target::{Target, parse};
 use super::trace::Trace;
 
 /// What a connect needs besides the target.
@@ -36,6 +36,8 @@ pub struct ConnectOptions {
     pub local: Option<SocketAddr>,
     /// Who resolves names.
     pub names: Names,
+    /// Whether small writes of a new connection go out at once.
+    pub nodelay: bool,
 }
 
 /// Time limits in milliseconds.
@@ -65,6 +67,10 @@ pub(super) struct State {
     pub(super) read_closed: bool,
     pub(super) write_closed: bool,
     pub(super) connecting: bool,
+    /// A connection is being made: there is one, but it cannot be used yet.
+    pub(super) dialing: bool,
+    /// TCP_NODELAY is to be set before the first write.
+    pub(super) nodelay_due: bool,
     pub(super) reading: bool,
     pub(super) writing: bool,
     /// It is the client's connection of a request: neither closed nor connected by scripts.
@@ -80,19 +86,26 @@ pub(super) struct State {
 
 impl State {
     fn drop_connection(&mut self) {
-        if self.io.is_some() {
+        if self.is_there() {
             self.trace.text("lua finalize socket");
             if !self.of_request {
                 self.trace.text("lua close socket connection");
             }
         }
         self.io = None;
+        self.dialing = false;
+        self.nodelay_due = false;
         self.buf = Buffer::default();
         self.eof = false;
         self.read_closed = false;
         self.write_closed = false;
         self.place = None;
         self.tie = None;
+    }
+
+    /// Whether there is a connection, if only one being made.
+    pub(super) fn is_there(&self) -> bool {
+        self.io.is_some() || self.dialing
     }
 
     fn busy(&self) -> Result<(), SockError> {
@@ -105,7 +118,7 @@ impl State {
     }
 
     fn usable(&self) -> Result<(), SockError> {
-        if self.io.is_none() || (self.read_closed && self.write_closed) {
+        if !self.is_there() || (self.read_closed && self.write_closed) {
             return Err(SockError::NotConnected);
         }
         Ok(())
@@ -152,6 +165,8 @@ impl Socket {
             read_closed: false,
             write_closed: false,
             connecting: false,
+            dialing: false,
+            nodelay_due: false,
             reading: false,
             writing: false,
             of_request: false,
@@ -163,13 +178,15 @@ impl Socket {
         })))
     }
 
-    /// A cosocket over a stream that is already there: the client's connection of a request.
-    pub fn over(io: Box<dyn Stream>, timeouts: Timeouts, trace: Trace) -> Socket {
+    /// A cosocket over a stream that is already there: the client's connection of a request. `nodelay`
+    /// has small writes go out at once.
+    pub fn over(io: Box<dyn Stream>, timeouts: Timeouts, trace: Trace, nodelay: bool) -> Socket {
         let s = Socket::new(timeouts, trace);
         {
             let mut st = s.0.borrow_mut();
             st.io = Some(io);
             st.of_request = true;
+            st.nodelay_due = nodelay;
         }
         s
     }
@@ -194,7 +211,7 @@ impl Socket {
 
     /// Whether there is a connection.
     pub fn is_connected(&self) -> bool {
-        self.0.borrow().io.is_some()
+        self.0.borrow().is_there()
     }
 
     /// Whether its connection is counted in a pool already.
@@ -239,7 +256,7 @@ impl Socket {
     pub fn with_socket<R>(&self, f: impl FnOnce(socket2::SockRef<'_>) -> R) -> Result<R, SockError> {
         let st = self.0.borrow();
         st.usable()?;
-        st.io.as_ref().and_then(|io| io.socket()).map(f).ok_or(SockError::Closed)
+        st.io.as_ref().and_then(|io| on_socket(&**io, f)).ok_or(SockError::Closed)
     }
 
     /// Closes the connection.
@@ -267,8 +284,9 @@ impl Socket {
         Ok(())
     }
 
-    /// Connects; a pooled connection is taken without waiting. To be called after `prepare_connect`.
-    pub fn connect(&self, pools: &Rc<Pools>, to: Target, options: ConnectOptions) -> Connect {
+    /// Connects to a host as `target::parse` reads it; a pooled connection is taken without waiting. To be
+    /// called after `prepare_connect`.
+    pub fn connect(&self, pools: &Rc<Pools>, host: &[u8], port: u16, options: ConnectOptions) -> Connect {
         let mut st = self.0.borrow_mut();
         let st = &mut *st;
         st.pool_name.clone_from(&options.pool);
@@ -304,12 +322,14 @@ impl Socket {
         let timer = OpTimer::new(st.timeouts.connect_ms);
         Connect {
             sock: self.clone(),
-            to,
+            host: host.to_vec(),
+            port,
             step,
             timer,
             owns: true,
             local: options.local,
             names: options.names,
+            nodelay: options.nodelay,
         }
     }
 
@@ -326,9 +346,10 @@ impl Socket {
         if st.eof || st.read_closed || st.write_closed {
             return Err(SockError::NotConnected);
         }
+        st.usable()?;
+        st.busy()?;
         let Some(io) = st.io.as_mut() else { return Err(SockError::NotConnected) };
         let lies = peek(io);
-        st.busy()?;
         if lies == Peek::Ended {
             st.eof = true;
             return Err(SockError::NotConnected);
@@ -415,12 +436,14 @@ enum ConnectStep {
 /// A connect under way.
 pub struct Connect {
     sock: Socket,
-    to: Target,
+    host: Vec<u8>,
+    port: u16,
     step: ConnectStep,
     timer: OpTimer,
     owns: bool,
     local: Option<SocketAddr>,
     names: Names,
+    nodelay: bool,
 }
 
 impl Future for Connect {
@@ -450,7 +473,11 @@ impl Connect {
         let trace = self.sock.0.borrow().trace.clone();
         loop {
             match &mut self.step {
-                ConnectStep::Begin => self.begin(&trace),
+                ConnectStep::Begin => {
+                    if let Err(e) = self.begin(&trace) {
+                        return Poll::Ready(Err(e));
+                    }
+                }
                 ConnectStep::Done(r) => {
                     return Poll::Ready(r.take().unwrap_or(Err(SockError::NotConnected)));
                 }
@@ -485,7 +512,10 @@ impl Connect {
                 ConnectStep::Dialing(d) => match d.as_mut().poll(cx) {
                     Poll::Ready(Ok(io)) => {
                         trace.line(|| format!("lua tcp socket connected: fd:{}", descriptor(&*io)));
-                        self.sock.0.borrow_mut().io = Some(io);
+                        let mut st = self.sock.0.borrow_mut();
+                        st.nodelay_due = self.nodelay && st.peer.port > 0;
+                        st.io = Some(io);
+                        st.dialing = false;
                         return Poll::Ready(Ok(()));
                     }
                     Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
@@ -496,28 +526,39 @@ impl Connect {
         }
     }
 
-    fn begin(&mut self, trace: &Trace) {
+    fn begin(&mut self, trace: &Trace) -> Result<(), SockError> {
+        let to = parse(&self.host, self.port).map_err(|text| {
+            let host = String::from_utf8_lossy(&self.host);
+            SockError::Resolve(format!("failed to parse host name \"{host}\": {text}"))
+        })?;
         let ms = self.sock.0.borrow().timeouts.connect_ms;
         trace.line(|| format!("lua tcp socket connect timeout: {ms}"));
         self.timer.rearm();
-        match &self.to {
+        match to {
             Target::Unix(path) => {
                 trace.text("lua tcp socket network address given directly");
                 let host = format!("unix:{}", path.display());
                 self.name_peer(PeerName { host: host.clone(), port: 0, addr: host });
-                self.step = ConnectStep::Dialing(dial_unix(path));
+                self.dial(dial_unix(&path));
             }
             Target::Addr(addr) => {
                 trace.text("lua tcp socket network address given directly");
                 let (host, ip) = (host_text(addr.ip()), addr.ip().to_string());
                 self.name_peer(PeerName { host, port: addr.port(), addr: ip });
-                self.step = ConnectStep::Dialing(dial_tcp(vec![*addr], self.local));
+                self.dial(dial_tcp(vec![addr], self.local));
             }
             Target::Name(name, port) => {
-                self.name_peer(PeerName { host: name.clone(), port: 0, addr: String::new() });
-                self.step = ConnectStep::Resolving(self.names.lookup(name, trace), *port);
+                let lookup = self.names.lookup(&name, trace);
+                self.name_peer(PeerName { host: name, port: 0, addr: String::new() });
+                self.step = ConnectStep::Resolving(lookup, port);
             }
         }
+        Ok(())
+    }
+
+    fn dial(&mut self, dial: Dial) {
+        self.sock.0.borrow_mut().dialing = true;
+        self.step = ConnectStep::Dialing(dial);
     }
 
     fn name_peer(&self, peer: PeerName) {
@@ -534,7 +575,7 @@ impl Connect {
             st.peer.port = port;
             st.peer.addr = found.first().map(ToString::to_string).unwrap_or_default();
         }
-        self.step = ConnectStep::Dialing(dial_tcp(to, self.local));
+        self.dial(dial_tcp(to, self.local));
     }
 }
 
@@ -549,7 +590,11 @@ impl Drop for Connect {
     fn drop(&mut self) {
         if self.owns {
             self.release();
-            self.sock.0.borrow_mut().drop_connection();
+            let mut st = self.sock.0.borrow_mut();
+            if matches!(self.step, ConnectStep::Resolving(..)) {
+                st.trace.text("lua tcp socket abort resolver");
+            }
+            st.drop_connection();
         }
     }
 }
@@ -572,18 +617,19 @@ mod tests {
             backlog: None,
             local: None,
             names: Names::None,
+            nodelay: true,
         }
     }
 
-    async fn listen() -> (tokio::net::TcpListener, Target) {
+    async fn listen() -> (tokio::net::TcpListener, u16) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let to = Target::Addr(listener.local_addr().unwrap());
+        let to = listener.local_addr().unwrap().port();
         (listener, to)
     }
 
-    fn connect(s: &Socket, pools: &Rc<Pools>, to: &Target, o: ConnectOptions) -> Connect {
+    fn connect(s: &Socket, pools: &Rc<Pools>, to: &u16, o: ConnectOptions) -> Connect {
         s.prepare_connect().unwrap();
-        s.connect(pools, to.clone(), o)
+        s.connect(pools, b"127.0.0.1", *to, o)
     }
 
     fn now<F: Future + Unpin>(mut f: F) -> Option<F::Output> {
@@ -614,13 +660,11 @@ mod tests {
             assert_eq!(s.set_keepalive(&pools, 0, 30, false).unwrap_err().text(), "unread data in buffer");
             s.receive(Pattern::Bytes(3)).await.unwrap();
             peer.write_all(b"more").await.unwrap();
-            while s
-                .0
-                .borrow()
-                .io
-                .as_ref()
-                .is_some_and(|io| io.socket().unwrap().peek(&mut [std::mem::MaybeUninit::uninit()]).is_err())
-            {
+            let nothing = || {
+                let mut byte = [std::mem::MaybeUninit::uninit()];
+                s.with_socket(|sock| sock.peek(&mut byte).is_err()).unwrap()
+            };
+            while nothing() {
                 tokio::task::yield_now().await;
             }
             tokio::task::yield_now().await;

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -33,6 +34,13 @@ enum Io {
 }
 
 impl Io {
+    fn descriptor(&self) -> i32 {
+        match self {
+            Io::Udp(s) => s.as_raw_fd(),
+            Io::Unix(s) => s.as_raw_fd(),
+        }
+    }
+
     fn read(&self, data: &mut [u8]) -> io::Result<usize> {
         match self {
             Io::Udp(s) => (&*SockRef::from(&**s)).read(data),
@@ -184,6 +192,9 @@ impl Datagrams {
             Some(Io::Udp(s)) => s.try_send(data).or_else(|e| at_once(e, || s.as_send(data))),
             Some(Io::Unix(s)) => s.try_send(data).or_else(|e| at_once(e, || s.as_send(data))),
         };
+        if let (Ok(n), Some(io)) = (&sent, &st.io) {
+            st.trace.line(|| format!("send: fd:{} {n} of {}", io.descriptor(), data.len()));
+        }
         match sent {
             Ok(n) if n == data.len() => Ok(()),
             Ok(_) => Err(SockError::Text("partial write")),

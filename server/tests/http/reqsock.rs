@@ -75,7 +75,7 @@ fn raw_socket_has_the_connection_for_itself() {
            local t = ngx.thread.spawn(function() return s:receive(2) end)
            s:send('both')
            s:send({(select(2, ngx.thread.wait(t))), '>'})
-           s:send(tostring(s.close))
+           s:send(tostring(s.close) .. type(s:getfd()))
          } } }",
         &[],
     );
@@ -84,7 +84,7 @@ fn raw_socket_has_the_connection_for_itself() {
     let mut out = String::new();
     c.read_to_string(&mut out).expect("the end");
     assert_eq!(status(&out), "101", "{out}");
-    assert_eq!(body(&out), "<hello|duplicate call|raw request socket acquired|bothab>nil");
+    assert_eq!(body(&out), "<hello|duplicate call|raw request socket acquired|bothab>nilnumber");
     assert!(!s.error_log().contains("[error]"), "{}", s.error_log());
 }
 

@@ -307,3 +307,37 @@ fn names_go_to_the_resolver_or_to_the_system() {
     assert_eq!(body(&system).lines().nth(2), Some("1"), "{system}");
     line_with(&s.error_log(), "name was resolved to 127.0.0.1");
 }
+
+#[test]
+fn sockets_of_a_subrequest_live_as_long_as_the_request() {
+    let s = start(
+        &format!(
+            "server {{ listen 8080;
+               location / {{ content_by_lua_block {{
+                 ngx.print(ngx.location.capture('/make').body)
+                 local kept = package.loaded.kept_by_sub
+                 ngx.say(pcall(kept.send, kept, 'x'))
+                 ngx.say(pcall(kept.connect, kept, '127.0.0.1', {port}))
+               }} }}
+               location /make {{ content_by_lua_block {{
+                 local s = ngx.socket.tcp() package.loaded.kept_by_sub = s
+                 ngx.say(s:connect('127.0.0.1', {port}))
+               }} }} }}",
+            port = line_echo()
+        ),
+        &[],
+    );
+    assert_eq!(get(&s), "1\nfalsebad request\nfalsebad request\n");
+}
+
+#[test]
+fn connection_ends_with_the_requests_that_its_location_allows() {
+    let s = start(
+        "server { listen 8080; location / { keepalive_requests 2; content_by_lua_block { ngx.say(ngx.var.connection_requests) } } }",
+        &[],
+    );
+    let twice = b"GET / HTTP/1.1\r\nHost: t\r\n\r\n".repeat(3);
+    let got = s.raw(&twice);
+    assert_eq!(got.matches("HTTP/1.1 200").count(), 2, "{got}");
+    assert!(got.contains("Connection: close"), "{got}");
+}

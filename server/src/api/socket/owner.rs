@@ -84,7 +84,14 @@ impl Drop for Tie {
 
 fn open_sockets() -> Option<Rc<OpenSockets>> {
     let w = here();
-    let (req, run) = (w.request(), w.run());
+    // Sockets of a subrequest live as long as the request of the client.
+    let main = |mut req: Rc<Request>| {
+        while let Some(parent) = req.parent.clone() {
+            req = parent;
+        }
+        req
+    };
+    let (req, run) = (w.request().map(main), w.run());
     let list = match (&req, &run) {
         (Some(req), _) => &req.at_end,
         (None, Some(run)) => &run.at_end,

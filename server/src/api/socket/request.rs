@@ -54,7 +54,8 @@ fn socket(vm: &mut Vm, _: Entry) -> NativeResult {
     } else {
         Box::new(BodyBytes { io: Raw(req.conn.clone()), req: Rc::downgrade(&req) })
     };
-    let socket = Socket::over(io, configured_timeouts(), trace());
+    let nodelay = raw && req.location().tcp_nodelay;
+    let socket = Socket::over(io, configured_timeouts(), trace(), nodelay);
     tie_stream(&socket);
     let s = object(vm, kind, Handle::new(socket, Owner::current()));
     Ok(Outcome::one(s))
@@ -148,6 +149,10 @@ impl AsyncWrite for Whole {
 }
 
 impl Stream for Whole {
+    fn with_socket(&self, f: &mut dyn FnMut(socket2::SockRef<'_>)) -> bool {
+        self.io.0.with_socket(f).is_some()
+    }
+
     fn end_error(&self) -> Option<SockError> {
         self.aborts.then_some(SockError::Text("client aborted"))
     }
@@ -216,6 +221,10 @@ impl AsyncWrite for BodyBytes {
 }
 
 impl Stream for BodyBytes {
+    fn with_socket(&self, f: &mut dyn FnMut(socket2::SockRef<'_>)) -> bool {
+        self.io.0.with_socket(f).is_some()
+    }
+
     fn end_error(&self) -> Option<SockError> {
         (self.left() > 0).then_some(SockError::Text("client aborted"))
     }

@@ -16,7 +16,7 @@ use crate::cosocket::buffer::Until;
 use crate::cosocket::error::{ReadError, SockError};
 use crate::cosocket::resolver::Names;
 use crate::cosocket::rw::Pattern;
-use crate::cosocket::target::{Target, literal, parse};
+use crate::cosocket::target::literal;
 use crate::cosocket::tcp::{ConnectOptions, Socket, Timeouts};
 use crate::lua::args::{fail, string, text_of};
 use crate::lua::bridge::wait;
@@ -56,7 +56,7 @@ pub const METHODS: &[ApiFn] = &[
 
 /// The methods that sockets of a request have too.
 pub(super) const BODY_METHODS: &[&str] =
-    &["receive", "receiveany", "receiveuntil", "settimeout", "settimeouts"];
+    &["getfd", "receive", "receiveany", "receiveuntil", "settimeout", "settimeouts"];
 
 /// What the userdata of a socket holds.
 pub(super) struct Handle {
@@ -302,24 +302,17 @@ fn start_connect(
     *handle.owner.borrow_mut() = Owner::current();
     handle.configured.set(configured_timeouts());
     handle.apply_timeouts();
-    let to = match parse(&asked.host, asked.port) {
-        Ok(to) => to,
-        Err(text) => {
-            let host = String::from_utf8_lossy(&asked.host).into_owned();
-            return fail(vm, &format!("failed to parse host name \"{host}\": {text}"));
-        }
-    };
-    let names = if matches!(to, Target::Name(..)) { names() } else { Names::None };
     let options = ConnectOptions {
         pool: asked.pool,
         pool_size: asked.pool_size,
         backlog: asked.backlog,
         local: handle.local.get(),
-        names,
+        names: names(),
+        nodelay: with_level(|l| l.tcp_nodelay),
     };
     tie_stream(&socket);
     let (host, port) = (String::from_utf8_lossy(&asked.host).into_owned(), asked.port);
-    let connecting = socket.connect(&here().pools, to, options);
+    let connecting = socket.connect(&here().pools, &asked.host, asked.port, options);
     wait(vm, connecting, move |vm, r| match r {
         Ok(()) => done(vm),
         Err(e) => {
