@@ -199,6 +199,8 @@ pub struct HttpConf {
     pub limit_zones: Vec<LimitZone>,
     /// The servers, in the order of the file.
     pub servers: Vec<Arc<Server>>,
+    /// Every group of upstream servers; `UpstreamId` indexes it.
+    pub upstreams: Vec<Arc<super::upstream::Upstream>>,
     /// Each address that is listened on, with its servers.
     pub listens: Vec<Listen>,
     /// Settings of `lua_*` that hold for the whole process.
@@ -396,6 +398,8 @@ pub struct Location {
     pub rewrite: Arc<[RewriteOp]>,
     /// Lua handlers by phase, inherited ones included.
     pub lua: LuaHandlers,
+    /// How requests are passed on.
+    pub proxy: Arc<super::proxy::ProxyConf>,
     /// `error_log` lines.
     pub error_logs: ErrorLogs,
     /// `access_log` lines; empty means `off`.
@@ -471,6 +475,8 @@ pub enum Content {
     EmptyGif,
     /// `echo*`.
     Echo(Arc<EchoScript>),
+    /// `proxy_pass`.
+    Proxy(Arc<super::proxy::ProxyPass>),
 }
 
 /// Lua handlers by phase.
