@@ -76,7 +76,10 @@ fn load_upstream(vm: &mut Vm, _: Entry) -> NativeResult {
 }
 
 /// Runs `f` on the state of the request's balancer; the text of the error when there is none.
-fn with_state<R>(vm: &mut Vm, f: impl FnOnce(&mut BalancerState) -> R) -> Result<Result<R, &'static str>, Raised> {
+fn with_state<R>(
+    vm: &mut Vm,
+    f: impl FnOnce(&mut BalancerState) -> R,
+) -> Result<Result<R, &'static str>, Raised> {
     let req = request(vm)?;
     let mut info = req.upstream.borrow_mut();
     let Some(info) = &mut *info else { return Ok(Err("no upstream found")) };

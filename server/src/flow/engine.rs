@@ -10,8 +10,8 @@ use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, more_header
 use crate::conf::model::{Content, Level, Location, LuaCode};
 use crate::phase::Phase;
 use crate::request::body::bytes_to_path;
-use crate::request::response::Chunk;
 use crate::request::escape::{Place, escape};
+use crate::request::response::Chunk;
 use crate::request::vars::{Vars, set_named};
 use crate::request::{Request, postpone, with_match};
 
@@ -318,7 +318,10 @@ fn find_location(req: &Rc<Request>) -> Verdict {
     // exact match is better.
     let by_redirect = match &found {
         Some(f) if !f.by_pattern && *f.location.name == *uri => false,
-        _ => server.locations.find_with_slash(&uri).is_some_and(|l| matches!(l.content, Some(Content::Proxy(_)))),
+        _ => server
+            .locations
+            .find_with_slash(&uri)
+            .is_some_and(|l| matches!(l.content, Some(Content::Proxy(_)))),
     };
     if by_redirect {
         let mut to = Vec::new();

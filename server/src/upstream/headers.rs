@@ -10,14 +10,8 @@ use crate::request::vars::set_named;
 use crate::request::{Request, with_match};
 
 /// Headers that an `X-Accel-Redirect` takes along.
-const KEPT_ON_REDIRECT: [&[u8]; 6] = [
-    b"Content-Type",
-    b"Set-Cookie",
-    b"Content-Disposition",
-    b"Cache-Control",
-    b"Expires",
-    b"Accept-Ranges",
-];
+const KEPT_ON_REDIRECT: [&[u8]; 6] =
+    [b"Content-Type", b"Set-Cookie", b"Content-Disposition", b"Cache-Control", b"Expires", b"Accept-Ranges"];
 
 /// The internal redirect that the server asks for, if it does; the headers that go along are set.
 pub fn accel_redirect(req: &Rc<Request>, conf: &ProxyConf, head: &ResponseHead) -> Option<Verdict> {
@@ -291,9 +285,10 @@ fn set_flags(
     };
     set(attributes, asks(b"secure"), asks(b"nosecure"), "Secure");
     set(attributes, asks(b"httponly"), asks(b"nohttponly"), "HttpOnly");
-    let same_site = [("Strict", &b"samesite=strict"[..]), ("Lax", b"samesite=lax"), ("None", b"samesite=none")]
-        .into_iter()
-        .find(|(_, word)| asks(word));
+    let same_site =
+        [("Strict", &b"samesite=strict"[..]), ("Lax", b"samesite=lax"), ("None", b"samesite=none")]
+            .into_iter()
+            .find(|(_, word)| asks(word));
     if let Some((value, _)) = same_site {
         attributes.retain(|(n, _)| !n.eq_ignore_ascii_case(b"samesite"));
         attributes.push((b"SameSite".to_vec(), Some(value.as_bytes().to_vec())));

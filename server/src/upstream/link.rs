@@ -256,8 +256,7 @@ impl Pool {
     /// Keeps a connection; the oldest one goes when there are too many.
     pub fn put(self: &Rc<Self>, mut link: Link, addr: PeerAddr, tag: usize, idle_ms: u64) {
         link.rest();
-        let due_ms =
-            if idle_ms == 0 { u64::MAX } else { clock::monotonic_ms().saturating_add(idle_ms) };
+        let due_ms = if idle_ms == 0 { u64::MAX } else { clock::monotonic_ms().saturating_add(idle_ms) };
         let mut list = self.list.borrow_mut();
         list.push_front(Idle { link, addr, tag, due_ms });
         list.truncate(self.max);

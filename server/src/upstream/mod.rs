@@ -104,11 +104,6 @@ impl Upstreams {
             down: false,
         };
         let conf = Arc::new(Upstream::implicit(host, 0, server));
-        Rc::new(Group {
-            peers: Rc::new(Peers::new(&conf)),
-            conf,
-            pool: None,
-            script_pool: Pool::new(0),
-        })
+        Rc::new(Group { peers: Rc::new(Peers::new(&conf)), conf, pool: None, script_pool: Pool::new(0) })
     }
 }

@@ -318,8 +318,7 @@ impl Picker {
         }
         let (conns, weight) = best?;
         let at = smooth(&mut list, |at, p| {
-            open[at]
-                && i128::from(p.conns) * i128::from(weight) == i128::from(conns) * i128::from(p.weight)
+            open[at] && i128::from(p.conns) * i128::from(weight) == i128::from(conns) * i128::from(p.weight)
         })?;
         self.tried[at] = true;
         settle(&mut list[at], now_s);

@@ -79,6 +79,8 @@ struct Job<'a> {
     started_ms: u64,
     /// Something was sent on the running try.
     sent: bool,
+    /// The running try failed on a connection that had been kept.
+    on_kept: bool,
 }
 
 /// Runs `f` on what the request remembers of its servers.
@@ -136,6 +138,7 @@ async fn run(
         options: ConnectOptions::default(),
         started_ms: clock::monotonic_ms(),
         sent: false,
+        on_kept: false,
     };
     if let Err(status) = job.prepare() {
         return Verdict::Status(status);
@@ -313,6 +316,7 @@ impl Job<'_> {
             finish_try(self.req);
             self.req.action.set("connecting to upstream");
             self.sent = false;
+            self.on_kept = false;
             let fault = match self.choose(&mut picker).await {
                 Ok((addr, name)) => match self.exchange(&mut picker, addr, name).await {
                     Ok(verdict) => return verdict,
@@ -415,10 +419,7 @@ impl Job<'_> {
                         t.bytes_sent = link.sent;
                     }
                 });
-                if link.reused && matches!(fault, Fault::Next(NextOn::ERROR)) {
-                    // A kept connection may have been closed in the meantime: that is nobody's try.
-                    picker.tries += 1;
-                }
+                self.on_kept = link.reused;
                 return Err(fault);
             }
         };
@@ -672,8 +673,7 @@ impl Job<'_> {
     /// Whether another server may still be asked because of `why`.
     fn may_ask_on(&self, why: NextOn) -> bool {
         let conf = self.conf;
-        let unsafe_method = self.sent
-            && matches!(&**self.req.method.borrow(), b"POST" | b"LOCK" | b"PATCH");
+        let unsafe_method = self.sent && matches!(&**self.req.method.borrow(), b"POST" | b"LOCK" | b"PATCH");
         let why = if unsafe_method { why.or(NextOn::NON_IDEMPOTENT) } else { why };
         let limit = conf.proxy_next_upstream_timeout;
         conf.proxy_next_upstream.has(why)
@@ -692,6 +692,10 @@ impl Job<'_> {
         let ended = if soft { Ended::Next } else { Ended::Failed };
         if why != NextOn::NO_LIVE && picker.release(ended) && !by_script {
             self.req.log(Level::Warn, b"upstream server temporarily disabled");
+        }
+        if self.on_kept && why == NextOn::ERROR {
+            // A kept connection may have been closed in the meantime: that is nobody's try.
+            picker.tries += 1;
         }
         let status = match why {
             NextOn::TIMEOUT | NextOn::HTTP_504 => 504,
@@ -750,7 +754,8 @@ impl Job<'_> {
                 return Err(Fault::Next(why));
             }
             let level = req.level.borrow().clone();
-            if self.conf.proxy_intercept_errors && level.error_pages.iter().any(|p| p.codes.contains(&status)) {
+            if self.conf.proxy_intercept_errors && level.error_pages.iter().any(|p| p.codes.contains(&status))
+            {
                 if status == 401 {
                     let mut res = req.response.borrow_mut();
                     for value in head.headers.all(b"www-authenticate") {

@@ -156,7 +156,7 @@ impl Sending {
                     }
                     if done {
                         if chunked {
-                            write_last_chunk(&mut self.buf);
+                            write_last_chunk(&mut self.buf, &[]);
                         }
                         *req.body.borrow_mut() = Body::Discarded;
                         self.source = Source::Nothing;

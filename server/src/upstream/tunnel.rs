@@ -29,7 +29,13 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    fn poll(&mut self, req: &Rc<Request>, link: &mut Link, timeout_ms: u64, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(
+        &mut self,
+        req: &Rc<Request>,
+        link: &mut Link,
+        timeout_ms: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let conn = &req.conn;
         loop {
             let mut moved = false;

@@ -8,6 +8,7 @@ mod flow;
 mod idle;
 mod lua;
 mod peer;
+mod proxy;
 mod redis;
 mod reqsock;
 mod sockets;
