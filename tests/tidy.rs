@@ -77,7 +77,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["http1"],
             &["request"],
             &["flow"],
-            &["cosocket", "shared", "upstream"],
+            &["cosocket", "shared", "subprocess", "upstream"],
             &["lua"],
             &["api"],
             &["application"],
@@ -121,6 +121,7 @@ const UNSAFE_FILES: &[&str] = &[
     "server/src/shared/shm.rs",
     "server/src/serve/",
     "server/src/regex.rs",
+    "server/src/subprocess.rs",
 ];
 
 /// Folders whose Rust files are checked.

@@ -46,6 +46,8 @@ pub struct WorkerInfo {
     pub id: u32,
     /// How many workers the configuration asks for.
     pub count: u32,
+    /// Accepts nothing and keeps the master's account: the privileged agent that a script asked for.
+    pub privileged: bool,
     /// False when `master_process` is off.
     pub has_master: bool,
     /// The master's process id (this one's without a master).
@@ -73,6 +75,11 @@ pub trait AppFactory {
 
 /// An application: one per configuration and process.
 pub trait App: 'static {
+    /// Whether the master is to start a privileged agent beside the workers.
+    fn wants_privileged_agent(&self) -> bool {
+        false
+    }
+
     /// Starts in a worker, inside its runtime and `LocalSet`: `init_worker_by_lua`.
     fn start(self: Rc<Self>, worker: WorkerInfo) -> impl Future<Output = ()>;
 

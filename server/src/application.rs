@@ -14,13 +14,15 @@ use crate::app::{Accepted, App, AppFactory, Socket, WorkerInfo};
 use crate::conf::ChunkCheck;
 use crate::conf::directives::limits::LimitZone;
 use crate::conf::model::{Config, Level};
+use crate::conf::settings::WorkerCount;
 use crate::flow::{self, connection};
 use crate::http1::conn::{Conn, Transport};
 use crate::log::Logs;
 use crate::lua::bridge::{LuaScripts, run_detached, run_init};
-use crate::lua::worker::LuaWorker;
+use crate::lua::worker::{LuaWorker, VmMaker};
 use crate::phase::Phase;
 use crate::request::Env;
+use crate::shared::pids::PidTable;
 use crate::shared::shdict::ShDict;
 use crate::{api, http1};
 
@@ -28,11 +30,18 @@ use crate::{api, http1};
 pub trait VmFactory {
     /// A fresh VM with all its libraries.
     fn make(&self) -> Lua;
+
+    /// The same, for states on other threads.
+    fn maker(&self) -> VmMaker;
 }
 
-impl<F: Fn() -> Lua> VmFactory for F {
+impl<F: Fn() -> Lua + Clone + Send + Sync + 'static> VmFactory for F {
     fn make(&self) -> Lua {
         self()
+    }
+
+    fn maker(&self) -> VmMaker {
+        Arc::new(self.clone())
     }
 }
 
@@ -50,7 +59,6 @@ pub struct Gateway {
     zones: Vec<Arc<ShDict>>,
     lua: Option<Rc<LuaWorker>>,
     worker: RefCell<Option<Rc<flow::Worker>>>,
-    upstreams: RefCell<Option<Rc<crate::upstream::Upstreams>>>,
     draining: Rc<tokio::sync::Notify>,
 }
 
@@ -82,7 +90,7 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
                 dicts.insert(d.name.clone(), zone);
             }
             if http.lua.used.iter().any(|u| *u) {
-                lua = Some(make_lua(self.vms.make(), config, logs, &dicts)?);
+                lua = Some(make_lua(&self.vms, config, logs, &dicts)?);
             }
         }
         Ok(Gateway {
@@ -92,7 +100,6 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
             zones,
             lua,
             worker: RefCell::new(None),
-            upstreams: RefCell::new(None),
             draining: Rc::new(tokio::sync::Notify::new()),
         })
     }
@@ -162,14 +169,19 @@ impl ChunkCheck for Check {
 
 /// A VM with the API in it, after `init_by_lua`.
 pub fn make_lua(
-    vm: Lua,
+    vms: &impl VmFactory,
     config: &Arc<Config>,
     logs: &Arc<Logs>,
     dicts: &HashMap<String, Arc<ShDict>>,
 ) -> Result<Rc<LuaWorker>, String> {
+    let vm = vms.make();
     // The process may still fork: nothing is compiled until a worker starts.
     vm.with(|vm| vm.hold_jit(true));
     let w = LuaWorker::new(vm, config.clone(), logs.clone(), dicts.clone());
+    // Set once: the worker has just been made.
+    let _ = w.maker.set(vms.maker());
+    let pids = PidTable::new(worker_slots(config)).map_err(|e| format!("mmap() failed ({e})"))?;
+    let _ = w.pids.set(Arc::new(pids));
     set_paths(&w);
     api::install(&w);
     http1::clock::update();
@@ -178,6 +190,14 @@ pub fn make_lua(
     }
     api::guard::install(&w);
     Ok(w)
+}
+
+/// How many workers the configuration asks for.
+fn worker_slots(config: &Config) -> usize {
+    match config.main.worker_processes {
+        WorkerCount::Fixed(n) => n as usize,
+        WorkerCount::Auto => std::thread::available_parallelism().map_or(1, |n| n.get()),
+    }
 }
 
 /// `lua_package_path` and `lua_package_cpath`: `$prefix` and `;;` are filled in.
@@ -210,25 +230,24 @@ fn set_paths(w: &Rc<LuaWorker>) {
 }
 
 impl App for Gateway {
+    fn wants_privileged_agent(&self) -> bool {
+        self.lua.as_ref().is_some_and(|l| l.privileged_agent.get())
+    }
+
     async fn start(self: Rc<Self>, worker: WorkerInfo) {
         http1::clock::update();
         let env = Rc::new(Env::new(self.config.clone(), self.logs.clone()));
         let scripts = self.lua.as_ref().map(|l| Rc::new(LuaScripts(l.clone())) as Rc<dyn flow::Scripts>);
-        let upstreams = self.config.http.as_ref().map(crate::upstream::Upstreams::new);
-        let proxy = upstreams
-            .as_ref()
-            .map(|u| Rc::new(crate::upstream::proxy::Proxy(u.clone())) as Rc<dyn flow::Handler>);
-        *self.upstreams.borrow_mut() = upstreams;
-        let flow = Rc::new(flow::Worker { env, scripts, proxy, zones: self.zones() });
+        let flow = Rc::new(flow::Worker { env, scripts, zones: self.zones() });
         *self.worker.borrow_mut() = Some(flow.clone());
         if let Some(lua) = &self.lua {
             lua.enter(|vm| vm.hold_jit(false));
             lua.info.set(Some(worker));
+            if let (Some(pids), false) = (lua.pids.get(), worker.privileged) {
+                pids.set(worker.id as usize, std::process::id());
+            }
             // Set once: a worker starts once.
             let _ = lua.flow.set(flow);
-            if let Some(upstreams) = &*self.upstreams.borrow() {
-                let _ = lua.upstreams.set(upstreams.clone());
-            }
             if let Some(code) = &lua.http().lua.init_worker {
                 run_detached(lua, Phase::InitWorker, code).await;
             }
@@ -253,9 +272,6 @@ impl App for Gateway {
     fn drain(&self) {
         if let Some(w) = &*self.worker.borrow() {
             w.env.exiting.set(true);
-        }
-        if let Some(upstreams) = &*self.upstreams.borrow() {
-            upstreams.drain();
         }
         self.draining.notify_waiters();
         if let Some(lua) = &self.lua {

@@ -22,7 +22,7 @@ pub mod flow;
 // S2: services that know no Lua.
 pub mod cosocket;
 pub mod shared;
-pub mod upstream;
+pub mod subprocess;
 
 // S3: Lua.
 pub mod lua;

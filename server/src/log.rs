@@ -4,6 +4,7 @@
 //! write each (files are opened for appending, so lines of several workers do not mix), or through a
 //! buffer when `access_log` asks for one. Must not know: requests, Lua; whoever logs brings its text.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -37,6 +38,82 @@ pub fn zone_offset_s() -> i32 {
 #[derive(Debug)]
 pub struct Logs {
     files: Vec<OpenLog>,
+    /// Lines kept for scripts (`lua_capture_error_log`).
+    capture: Option<Mutex<Capture>>,
+}
+
+/// The newest lines of the error log, in a ring of fixed size.
+///
+/// A line takes its bytes and a header, lies in one piece, and pushes out the oldest ones that are in its way.
+#[derive(Debug)]
+pub struct Capture {
+    size: usize,
+    tail: usize,
+    level: Level,
+    lines: VecDeque<Captured>,
+}
+
+/// A kept line.
+#[derive(Debug)]
+pub struct Captured {
+    at: usize,
+    /// Its level.
+    pub level: Level,
+    /// When it was logged, in milliseconds since 1970.
+    pub time_ms: u64,
+    /// The line, without newline.
+    pub text: Vec<u8>,
+}
+
+/// What a kept line takes besides its bytes.
+const CAPTURE_HEADER_BYTES: usize = 16;
+
+impl Capture {
+    /// A ring of `size` bytes that takes every level.
+    fn new(size: usize) -> Capture {
+        Capture { size, tail: 0, level: Level::Debug, lines: VecDeque::new() }
+    }
+
+    /// Only lines of this level and graver ones are kept from now on.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level;
+    }
+
+    /// Takes the oldest line out.
+    pub fn pop(&mut self) -> Option<Captured> {
+        let line = self.lines.pop_front();
+        if self.lines.is_empty() {
+            self.tail = 0;
+        }
+        line
+    }
+
+    fn free(&self) -> usize {
+        match self.lines.front() {
+            None => self.size,
+            Some(first) if self.tail > first.at => self.size - self.tail,
+            Some(first) => first.at - self.tail,
+        }
+    }
+
+    fn push(&mut self, level: Level, time_ms: u64, text: &[u8]) {
+        let need = text.len() + CAPTURE_HEADER_BYTES;
+        if level > self.level || need > self.size {
+            return;
+        }
+        if self.free() < need && self.size - self.tail < need {
+            // It does not fit in front of the end: what lies there goes, and the ring begins anew.
+            while self.lines.front().is_some_and(|l| l.at >= self.tail) {
+                self.lines.pop_front();
+            }
+            self.tail = 0;
+        }
+        while self.free() < need {
+            self.pop();
+        }
+        self.lines.push_back(Captured { at: self.tail, level, time_ms, text: text.to_vec() });
+        self.tail += need;
+    }
 }
 
 #[derive(Debug)]
@@ -89,12 +166,22 @@ impl Logs {
             let state = Mutex::new(State { file, ..State::default() });
             files.push(OpenLog { path: log.path.clone(), syslog: log.syslog.clone(), state });
         }
-        Ok(Logs { files })
+        let capture = config.http.as_ref().map_or(0, |h| h.lua.settings.lua_capture_error_log);
+        let capture =
+            (capture > 0).then(|| Mutex::new(Capture::new(usize::try_from(capture).unwrap_or(usize::MAX))));
+        Ok(Logs { files, capture })
+    }
+
+    /// The lines kept for scripts, if any are.
+    pub fn captured<R>(&self, f: impl FnOnce(&mut Capture) -> R) -> Option<R> {
+        let capture = self.capture.as_ref()?;
+        Some(f(&mut capture.lock().unwrap_or_else(std::sync::PoisonError::into_inner)))
     }
 
     /// Logs that write nowhere but to standard error; for tests and before there is a configuration.
     pub fn stderr() -> Logs {
-        Logs { files: vec![OpenLog { path: PathBuf::new(), syslog: None, state: Mutex::default() }] }
+        let file = OpenLog { path: PathBuf::new(), syslog: None, state: Mutex::default() };
+        Logs { files: vec![file], capture: None }
     }
 
     /// Opens every file anew, as after USR1. Files that cannot be opened stay as they are; the
@@ -130,6 +217,10 @@ impl Logs {
             return;
         }
         let line = error_line(level, connection, message);
+        self.captured(|c| {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            c.push(level, u64::try_from(now.as_millis()).unwrap_or(0), &line[..line.len() - 1]);
+        });
         for (at, log) in logs.iter().enumerate() {
             // The same file named twice gets a line once.
             if level <= log.level
@@ -419,6 +510,25 @@ mod tests {
         assert_eq!(time(951_782_399), "2000/02/28 23:59:59");
         assert_eq!(time(951_782_400), "2000/02/29 00:00:00");
         assert_eq!(time(1_795_444_689), "2026/11/23 14:38:09");
+    }
+
+    #[test]
+    fn captured_lines_push_out_the_oldest() {
+        let mut c = Capture::new(100);
+        let texts = |c: &Capture| c.lines.iter().map(|l| l.text[0]).collect::<Vec<u8>>();
+        for b in *b"abc" {
+            c.push(Level::Error, 0, &[b; 14]);
+        }
+        assert_eq!(texts(&c), b"abc");
+        c.push(Level::Error, 0, &[b'd'; 20]);
+        assert_eq!(texts(&c), b"cd", "it lies where the first two lay");
+        c.push(Level::Error, 0, &[b'e'; 90]);
+        assert_eq!(texts(&c), b"cd", "too long for the ring");
+        c.set_level(Level::Warn);
+        c.push(Level::Info, 0, b"f");
+        assert_eq!(c.pop().map(|l| l.text[0]), Some(b'c'));
+        assert_eq!(c.pop().map(|l| l.text[0]), Some(b'd'));
+        assert!(c.pop().is_none() && c.free() == 100);
     }
 
     #[test]

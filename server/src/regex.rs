@@ -294,6 +294,7 @@ pub struct MatchData {
     pairs: usize,
     groups: usize,
     set: usize,
+    jit_stack: Option<NonNull<sys::pcre2_jit_stack_8>>,
 }
 
 // SAFETY: the memory is owned by this value alone and has no thread affinity.
@@ -316,6 +317,7 @@ impl MatchData {
             pairs: pairs as usize,
             groups: 0,
             set: 0,
+            jit_stack: None,
         }
     }
 
@@ -324,6 +326,23 @@ impl MatchData {
         let limit = if limit == 0 { 10_000_000 } else { limit };
         // SAFETY: the context is live and owned by `self`.
         unsafe { sys::pcre2_set_match_limit_8(self.context.as_ptr(), limit) };
+    }
+
+    /// Lets machine code use a stack of up to that many bytes (at least 32 KiB) instead of its own 32 KiB.
+    /// False when there is no memory for it.
+    pub fn set_jit_stack(&mut self, bytes: usize) -> bool {
+        const BYTES_MIN: usize = 32 * 1024;
+        // SAFETY: no general context: PCRE2 uses malloc; the result is checked for null.
+        let stack =
+            unsafe { sys::pcre2_jit_stack_create_8(BYTES_MIN, bytes.max(BYTES_MIN), ptr::null_mut()) };
+        let Some(stack) = NonNull::new(stack) else { return false };
+        // SAFETY: context and stack are live; the stack lives until it is replaced or `self` ends.
+        unsafe { sys::pcre2_jit_stack_assign_8(self.context.as_ptr(), None, stack.as_ptr().cast()) };
+        if let Some(old) = self.jit_stack.replace(stack) {
+            // SAFETY: the context has a new stack, and no match is running: `self` is borrowed mutably.
+            unsafe { sys::pcre2_jit_stack_free_8(old.as_ptr()) };
+        }
+        true
     }
 
     fn reserve(&mut self, pairs: usize) {
@@ -377,6 +396,9 @@ impl Drop for MatchData {
         unsafe {
             sys::pcre2_match_data_free_8(self.data.as_ptr());
             sys::pcre2_match_context_free_8(self.context.as_ptr());
+            if let Some(stack) = self.jit_stack {
+                sys::pcre2_jit_stack_free_8(stack.as_ptr());
+            }
         }
     }
 }
@@ -429,6 +451,19 @@ mod tests {
             regex.find_at(b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", 0, &mut data),
             Err(MatchError(sys::PCRE2_ERROR_MATCHLIMIT))
         );
+    }
+
+    #[test]
+    fn a_larger_stack_for_machine_code_carries_further() {
+        let regex = Regex::new(b"(?:a|b)*?c", Options::default()).expect("compiles");
+        let nested = Regex::new(b"^(?:(a)|(b))*$", Options::default()).expect("compiles");
+        let mut data = MatchData::new();
+        let text = vec![b'a'; 200_000];
+        let before = nested.find_at(&text, 0, &mut data);
+        assert!(data.set_jit_stack(64 * 1024 * 1024) && data.set_jit_stack(128 * 1024 * 1024));
+        let after = nested.find_at(&text, 0, &mut data);
+        assert!(before.is_err() && after == Ok(true), "{before:?} {after:?}");
+        assert_eq!(regex.find_at(b"abc", 0, &mut data), Ok(true));
     }
 
     #[test]

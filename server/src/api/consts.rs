@@ -1,13 +1,11 @@
 //! Constants of `ngx`, `ngx.get_phase`, `ngx.config`.
 
-use std::rc::Rc;
-
 use moonlit_vm::host::native::{Entry, Gc, NativeResult, Outcome, Table, Value, Vm};
 
 use super::{ApiFn, subtable};
 use crate::conf::model::Level;
 use crate::lua::args::{null, set_field, string};
-use crate::lua::worker::{LuaWorker, here};
+use crate::lua::worker::here;
 use crate::phase::Phases;
 
 /// The functions.
@@ -107,18 +105,22 @@ pub const METHODS: &[(i32, &str)] = &[
 const _: () = assert!(Level::Debug as u8 == 8);
 
 /// Fills in the constants.
-pub fn install(vm: &mut Vm, ngx: Gc<Table>, w: &Rc<LuaWorker>) {
+pub fn install(vm: &mut Vm, ngx: Gc<Table>) {
     for (name, n) in NUMBERS {
         set_field(vm, ngx, name.as_bytes(), Value::int(*n));
     }
     set_field(vm, ngx, b"null", null());
+    install_config(vm, ngx);
+}
+
+/// Fills in `ngx.config`.
+pub fn install_config(vm: &mut Vm, ngx: Gc<Table>) {
     let config = subtable(vm, ngx, "config");
     let subsystem = string(vm, "http");
     set_field(vm, config, b"subsystem", subsystem);
     set_field(vm, config, b"debug", Value::FALSE);
     set_field(vm, config, b"nginx_version", Value::int(1_031_003));
     set_field(vm, config, b"ngx_lua_version", Value::int(10_032));
-    let _ = w;
 }
 
 /// `ngx.get_phase()`: the name of the running phase.

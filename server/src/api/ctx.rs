@@ -12,6 +12,24 @@ use crate::phase::{CtxOwner, Phase};
 use crate::request::Request;
 use crate::request::response::HeadState;
 
+/// The functions of the module `resty.core.ctx`.
+pub const MODULE: &[super::ApiFn] =
+    &[super::ApiFn::plain("resty.core.ctx.get_ctx_table", crate::phase::Phases::ANY, get_ctx_table)];
+
+/// `get_ctx_table(t?)`: `ngx.ctx`; `t` becomes it if there is none yet.
+fn get_ctx_table(vm: &mut Vm, _: Entry) -> NativeResult {
+    let w = here();
+    let fresh = vm.arg(0);
+    let there = match w.request() {
+        Some(req) => req.script_ctx.borrow().is_some(),
+        None => w.run().is_some_and(|r| r.ctx.borrow().is_some()),
+    };
+    if fresh.is::<Table>() && !there {
+        set_ctx(vm, fresh)?;
+    }
+    Ok(Outcome::one(ctx(vm)?))
+}
+
 /// Gives `ngx` its metatable, and `ngx.arg` its own.
 pub fn install(_w: &Rc<LuaWorker>, vm: &mut Vm, ngx: Gc<Table>) {
     meta(vm, ngx, index, newindex);

@@ -3,7 +3,10 @@
 use moonlit_vm::host::native::{Entry, Gc, NativeResult, Outcome, Raised, Str, Table, Value, Vm};
 
 use super::ApiFn;
-use crate::lua::args::{array_values, expect_args, pairs, results, set_field, set_index, string, text_of};
+use crate::lua::args::{
+    array_values, expect_args, fail, pairs, results, set_field, set_index, string, string_or_nil, text_of,
+};
+use crate::lua::worker::here;
 use crate::phase::Phases;
 use crate::request::args::{Arg, split};
 use crate::request::escape::{Place, escape, unescape};
@@ -16,23 +19,48 @@ pub const FNS: &[ApiFn] = &[
     ApiFn::plain("ngx.decode_args", Phases::ANY, decode_args),
     ApiFn::plain("ngx.encode_base64", Phases::ANY, encode_base64),
     ApiFn::plain("ngx.decode_base64", Phases::ANY, decode_base64),
+    ApiFn::plain("ngx.decode_base64mime", Phases::ANY, decode_base64mime),
     ApiFn::plain("ngx.quote_sql_str", Phases::ANY, quote_sql_str),
 ];
 
-/// A text argument: strings as they are, everything else as `tostring` writes it.
+/// A text argument: strings as they are, nothing for nil and false, everything else as `tostring` writes it.
 fn loose_text(vm: &Vm, i: usize) -> Vec<u8> {
-    vm.raw_text(vm.arg(i))
+    let v = vm.arg(i);
+    if v.truthy() { vm.raw_text(v) } else { Vec::new() }
 }
 
-/// `ngx.escape_uri(text, type?)`: type 2 escapes a component (default), 0 a whole URI.
+/// Raises a text with the place of the caller's caller.
+fn throw_outer(vm: &mut Vm, text: &str) -> Raised {
+    let mut line = vm.position(2);
+    line.extend_from_slice(text.as_bytes());
+    vm.throw_plain(&line)
+}
+
+/// What `ngx.escape_uri` escapes for, by its second argument.
+const ESCAPE_TYPES: [Place; 7] = [
+    Place::Uri,
+    Place::ScriptArgs,
+    Place::Component,
+    Place::Html,
+    Place::Refresh,
+    Place::Memcached,
+    Place::Memcached,
+];
+
+/// `ngx.escape_uri(text, type?)`: type 2 escapes a component (default), 0 a whole URI, 1 a query, 3 HTML,
+/// 4 a `Refresh` header, 5 a memcached key, 6 a mail authentication header.
+///
+/// Raises `"type" is not a number`, `"type" N out of range`.
 fn escape_uri(vm: &mut Vm, _: Entry) -> NativeResult {
     let text = loose_text(vm, 0);
-    let place = match vm.opt_int(1, 2)? {
-        0 => Place::Uri,
-        2 => Place::Component,
-        n => {
-            let text = format!("\"type\" {n} out of range");
-            return Err(vm.throw_str(text.as_bytes()));
+    let v = vm.arg(1);
+    let place = match v.as_num() {
+        None if v.is_nil() => Place::Component,
+        None => return Err(throw_outer(vm, "\"type\" is not a number")),
+        Some(n) if n >= 0.0 && n < ESCAPE_TYPES.len() as f64 => ESCAPE_TYPES[n as usize],
+        Some(_) => {
+            let shown = String::from_utf8_lossy(&vm.raw_text(v)).into_owned();
+            return Err(throw_outer(vm, &format!("\"type\" {shown} out of range")));
         }
     };
     let mut out = Vec::new();
@@ -94,23 +122,30 @@ pub fn encode_table(vm: &mut Vm, t: Gc<Table>) -> Result<Vec<u8>, Raised> {
 fn decode_args(vm: &mut Vm, _: Entry) -> NativeResult {
     let text = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let max = vm.opt_int(1, 100)?;
-    args_result(vm, &text, max)
+    args_result(vm, &text, max, None)
 }
 
 /// The native's results for a query.
-pub fn args_result(vm: &mut Vm, query: &[u8], max: i32) -> NativeResult {
+pub fn args_result(vm: &mut Vm, query: &[u8], max: i32, into: Option<Gc<Table>>) -> NativeResult {
     let (args, more) = split(query, usize::try_from(max).unwrap_or(0));
-    let t = args_table(vm, &args);
+    let t = match into {
+        Some(t) => {
+            t.clear(&mut vm.heap);
+            t
+        }
+        None => vm.heap.new_table(0, 3),
+    };
+    fill_args(vm, t, &args);
     if more {
+        here().debug(|| format!("lua hit query args limit {max}"));
         let err = string(vm, "truncated");
         return results(vm, &[Value::obj(t), err]);
     }
     Ok(Outcome::one(Value::obj(t)))
 }
 
-/// A table of arguments: repeated ones become arrays, those without value `true`.
-pub fn args_table(vm: &mut Vm, args: &[Arg]) -> Gc<Table> {
-    let t = vm.heap.new_table(0, 3);
+/// Adds arguments to a table: repeated ones become arrays, those without value `true`.
+fn fill_args(vm: &mut Vm, t: Gc<Table>, args: &[Arg]) {
     for a in args {
         let v = match &a.value {
             Some(v) => string(vm, v),
@@ -118,7 +153,6 @@ pub fn args_table(vm: &mut Vm, args: &[Arg]) -> Gc<Table> {
         };
         add_multi(vm, t, &a.name, v);
     }
-    t
 }
 
 /// Sets a field; a second value of the same name makes it an array.
@@ -153,17 +187,83 @@ fn encode_base64(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(string(vm, out)))
 }
 
+/// Decodes up to the first `=`; letters' left-over bits are dropped. `None` when it is no base64.
+fn decode64(text: &[u8]) -> Option<Vec<u8>> {
+    let bare = &text[..memchr::memchr(b'=', text).unwrap_or(text.len())];
+    // The decoder skips white space, which is an error here.
+    if bare.iter().any(u8::is_ascii_whitespace) {
+        return None;
+    }
+    base64_simd::forgiving_decode_to_vec(bare).ok()
+}
+
+fn text_argument(vm: &mut Vm) -> Result<Gc<Str>, Raised> {
+    vm.arg(0).as_obj::<Str>().ok_or_else(|| vm.throw_str(b"string argument only"))
+}
+
 /// `ngx.decode_base64(text)`: nil when it is none.
 fn decode_base64(vm: &mut Vm, _: Entry) -> NativeResult {
-    let Some(s) = vm.arg(0).as_obj::<Str>() else { return Err(vm.throw_str(b"string argument only")) };
+    let s = text_argument(vm)?;
+    let out = decode64(s.bytes(&vm.heap));
+    Ok(Outcome::one(string_or_nil(vm, out)))
+}
+
+/// `ngx.decode_base64mime(text)`: the same, over whatever is no letter of the alphabet.
+fn decode_base64mime(vm: &mut Vm, _: Entry) -> NativeResult {
+    let s = text_argument(vm)?;
     let text = s.bytes(&vm.heap);
-    let bare = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    let out =
-        base64_simd::forgiving_decode_to_vec(bare).ok().filter(|_| !bare.iter().any(u8::is_ascii_whitespace));
-    Ok(Outcome::one(match out {
-        Some(b) => string(vm, b),
-        None => Value::NIL,
-    }))
+    let text = &text[..memchr::memchr(b'=', text).unwrap_or(text.len())];
+    let letters: Vec<u8> =
+        text.iter().copied().filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/')).collect();
+    let out = decode64(&letters);
+    Ok(Outcome::one(string_or_nil(vm, out)))
+}
+
+/// The functions of the module `ngx.base64`.
+pub const BASE64: &[ApiFn] = &[
+    ApiFn::plain("ngx.base64.encode_base64url", Phases::ANY, encode_base64url),
+    ApiFn::plain("ngx.base64.decode_base64url", Phases::ANY, decode_base64url),
+];
+
+/// The functions of the module `resty.core.utils`.
+pub const UTILS: &[ApiFn] =
+    &[ApiFn::plain("resty.core.utils.str_replace_char", Phases::ANY, str_replace_char)];
+
+/// `str_replace_char(text, from, to)`: the text with one character replaced everywhere.
+fn str_replace_char(vm: &mut Vm, _: Entry) -> NativeResult {
+    let mut text = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let from = vm.check_str(1)?.bytes(&vm.heap).first().copied();
+    let to = vm.check_str(2)?.bytes(&vm.heap).first().copied();
+    if let (Some(from), Some(to)) = (from, to) {
+        text.iter_mut().filter(|b| **b == from).for_each(|b| *b = to);
+    }
+    Ok(Outcome::one(string(vm, text)))
+}
+
+/// `encode_base64url(text)`: or nil and `must provide a string`.
+fn encode_base64url(vm: &mut Vm, _: Entry) -> NativeResult {
+    let Some(s) = vm.arg(0).as_obj::<Str>() else { return fail(vm, "must provide a string") };
+    let out = base64_simd::URL_SAFE_NO_PAD.encode_to_string(s.bytes(&vm.heap));
+    Ok(Outcome::one(string(vm, out)))
+}
+
+/// `decode_base64url(text)`: or nil and `must provide a string`, `invalid input`.
+fn decode_base64url(vm: &mut Vm, _: Entry) -> NativeResult {
+    let Some(s) = vm.arg(0).as_obj::<Str>() else { return fail(vm, "must provide a string") };
+    let text = s.bytes(&vm.heap);
+    let plain: Vec<u8> = text
+        .iter()
+        .map(|b| match b {
+            b'-' => b'+',
+            b'_' => b'/',
+            b'+' | b'/' => b' ',
+            b => *b,
+        })
+        .collect();
+    match decode64(&plain) {
+        Some(out) => Ok(Outcome::one(string(vm, out))),
+        None => fail(vm, "invalid input"),
+    }
 }
 
 /// `ngx.quote_sql_str(text)`.

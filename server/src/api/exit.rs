@@ -66,6 +66,7 @@ fn exit(vm: &mut Vm, _: Entry) -> NativeResult {
     }
     let verdict = match status {
         0 if phase == Phase::Content || begun => Verdict::Done,
+        -5 if phase == Phase::Content => Verdict::Close,
         0 | -5 => Verdict::Next,
         200..300 => {
             let mut res = req.response.borrow_mut();
@@ -86,6 +87,23 @@ fn exit(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(end_run(verdict))
 }
 
+/// The first control character of a text; the tabulator is none.
+pub fn unsafe_byte(text: &[u8]) -> Option<u8> {
+    text.iter().copied().find(|b| *b < 0x20 && *b != b'\t' || *b == 0x7f)
+}
+
+/// A text for the log, with escapes for what cannot be seen.
+pub fn shown(text: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text {
+        match b {
+            b'"' | b'\\' | 0..0x20 | 0x7f.. => out.push_str(&format!("\\x{b:02X}")),
+            b => out.push(char::from(*b)),
+        }
+    }
+    out
+}
+
 /// `ngx.redirect(uri, status?)`: ends the handler with a redirect, 302 by default.
 fn redirect(vm: &mut Vm, _: Entry) -> NativeResult {
     let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
@@ -99,11 +117,8 @@ fn redirect(vm: &mut Vm, _: Entry) -> NativeResult {
     if req.response.borrow().head != HeadState::Open {
         return Err(vm.throw_str(b"attempt to call ngx.redirect after sending out the headers"));
     }
-    if let Some(b) = uri.iter().find(|b| **b < 0x20 || **b == 0x7f) {
-        let text = format!(
-            "unsafe byte \"0x{b:02x}\" in redirect uri \"{}\"",
-            String::from_utf8_lossy(&uri).escape_debug()
-        );
+    if let Some(b) = unsafe_byte(&uri) {
+        let text = format!("unsafe byte \"0x{b:02x}\" in redirect uri \"{}\"", shown(&uri));
         return Err(vm.throw_str(text.as_bytes()));
     }
     let mut res = req.response.borrow_mut();

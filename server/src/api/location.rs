@@ -80,14 +80,14 @@ fn subrequest(vm: &mut Vm, uri: &[u8], options: Value) -> Result<Rc<Request>, Ra
     let cut = memchr::memchr(b'?', uri);
     let path = &uri[..cut.unwrap_or(uri.len())];
     let target = match crate::request::uri::normalise(path, false) {
-        Ok(t) if path.starts_with(b"/") => t.uri,
+        Ok(t) if !path.starts_with(b"@") => t.uri,
         _ => {
             let text = format!("unsafe uri in argument #1: {}", String::from_utf8_lossy(uri));
             return Err(bad(vm, &text));
         }
     };
     if depth(&parent) >= DEPTH_MAX {
-        let text = format!("subrequests cycle while processing \"{}\"", String::from_utf8_lossy(path));
+        let text = format!("lua subrequests cycle while processing \"{}\"", String::from_utf8_lossy(path));
         parent.log(Level::Error, text.as_bytes());
         return Err(bad(vm, "failed to issue subrequest: -1"));
     }
@@ -145,7 +145,10 @@ fn subrequest(vm: &mut Vm, uri: &[u8], options: Value) -> Result<Rc<Request>, Ra
     let child = create(&parent, spec);
     for (name, value) in vars {
         if set_var(&child, &name, Some(&value)).is_err() {
-            let text = format!("variable \"{}\" cannot be assigned a value", String::from_utf8_lossy(&name));
+            let text = format!(
+                "variable \"{}\" cannot be assigned a value (maybe you forgot to define it first?) ",
+                String::from_utf8_lossy(&name)
+            );
             return Err(bad(vm, &text));
         }
     }
@@ -249,7 +252,13 @@ fn result_of(vm: &mut Vm, req: &Rc<Request>) -> Value {
     let body: &[u8] = if let Sink::Memory(b) = &res.sink { b } else { b"" };
     let body = string(vm, body);
     let t = vm.heap.new_table(0, 2);
-    set_field(vm, t, b"status", Value::int(i32::from(res.status)));
+    let status = match res.status {
+        // It ended without an answer.
+        _ if req.gone.get() && req.err_status.get() != 0 => req.err_status.get(),
+        _ if req.gone.get() => 500,
+        s => s,
+    };
+    set_field(vm, t, b"status", Value::int(i32::from(status)));
     set_field(vm, t, b"header", Value::obj(header));
     set_field(vm, t, b"body", body);
     set_field(vm, t, b"truncated", Value::bool(res.failed));

@@ -32,10 +32,7 @@ fn print(vm: &mut Vm, _: Entry) -> NativeResult {
 
 fn write(vm: &mut Vm, level: Level, from: usize) -> NativeResult {
     let w = here();
-    let logs = match w.request() {
-        Some(req) => req.location().error_logs.clone(),
-        None => w.config.http.as_ref().map_or(w.config.error_logs.clone(), |h| h.level.error_logs.clone()),
-    };
+    let logs = super::errlog::logs_here(&w);
     if !w.logs.enabled(&logs, level) {
         return Ok(Outcome::none());
     }

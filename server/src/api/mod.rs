@@ -4,19 +4,24 @@
 //! waits; registration, the phase check and its message follow from the row.
 
 pub mod abort;
-pub mod balancer;
 pub mod consts;
 pub mod ctx;
 pub mod encode;
+pub mod errlog;
 pub mod exit;
 pub mod guard;
 pub mod hash;
 pub mod location;
 pub mod log;
+pub mod modules;
+pub mod ndk;
+pub mod pipe;
+pub mod process;
 pub mod re;
 pub mod req;
 pub mod resp;
 pub mod say;
+pub mod semaphore;
 pub mod shdict;
 pub mod sleep;
 pub mod socket;
@@ -25,6 +30,7 @@ pub mod time;
 pub mod timer;
 pub mod var;
 pub mod worker;
+pub mod worker_thread;
 
 use std::rc::Rc;
 
@@ -84,31 +90,52 @@ pub const TABLES: &[&[ApiFn]] = &[
     time::FNS,
     timer::FNS,
     worker::FNS,
+    worker_thread::FNS,
 ];
+
+/// The tables that states on other threads have: what needs no request.
+const THREAD_TABLES: &[&[ApiFn]] = &[encode::FNS, hash::FNS];
+
+fn install_tables(w: &Rc<LuaWorker>, vm: &mut Vm, tables: &[&[ApiFn]]) -> Gc<Table> {
+    let ngx = vm.heap.new_table(0, 7);
+    let globals = vm.globals;
+    set_field(vm, globals, b"ngx", Value::obj(ngx));
+    for rows in tables {
+        for row in *rows {
+            let f = function(w, vm, row);
+            let (path, name) = row.name.rsplit_once('.').unwrap_or(("", row.name));
+            let t = subtable(vm, globals, path);
+            set_field(vm, t, name.as_bytes(), f);
+        }
+    }
+    ngx
+}
+
+/// Makes what a state on another thread has of `ngx`: encodings, digests, `config`, shared dictionaries.
+pub fn install_for_threads(w: &Rc<LuaWorker>) {
+    w.enter(|vm| {
+        let ngx = install_tables(w, vm, THREAD_TABLES);
+        consts::install_config(vm, ngx);
+        shdict::install(w, vm, ngx);
+    });
+}
 
 /// Makes `ngx` and its relatives in a fresh VM.
 pub fn install(w: &Rc<LuaWorker>) {
     w.enter(|vm| {
-        let ngx = vm.heap.new_table(0, 7);
+        let ngx = install_tables(w, vm, TABLES);
         let globals = vm.globals;
-        set_field(vm, globals, b"ngx", Value::obj(ngx));
-        for rows in TABLES {
-            for row in *rows {
-                let f = function(w, vm, row);
-                let (path, name) = row.name.rsplit_once('.').unwrap_or(("", row.name));
-                let t = subtable(vm, globals, path);
-                set_field(vm, t, name.as_bytes(), f);
-            }
-        }
-        consts::install(vm, ngx, w);
+        consts::install(vm, ngx);
         ctx::install(w, vm, ngx);
         resp::install(w, vm, ngx);
         var::install(w, vm, ngx);
         shdict::install(w, vm, ngx);
         socket::install(w, vm);
-        balancer::install(w, vm);
         let print = function(w, vm, &log::PRINT);
         set_field(vm, globals, b"print", print);
+        thread::install(vm);
+        ndk::install(w, vm);
+        modules::install(w, vm);
     });
 }
 
@@ -131,7 +158,11 @@ pub fn subtable(vm: &mut Vm, from: Gc<Table>, path: &str) -> Gc<Table> {
 /// A function value for a row, with its phase check.
 pub fn function(w: &LuaWorker, vm: &mut Vm, row: &ApiFn) -> Value {
     let phases = match (row.yields, w.strict()) {
-        (true, false) => Phases::ANY.without(Phases::of(Phase::Init)).without(Phases::of(Phase::ExitWorker)),
+        // What upstream grants to timers needs no request.
+        (true, false) if row.phases.has(Phase::Timer) => {
+            Phases::ANY.without(Phases::of(Phase::Init)).without(Phases::of(Phase::ExitWorker))
+        }
+        (true, false) => row.phases.or(Phases::REQUEST),
         _ => row.phases,
     };
     let limited = phases != Phases::ANY;
@@ -155,6 +186,10 @@ fn gate(vm: &mut Vm, e: Entry) -> NativeResult {
     let limit = w.limits.borrow().get(vm.running_native().index()).copied().flatten();
     let Some(limit) = limit else { return Err(vm.throw_str(b"API function without a row")) };
     if e.label() == 0 && !limit.phases.has(w.phase()) {
+        if limit.phases == Phases::REQUEST {
+            // Here only the request is missing, not a power of the phase.
+            return Err(no_request(vm, w.phase()));
+        }
         return Err(disabled(vm, w.phase()));
     }
     (limit.f)(vm, e)
@@ -165,11 +200,20 @@ pub fn disabled(vm: &mut Vm, phase: Phase) -> Raised {
     vm.throw_str(phase.disabled_message().as_bytes())
 }
 
+/// Raises that there is no request in this phase.
+pub fn no_request(vm: &mut Vm, phase: Phase) -> Raised {
+    match phase {
+        Phase::Init => vm.throw_str(b"no request found"),
+        _ => vm.throw_str(b"API disabled in the current context"),
+    }
+}
+
 /// The request that the running code handles, or the error that there is none.
 pub fn request(vm: &mut Vm) -> Result<Rc<Request>, Raised> {
-    match here().request() {
+    let w = here();
+    match w.request() {
         Some(r) => Ok(r),
-        None => Err(vm.throw_str(b"no request found")),
+        None => Err(no_request(vm, w.phase())),
     }
 }
 

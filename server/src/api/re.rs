@@ -7,6 +7,7 @@ use moonlit_vm::host::native::{
 };
 
 use super::ApiFn;
+use crate::conf::model::Level;
 use crate::lua::args::{results, set_field, set_index, string};
 use crate::lua::worker::here;
 use crate::phase::Phases;
@@ -21,6 +22,16 @@ pub const FNS: &[ApiFn] = &[
     ApiFn::plain("ngx.re.sub", Phases::ANY, sub),
     ApiFn::plain("ngx.re.gsub", Phases::ANY, gsub),
 ];
+
+/// The functions of the module `ngx.re`.
+pub const MODULE: &[ApiFn] =
+    &[ApiFn::plain("ngx.re.split", Phases::ANY, split), ApiFn::plain("ngx.re.opt", Phases::ANY, opt)];
+
+/// The subject, as `tostring` writes it.
+fn subject(vm: &mut Vm) -> Result<Vec<u8>, Raised> {
+    let v = vm.check_any(0)?;
+    Ok(vm.raw_text(v))
+}
 
 /// Options of a call, beyond those of the expression.
 #[derive(Clone, Copy, Default)]
@@ -99,6 +110,9 @@ fn regex(vm: &mut Vm, opts_at: usize) -> Result<(Rc<Regex>, Flags), NoRegex> {
         })
     })?;
     let compiled = Rc::new(compiled);
+    if options.jit {
+        w.debug_plain(|| "pcre2 JIT compiled successfully");
+    }
     if flags.once {
         let mut cache = w.regexes.borrow_mut();
         if cache.len() < w.http().lua.settings.lua_regex_cache_max_entries as usize {
@@ -112,7 +126,8 @@ fn regex(vm: &mut Vm, opts_at: usize) -> Result<(Rc<Regex>, Flags), NoRegex> {
 fn run(re: &Regex, f: Flags, subject: &[u8], at: usize, data: &mut MatchData) -> Result<bool, String> {
     data.set_match_limit(here().http().lua.settings.lua_regex_match_limit as u32);
     let r = if f.dfa { re.find_longest_at(subject, at, data) } else { re.find_at(subject, at, data) };
-    r.map_err(|e| format!("pcre2_{}match() failed: {}", if f.dfa { "dfa_" } else { "" }, e.0))
+    // Scripts look for this text, whatever the library's function is called.
+    r.map_err(|e| format!("pcre_exec() failed: {}", e.0))
 }
 
 /// Where the match begins: `ctx.pos`, counted from 1.
@@ -146,6 +161,9 @@ fn fill(vm: &mut Vm, t: Gc<Table>, re: &Regex, subject: &[u8], groups: &[Option<
         let old = t.get_bytes(&vm.heap, name.as_bytes());
         // Of several groups of one name the first that took part counts; with `D` all are given.
         if re.options().duplicate_names {
+            if !v.truthy() {
+                continue;
+            }
             let list = match old.as_obj::<Table>() {
                 Some(l) => l,
                 None => {
@@ -154,11 +172,9 @@ fn fill(vm: &mut Vm, t: Gc<Table>, re: &Regex, subject: &[u8], groups: &[Option<
                     l
                 }
             };
-            if v.truthy() {
-                let at = list.len(&vm.heap) as usize + 1;
-                set_index(vm, list, at, v);
-            }
-        } else if old.is_nil() || !old.truthy() {
+            let at = list.len(&vm.heap) as usize + 1;
+            set_index(vm, list, at, v);
+        } else {
             set_field(vm, t, name.as_bytes(), v);
         }
     }
@@ -186,7 +202,7 @@ macro_rules! regex_or_return {
 
 /// `ngx.re.match(subject, regex, options?, ctx?, res?)`: a table of groups; nil; or nil and an error.
 fn re_match(vm: &mut Vm, _: Entry) -> NativeResult {
-    let subject = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let subject = subject(vm)?;
     let (re, f) = regex_or_return!(vm, 2, 1);
     let ctx = vm.arg(3);
     let at = start_of(vm, ctx)?;
@@ -210,7 +226,7 @@ fn re_match(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.re.find(subject, regex, options?, ctx?, nth?)`: first and last position of a group.
 fn find(vm: &mut Vm, _: Entry) -> NativeResult {
-    let subject = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let subject = subject(vm)?;
     let (re, f) = regex_or_return!(vm, 2, 2);
     let ctx = vm.arg(3);
     let at = start_of(vm, ctx)?;
@@ -235,6 +251,111 @@ fn find(vm: &mut Vm, _: Entry) -> NativeResult {
     }
 }
 
+/// `split(subject, regex, options?, ctx?, max?, res?)`: the pieces between matches, each followed by the first
+/// group of the match behind it if there is one.
+///
+/// `max` limits the number of pieces; without it empty pieces at the end are dropped. `ctx.pos` is where it
+/// begins, counted from 1. Returns an array (`res` if given, ended by a nil), or nil and an error. Raises
+/// `res is not a table`.
+fn split(vm: &mut Vm, _: Entry) -> NativeResult {
+    let subject = vm.raw_text(vm.arg(0));
+    let ctx = vm.arg(3).as_obj::<Table>();
+    let begin = match ctx {
+        None => 1,
+        Some(t) => {
+            let v = t.get_bytes(&vm.heap, b"pos");
+            match vm.to_number(v) {
+                Some(n) => n as i64,
+                None if !v.truthy() => 1,
+                None => return Err(vm.throw_str(b"bad ctx.pos")),
+            }
+        }
+    };
+    let max = vm.to_number(vm.arg(4)).unwrap_or(0.0);
+    let res = match vm.arg(5) {
+        v if !v.truthy() => vm.heap.new_table(4, 0),
+        v => match v.as_obj::<Table>() {
+            Some(t) => t,
+            None => return Err(vm.throw_str(b"res is not a table")),
+        },
+    };
+    if begin > subject.len() as i64 {
+        set_index(vm, res, 1, Value::NIL);
+        return Ok(Outcome::one(Value::obj(res)));
+    }
+    let (re, f) = regex_or_return!(vm, 2, 1);
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let (mut from, mut count) = ((begin - 1).max(0) as usize, 1.0);
+    let mut at = from;
+    // Where the last empty match was: the piece behind it begins there.
+    let mut empty: Option<usize> = None;
+    let has_group = re.captures() > 0;
+    while max <= 0.0 || count < max {
+        let hit = with_match(|d| run(&re, f, &subject, at, d).map(|hit| hit.then(|| (d.get(0), d.get(1)))));
+        let (whole, group) = match hit {
+            Err(t) => return nil_text(vm, 1, &t),
+            Ok(None) => break,
+            Ok(Some(h)) => h,
+        };
+        let Some((start, end)) = whole else { break };
+        at = if start == end { end + 1 } else { end };
+        if let Some(e) = empty {
+            from = e;
+        }
+        if start == end {
+            empty = Some(start);
+        }
+        if start > from || empty.is_none() {
+            count += 1.0;
+            pieces.push(subject[from.min(start)..start].to_vec());
+            if let (true, Some((a, b))) = (has_group, group) {
+                pieces.push(subject[a..b].to_vec());
+            }
+            from = end;
+            if from >= subject.len() {
+                break;
+            }
+        }
+        if at > subject.len() {
+            break;
+        }
+    }
+    if max <= 0.0 && from >= subject.len() {
+        while pieces.last().is_some_and(Vec::is_empty) {
+            pieces.pop();
+        }
+    } else {
+        pieces.push(subject.get(from..).unwrap_or_default().to_vec());
+    }
+    if let Some(t) = ctx {
+        set_field(vm, t, b"pos", Value::num(at as f64));
+    }
+    for (i, p) in pieces.iter().enumerate() {
+        let v = string(vm, p);
+        set_index(vm, res, i + 1, v);
+    }
+    set_index(vm, res, pieces.len() + 1, Value::NIL);
+    Ok(Outcome::one(Value::obj(res)))
+}
+
+/// `opt("jit_stack_size", bytes)`: the stack of compiled expressions. Raises `unrecognized option name`, and
+/// `changing jit stack size is not allowed when some regexs have already been compiled and cached`.
+fn opt(vm: &mut Vm, _: Entry) -> NativeResult {
+    if vm.raw_text(vm.arg(0)) != b"jit_stack_size" {
+        return Err(vm.throw_str(b"unrecognized option name"));
+    }
+    if !here().regexes.borrow().is_empty() {
+        let text =
+            b"changing jit stack size is not allowed when some regexs have already been compiled and cached";
+        return Err(vm.throw_str(text));
+    }
+    let bytes = vm.check_int(1)?;
+    if !with_match(|d| d.set_jit_stack(usize::try_from(bytes).unwrap_or(0))) {
+        return Err(vm.throw_str(b"pcre jit stack allocation failed"));
+    }
+    Ok(Outcome::none())
+}
+
 /// What a `gmatch` iterator works on.
 struct Gmatch {
     re: Rc<Regex>,
@@ -247,7 +368,7 @@ struct GmatchId(NativeId);
 
 /// `ngx.re.gmatch(subject, regex, options?)`: an iterator over all matches.
 fn gmatch(vm: &mut Vm, _: Entry) -> NativeResult {
-    let subject = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let subject = subject(vm)?;
     let (re, flags) = regex_or_return!(vm, 2, 1);
     let id = match vm.app.get::<GmatchId>() {
         Some(g) => g.0,
@@ -306,8 +427,12 @@ enum Piece {
     Group(usize),
 }
 
-/// Parses `$0`, `$1`, `${1}`, `$$`.
-fn template(text: &[u8]) -> Result<Vec<Piece>, ()> {
+/// Parses `$0`, `$1`, `${1}`, `$$`. The error is a line for the log.
+fn template(text: &[u8]) -> Result<Vec<Piece>, String> {
+    let invalid = || {
+        let shown = String::from_utf8_lossy(text);
+        format!("lua script: invalid capturing variable name found in \"{shown}\"")
+    };
     let mut out = vec![Piece::Text(Vec::new())];
     let mut at = 0;
     while at < text.len() {
@@ -320,16 +445,26 @@ fn template(text: &[u8]) -> Result<Vec<Piece>, ()> {
         } else {
             let braces = text.get(at + 1) == Some(&b'{');
             let start = at + 1 + usize::from(braces);
-            let len = text[start.min(text.len())..].iter().take_while(|b| b.is_ascii_digit()).count();
-            let number =
-                std::str::from_utf8(&text[start..start + len]).ok().and_then(|d| d.parse().ok()).ok_or(())?;
+            let rest = text.get(start..).unwrap_or_default();
+            let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+            let words = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+            let len = if digits > 0 { digits } else { words };
+            if len == 0 {
+                return Err(invalid());
+            }
+            let name = String::from_utf8_lossy(&rest[..len]).into_owned();
             at = start + len;
             if braces {
                 if text.get(at) != Some(&b'}') {
-                    return Err(());
+                    return Err(format!("the closing bracket in \"{name}\" variable is missing"));
                 }
                 at += 1;
             }
+            let Ok(number) = name.parse() else {
+                return Err(format!(
+                    "attempt to use named capturing variable \"{name}\" (named captures not supported yet)"
+                ));
+            };
             out.push(Piece::Group(number));
             out.push(Piece::Text(Vec::new()));
             continue;
@@ -396,7 +531,7 @@ fn substitute(vm: &mut Vm, e: Entry, all: bool) -> NativeResult {
     if e.label() != 0 {
         return continue_with_function(vm, e);
     }
-    let subject = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let subject = subject(vm)?;
     let (re, flags) = regex_or_return!(vm, 3, 2);
     let mut s = Sub { re, flags, subject, all, at: 0, copied: 0, count: 0, out: Vec::new(), done: false };
     let replace = vm.arg(2);
@@ -406,8 +541,12 @@ fn substitute(vm: &mut Vm, e: Entry, all: bool) -> NativeResult {
         return call_next(vm, cell);
     }
     let text = vm.check_str(2)?.bytes(&vm.heap).to_vec();
-    let Ok(pieces) = template(&text) else {
-        return nil_text(vm, 2, "failed to compile the replacement template");
+    let pieces = match template(&text) {
+        Ok(p) => p,
+        Err(line) => {
+            here().log_plain(Level::Error, line.as_bytes());
+            return nil_text(vm, 2, "failed to compile the replacement template");
+        }
     };
     loop {
         match s.next() {
@@ -500,9 +639,14 @@ mod tests {
                     .collect::<String>()
             })
         };
-        assert_eq!(show(b"a$1b${12}$$c$0"), Ok("a<1>b<12>$c<0>".into()));
-        assert_eq!(show(b"$x"), Err(()));
-        assert_eq!(show(b"${1"), Err(()));
+        assert_eq!(show(b"a$1b${12}$$c$0").as_deref(), Ok("a<1>b<12>$c<0>"));
+        let error = |t: &[u8]| template(t).err().unwrap_or_default();
+        assert_eq!(
+            error(b"$x"),
+            "attempt to use named capturing variable \"x\" (named captures not supported yet)"
+        );
+        assert_eq!(error(b"${1"), "the closing bracket in \"1\" variable is missing");
+        assert_eq!(error(b"a$"), "lua script: invalid capturing variable name found in \"a$\"");
         assert_eq!(after_match("aé".as_bytes(), 1, 1), 3);
     }
 }

@@ -8,14 +8,15 @@ use moonlit_vm::host::native::{Entry, NativeResult, NativeRow, Outcome, Raised, 
 
 use super::consts::METHODS;
 use super::encode::{add_multi, args_result, encode_table};
-use super::exit::end_run;
+use super::exit::{end_run, shown, unsafe_byte};
 use super::{ApiFn, request, yes};
 use crate::flow::Verdict;
-use crate::lua::args::{array_values, fail, results, set_field, string, text_of};
+use crate::lua::args::{array_values, expect_args, fail, results, set_field, string, text_of};
 use crate::lua::thread::Handoff;
 use crate::lua::worker::{Rooted, here};
 use crate::phase::{Phase, Phases};
-use crate::request::body::{Body, BodyError, read_body};
+use crate::request::Request;
+use crate::request::body::{Body, BodyError, BodyFile, BodyWriter, read_body};
 use crate::request::escape::{Place, escape};
 
 /// The functions.
@@ -32,10 +33,14 @@ pub const FNS: &[ApiFn] = &[
     ApiFn::plain("ngx.req.set_uri", Phases::REQUEST, set_uri),
     ApiFn::plain("ngx.req.get_post_args", Phases::REQUEST, get_post_args),
     ApiFn::yields("ngx.req.read_body", Phases::OUTPUT, read_body_fn),
-    ApiFn::plain("ngx.req.discard_body", Phases::OUTPUT, discard_body),
+    ApiFn::plain("ngx.req.discard_body", Phases::REQUEST, discard_body),
     ApiFn::plain("ngx.req.get_body_data", Phases::REQUEST, get_body_data),
     ApiFn::plain("ngx.req.get_body_file", Phases::REQUEST, get_body_file),
     ApiFn::plain("ngx.req.set_body_data", Phases::REQUEST, set_body_data),
+    ApiFn::plain("ngx.req.set_body_file", Phases::REQUEST, set_body_file),
+    ApiFn::plain("ngx.req.init_body", Phases::REQUEST, init_body),
+    ApiFn::plain("ngx.req.append_body", Phases::REQUEST, append_body),
+    ApiFn::plain("ngx.req.finish_body", Phases::REQUEST, finish_body),
     ApiFn::plain("ngx.req.is_internal", Phases::REQUEST, is_internal),
 ];
 
@@ -86,14 +91,24 @@ fn get_headers(vm: &mut Vm, _: Entry) -> NativeResult {
     let req = request(vm)?;
     let lines: Vec<(Vec<u8>, Vec<u8>)> =
         req.headers.borrow().iter().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
-    headers_result(vm, lines, max, raw)
+    headers_result(vm, lines, max, raw, "request")
 }
 
 /// The results of both `get_headers` functions.
-pub fn headers_result(vm: &mut Vm, lines: Vec<(Vec<u8>, Vec<u8>)>, max: i32, raw: bool) -> NativeResult {
+pub fn headers_result(
+    vm: &mut Vm,
+    lines: Vec<(Vec<u8>, Vec<u8>)>,
+    max: i32,
+    raw: bool,
+    whose: &str,
+) -> NativeResult {
     let t = vm.heap.new_table(0, 4);
     let limit = if max > 0 { max as usize } else { usize::MAX };
     let more = lines.len() > limit;
+    if more {
+        let n = lines.len();
+        here().debug(|| format!("lua exceeding {whose} header limit {n} > {limit}"));
+    }
     for (mut name, value) in lines.into_iter().take(limit) {
         if !raw {
             name.make_ascii_lowercase();
@@ -136,97 +151,135 @@ fn normalised_index(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(t.get_bytes(&vm.heap, &name)))
 }
 
-/// The values given for a header: a text, or an array of texts; none for nil and empty arrays.
-pub fn header_values(vm: &mut Vm, i: usize) -> Result<Vec<Vec<u8>>, Raised> {
+/// The values given for a header in argument `i`: a text, or an array of texts; none for nil and empty arrays.
+pub fn header_values(vm: &mut Vm, i: usize) -> Vec<Vec<u8>> {
     let v = vm.arg(i);
     if v.is_nil() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let items = match v.as_obj::<Table>() {
         Some(t) => array_values(vm, t),
         None => vec![v],
     };
-    let mut out = Vec::new();
-    for item in items {
-        match item.type_name() {
-            "string" | "number" | "boolean" => out.push(clean_value(&vm.raw_text(item))),
-            other => {
-                let text = format!(
-                    "bad 'value' argument: string, number, boolean, or array table expected, got {other}"
-                );
-                return Err(vm.throw_str(text.as_bytes()));
-            }
-        }
-    }
-    Ok(out)
+    items.into_iter().map(|v| clean_value(&vm.raw_text(v))).collect()
+}
+
+fn escaped(text: &[u8], place: Place) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    escape(text, place, &mut out);
+    out
 }
 
 /// Control characters must not reach the wire: they are escaped.
 fn clean_value(v: &[u8]) -> Vec<u8> {
-    if !v.iter().any(|b| matches!(b, 0..0x20 | 0x7f) && *b != b'\t') {
-        return v.to_vec();
-    }
-    let mut out = Vec::with_capacity(v.len() + 8);
-    for b in v {
-        if matches!(b, 0..0x20 | 0x7f) && *b != b'\t' {
-            out.extend_from_slice(format!("%{b:02X}").as_bytes());
-        } else {
-            out.push(*b);
-        }
-    }
-    out
+    escaped(v, Place::HeaderValue)
+}
+
+/// What is no token character is escaped in names.
+pub fn clean_name(name: &[u8]) -> Vec<u8> {
+    escaped(name, Place::HeaderName)
 }
 
 /// `ngx.req.set_header(name, value)`.
 fn set_header(vm: &mut Vm, _: Entry) -> NativeResult {
     let name = header_name(vm)?;
-    let values = header_values(vm, 1)?;
-    apply_header(vm, &name, &values)
+    let values = header_values(vm, 1);
+    apply_header(vm, &name, &values, true)
 }
 
 /// `ngx.req.clear_header(name)`.
 fn clear_header(vm: &mut Vm, _: Entry) -> NativeResult {
+    let name = clean_name(&vm.raw_text(vm.arg(0)));
+    apply_header(vm, &name, &[], true)
+}
+
+/// The functions of the module `ngx.req`.
+pub const MODULE: &[ApiFn] = &[ApiFn::plain("ngx.req.add_header", Phases::REQUEST, add_header)];
+
+/// `add_header(name, value)`: another line beside those of that name.
+///
+/// Raises `bad 'value' argument: string or table expected, got nil`, `bad 'value' argument: non-empty table
+/// expected`.
+fn add_header(vm: &mut Vm, _: Entry) -> NativeResult {
     let name = header_name(vm)?;
-    apply_header(vm, &name, &[])
+    if vm.arg(1).is_nil() {
+        return Err(vm.throw_str(b"bad 'value' argument: string or table expected, got nil"));
+    }
+    let values = header_values(vm, 1);
+    if values.is_empty() {
+        return Err(vm.throw_str(b"bad 'value' argument: non-empty table expected"));
+    }
+    apply_header(vm, &name, &values, false)
 }
 
 fn header_name(vm: &mut Vm) -> Result<Vec<u8>, Raised> {
-    match text_of(vm, vm.arg(0)) {
-        Some(n) => Ok(clean_value(&n)),
-        None => {
-            let text = format!("bad 'name' argument: string expected, got {}", vm.arg(0).type_name());
-            Err(vm.throw_str(text.as_bytes()))
-        }
+    match vm.arg(0) {
+        v if v.is_nil() => Err(vm.throw_str(b"bad 'name' argument: string expected, got nil")),
+        v => Ok(clean_name(&vm.raw_text(v))),
     }
 }
 
-fn apply_header(vm: &mut Vm, name: &[u8], values: &[Vec<u8>]) -> NativeResult {
+/// Request headers of which there is one at most: another one takes the first one's place.
+const SINGLE: [&[u8]; 22] = [
+    b"Host",
+    b"Connection",
+    b"If-Modified-Since",
+    b"If-Unmodified-Since",
+    b"If-Match",
+    b"If-None-Match",
+    b"User-Agent",
+    b"Referer",
+    b"Content-Length",
+    b"Content-Type",
+    b"Range",
+    b"If-Range",
+    b"Transfer-Encoding",
+    b"Expect",
+    b"Upgrade",
+    b"Accept-Encoding",
+    b"Via",
+    b"Authorization",
+    b"Keep-Alive",
+    b"X-Real-IP",
+    b"Depth",
+    b"Destination",
+];
+
+fn apply_header(vm: &mut Vm, name: &[u8], values: &[Vec<u8>], replace: bool) -> NativeResult {
     let req = request(vm)?;
     let mut headers = req.headers.borrow_mut();
+    let single = SINGLE.iter().any(|s| name.eq_ignore_ascii_case(s));
     match values {
         [] => {
             headers.remove(name);
         }
-        [one] => headers.set(name, one),
+        [.., last] if single => headers.set(name, last),
+        [one] if replace => headers.set(name, one),
         many => {
-            headers.remove(name);
+            if replace {
+                headers.remove(name);
+            }
             many.iter().for_each(|v| headers.push(name, v));
         }
     }
     drop(headers);
     if name.eq_ignore_ascii_case(b"host") {
-        let host = values.first().cloned().unwrap_or_default().to_ascii_lowercase();
+        let host = values.last().cloned().unwrap_or_default().to_ascii_lowercase();
         let end = memchr::memchr(b':', &host).unwrap_or(host.len());
         *req.host.borrow_mut() = host[..end].to_vec();
     }
     Ok(Outcome::none())
 }
 
-/// `ngx.req.get_uri_args(max?)`.
+/// `ngx.req.get_uri_args(max?, tab?)`: into `tab`, which is emptied, if it is given.
 fn get_uri_args(vm: &mut Vm, _: Entry) -> NativeResult {
     let max = vm.opt_int(0, 100)?;
+    let into = match vm.arg(1) {
+        v if v.truthy() => Some(vm.check_tab(1)?),
+        _ => None,
+    };
     let query = request(vm)?.args.borrow().clone();
-    args_result(vm, &query, max)
+    args_result(vm, &query, max, into)
 }
 
 /// `ngx.req.set_uri_args(args)`: a query as text, number or table.
@@ -260,11 +313,11 @@ fn set_uri(vm: &mut Vm, _: Entry) -> NativeResult {
         return Err(vm.throw_str(b"attempt to use zero-length uri"));
     }
     if !vm.arg(2).truthy()
-        && let Some(b) = uri.iter().find(|b| **b < 0x20 || **b == 0x7f)
+        && let Some(b) = unsafe_byte(&uri)
     {
         let text = format!(
             "unsafe byte \"0x{b:02x}\" in uri \"{}\" (maybe you want to set the 'binary' argument?)",
-            String::from_utf8_lossy(&uri).escape_debug()
+            shown(&uri)
         );
         return Err(vm.throw_str(text.as_bytes()));
     }
@@ -288,12 +341,12 @@ fn get_post_args(vm: &mut Vm, _: Entry) -> NativeResult {
         Body::Memory(b) => b.clone(),
         Body::File(_) => return fail(vm, "request body in temp file not supported"),
         Body::Discarded => Vec::new(),
-        Body::Unread | Body::Reading | Body::Taken => {
+        Body::Unread | Body::Reading | Body::Taken | Body::Writing(_) => {
             let text = b"no request body found; maybe you should turn on lua_need_request_body?";
             return Err(vm.throw_str(text));
         }
     };
-    args_result(vm, &body, max)
+    args_result(vm, &body, max, None)
 }
 
 /// `ngx.req.read_body()`: reads the whole body into memory or a file. A body that is too large or broken
@@ -355,18 +408,115 @@ fn get_body_file(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(v))
 }
 
+/// Raises `request body already discarded asynchronously` or `request body not read yet` unless there is a
+/// body that can be replaced.
+fn replaceable(vm: &mut Vm, req: &Request) -> Result<(), Raised> {
+    match &*req.body.borrow() {
+        Body::Discarded => Err(vm.throw_str(b"request body already discarded asynchronously")),
+        Body::Unread | Body::Reading | Body::Taken => Err(vm.throw_str(b"request body not read yet")),
+        Body::Memory(_) | Body::File(_) | Body::Writing(_) => Ok(()),
+    }
+}
+
+fn replace_body(req: &Request, body: Body, len: u64) {
+    req.headers.borrow_mut().set(b"Content-Length", len.to_string().as_bytes());
+    *req.body.borrow_mut() = body;
+}
+
 /// `ngx.req.set_body_data(text)`: replaces a body that has been read.
 fn set_body_data(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1)?;
     let data = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let req = request(vm)?;
-    match &*req.body.borrow() {
-        Body::Discarded => return Err(vm.throw_str(b"request body already discarded asynchronously")),
-        Body::Unread | Body::Reading | Body::Taken => return Err(vm.throw_str(b"request body not read yet")),
-        Body::Memory(_) | Body::File(_) => {}
-    }
-    req.headers.borrow_mut().set(b"Content-Length", data.len().to_string().as_bytes());
-    *req.body.borrow_mut() = Body::Memory(data);
+    replaceable(vm, &req)?;
+    let len = data.len() as u64;
+    replace_body(&req, Body::Memory(data), len);
     Ok(Outcome::none())
+}
+
+/// `ngx.req.set_body_file(path, auto_clean?)`: replaces the body by a file, which with `auto_clean` is deleted
+/// with the request.
+///
+/// Raises `open() "PATH" failed` besides what `set_body_data` raises.
+fn set_body_file(vm: &mut Vm, _: Entry) -> NativeResult {
+    if !matches!(vm.nargs(), 1 | 2) {
+        let text = format!("expecting 1 or 2 arguments but seen {}", vm.nargs());
+        return Err(vm.throw_str(text.as_bytes()));
+    }
+    let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let req = request(vm)?;
+    replaceable(vm, &req)?;
+    let delete = vm.nargs() == 2 && {
+        if !vm.arg(1).is_bool() {
+            return Err(vm.type_error(1, "boolean"));
+        }
+        vm.arg(1).truthy()
+    };
+    let path = crate::request::body::bytes_to_path(&name);
+    let len = match std::fs::File::open(&path).and_then(|f| f.metadata()) {
+        Ok(m) => m.len(),
+        Err(_) => {
+            let text = format!("open() \"{}\" failed", String::from_utf8_lossy(&name));
+            return Err(vm.throw_str(text.as_bytes()));
+        }
+    };
+    replace_body(&req, Body::File(BodyFile { path, len, delete }), len);
+    Ok(Outcome::none())
+}
+
+/// `ngx.req.init_body(buffer_size?)`: begins a new body; what is more than the buffer goes to a file.
+fn init_body(vm: &mut Vm, _: Entry) -> NativeResult {
+    if vm.nargs() > 1 {
+        let text = format!("expecting 0 or 1 argument but seen {}", vm.nargs());
+        return Err(vm.throw_str(text.as_bytes()));
+    }
+    let req = request(vm)?;
+    replaceable(vm, &req)?;
+    let keep = match vm.nargs() {
+        0 => usize::try_from(req.location().client_body_buffer_size).unwrap_or(usize::MAX),
+        _ => match vm.check_int(0)? {
+            n if n < 0 => return Err(vm.throw_str(format!("bad size argument: {n}").as_bytes())),
+            n => n as usize,
+        },
+    };
+    *req.body.borrow_mut() = Body::Writing(BodyWriter::new(keep));
+    Ok(Outcome::none())
+}
+
+/// `ngx.req.append_body(text)`: a piece of the body that `init_body` began.
+///
+/// Raises `request_body not initialized`, `fail to write file`.
+fn append_body(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1)?;
+    let piece = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let req = request(vm)?;
+    let written = match &mut *req.body.borrow_mut() {
+        Body::Writing(w) => Some(w.append(&req, &piece)),
+        _ => None,
+    };
+    match written {
+        Some(Ok(())) => Ok(Outcome::none()),
+        Some(Err(_)) => Err(vm.throw_str(b"fail to write file")),
+        None => Err(vm.throw_str(b"request_body not initialized")),
+    }
+}
+
+/// `ngx.req.finish_body()`: the pieces are the request's body now.
+fn finish_body(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 0)?;
+    let req = request(vm)?;
+    let body = std::mem::take(&mut *req.body.borrow_mut());
+    let Body::Writing(w) = body else {
+        *req.body.borrow_mut() = body;
+        return Err(vm.throw_str(b"request_body not initialized"));
+    };
+    match w.finish(&req) {
+        Ok((body, len)) => {
+            replace_body(&req, body, len);
+            Ok(Outcome::none())
+        }
+        Err(_) => Err(vm.throw_str(b"fail to write file")),
+    }
 }
 
 /// `ngx.req.is_internal()`.

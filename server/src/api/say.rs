@@ -75,6 +75,9 @@ fn emit(vm: &mut Vm, data: Vec<u8>, last: bool) -> NativeResult {
     }
     prepare_head(&req);
     if gathers(&req) {
+        if !req.response.borrow().gathering {
+            here().debug(|| "lua buffering output bufs for the HTTP 1.0 request");
+        }
         let mut res = req.response.borrow_mut();
         res.gathering = true;
         res.gathered.extend_from_slice(&data);
@@ -148,7 +151,11 @@ fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
     if req.response.borrow().taken {
         return fail(vm, "raw request socket acquired");
     }
+    if req.is_head() {
+        return fail(vm, "header only");
+    }
     if req.response.borrow().gathering {
+        here().debug(|| "lua http 1.0 buffering makes ngx.flush() a no-op");
         return fail(vm, "buffering");
     }
     if req.response.borrow().head == HeadState::Open && req.response.borrow().lane.is_empty() {

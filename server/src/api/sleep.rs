@@ -1,6 +1,9 @@
 //! `ngx.sleep`.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use moonlit_vm::host::native::{Entry, NativeResult, Vm};
@@ -14,6 +17,47 @@ use crate::phase::Phases;
 /// The functions.
 pub const FNS: &[ApiFn] = &[ApiFn::yields("ngx.sleep", Phases::YIELDABLE, sleep)];
 
+/// A sleep under way.
+struct Sleeping {
+    worker: Rc<LuaWorker>,
+    timer: Pin<Box<tokio::time::Sleep>>,
+    over: bool,
+}
+
+impl Future for Sleeping {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let r = self.timer.as_mut().poll(cx);
+        if r.is_ready() {
+            self.over = true;
+            tell_expired(&self.worker);
+        }
+        r
+    }
+}
+
+impl Drop for Sleeping {
+    fn drop(&mut self) {
+        if !self.over {
+            self.worker.debug_plain(|| "lua clean up the timer for pending ngx.sleep");
+        }
+    }
+}
+
+fn tell_expired(w: &LuaWorker) {
+    w.debug(|| {
+        let mut line = b"lua sleep timer expired: \"".to_vec();
+        if let Some(req) = w.request() {
+            line.extend_from_slice(&req.uri.borrow());
+            line.push(b'?');
+            line.extend_from_slice(&req.args.borrow());
+        }
+        line.push(b'"');
+        line
+    });
+}
+
 /// `ngx.sleep(seconds)`: suspends this light thread, not the worker.
 ///
 /// `seconds`: number >= 0, resolution 1 ms; 0 lets others run once. Returns nothing. Raises
@@ -25,41 +69,22 @@ fn sleep(vm: &mut Vm, _: Entry) -> NativeResult {
         let text = format!("invalid sleep duration \"{}\"", String::from_utf8_lossy(&vm.raw_text(vm.arg(0))));
         return Err(vm.throw_str(text.as_bytes()));
     }
-    if seconds == 0.0 {
-        return wait(vm, Box::pin(tokio::task::yield_now()), |_, ()| Vec::new());
+    if seconds < 0.001 {
+        let w = here();
+        w.debug(|| "lua ready to sleep for 0 ms");
+        let mut turn = Box::pin(tokio::task::yield_now());
+        let turn = std::future::poll_fn(move |cx| {
+            let r = turn.as_mut().poll(cx);
+            if r.is_ready() {
+                tell_expired(&w);
+            }
+            r
+        });
+        return wait(vm, turn, |_, ()| Vec::new());
     }
     let ms = (seconds * 1000.0).min(1e15) as u64;
-    let timer = Box::pin(tokio::time::sleep(Duration::from_millis(ms)));
     let w = here();
-    if !w.debugging() {
-        return wait(vm, timer, |_, ()| Vec::new());
-    }
-    wait(vm, Told { timer, worker: Some(w) }, |_, ()| Vec::new())
-}
-
-/// A sleep that tells when it is given up.
-struct Told {
-    timer: std::pin::Pin<Box<tokio::time::Sleep>>,
-    /// None once it is over.
-    worker: Option<Rc<LuaWorker>>,
-}
-
-impl Future for Told {
-    type Output = ();
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
-        let polled = self.timer.as_mut().poll(cx);
-        if polled.is_ready() {
-            self.worker = None;
-        }
-        polled
-    }
-}
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        if let Some(w) = self.worker.take() {
-            w.debug_plain(|| "lua clean up the timer for pending ngx.sleep");
-        }
-    }
+    w.debug(|| format!("lua ready to sleep for {ms} ms"));
+    let timer = Box::pin(tokio::time::sleep(Duration::from_millis(ms)));
+    wait(vm, Sleeping { worker: w, timer, over: false }, |_, ()| Vec::new())
 }

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::task::Poll;
 
-use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Raised, Thread, Value, Vm};
+use moonlit_vm::host::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Table, Thread, Value, Vm};
 
 use super::ApiFn;
-use crate::lua::args::fail;
+use crate::lua::args::{fail, set_field, string};
 use crate::lua::thread::{Handoff, Light, Standing};
 use crate::lua::worker::here;
 use crate::phase::Phases;
@@ -23,40 +23,79 @@ fn spawn(vm: &mut Vm, _: Entry) -> NativeResult {
     vm.check_func(0)?;
     let f = vm.arg(0);
     let args = (1..vm.nargs()).map(|i| vm.arg(i)).collect();
-    Ok(here().suspend(Handoff::Spawn { f, args }, 0))
+    let by = Value::obj(vm.cur);
+    Ok(here().suspend(Handoff::Spawn { f, args, by }, 0))
 }
 
 fn light_of(vm: &mut Vm, i: usize) -> Result<Option<Rc<Light>>, Raised> {
     let w = here();
-    let Some(co) = vm.arg(i).as_obj::<Thread>() else { return Err(vm.type_error(i, "coroutine")) };
+    let Some(co) = vm.arg(i).as_obj::<Thread>() else { return Err(vm.arg_error(i, b"lua thread expected")) };
     Ok(w.run().and_then(|run| run.find(vm, co)))
 }
 
-fn is_parent(child: &Light) -> bool {
-    match (child.parent(), here().light()) {
-        (Some(p), Some(me)) => Rc::ptr_eq(p, &me),
-        _ => false,
+/// Puts a `coroutine.status` in place that knows light threads.
+pub fn install(vm: &mut Vm) {
+    let Some(t) = vm.global(b"coroutine").as_obj::<Table>() else { return };
+    let plain = t.get_bytes(&vm.heap, b"status");
+    let f = vm.new_native(NativeRow::new("coroutine.status", status), &[plain]);
+    set_field(vm, t, b"status", Value::obj(f));
+}
+
+/// `coroutine.status(co)`: a light thread is `running` while it waits, `zombie` when it has ended and its parent
+/// has not asked for it.
+fn status(vm: &mut Vm, _: Entry) -> NativeResult {
+    let co = vm.arg(0).as_obj::<Thread>();
+    let light = co.and_then(|co| here().run().and_then(|run| run.find(vm, co)));
+    let text = match light.as_ref().map(|l| (l, l.standing())) {
+        Some((_, Standing::Alive)) if co != Some(vm.cur) => {
+            let waits = light.as_ref().is_some_and(|l| !here().light().is_some_and(|me| Rc::ptr_eq(&me, l)));
+            if waits { Some("running") } else { None }
+        }
+        Some((l, Standing::Zombie)) => {
+            let asked = l.parent().is_some_and(|p| p.standing() == Standing::Alive);
+            Some(if asked { "zombie" } else { "dead" })
+        }
+        Some((_, Standing::Gone)) => Some("dead"),
+        _ => None,
+    };
+    if let Some(text) = text {
+        return Ok(Outcome::one(string(vm, text)));
     }
+    let (plain, v) = (vm.upvalue(0), vm.arg(0));
+    vm.prepare_call(plain);
+    vm.push(v);
+    Ok(Outcome::tail_call(1))
 }
 
 /// `ngx.thread.wait(...)`: waits for the first of the threads to end; returns true and its results, or false
 /// and its error.
 ///
-/// Raises `only the parent coroutine can wait on the thread`, `attempt to wait on a coroutine that is not a
-/// user thread`, `already waited or killed`.
+/// Nil and `already waited or killed` when the last one is. Raises `at least one coroutine should be specified`,
+/// `only the parent coroutine can wait on the thread`, `attempt to wait on a coroutine that is not a user
+/// thread`.
 fn wait(vm: &mut Vm, _: Entry) -> NativeResult {
     let mut lights = Vec::new();
-    for i in 0..vm.nargs().max(1) {
+    let n = vm.nargs();
+    if n == 0 {
+        return Err(vm.throw_str(b"at least one coroutine should be specified"));
+    }
+    for i in 0..n {
         let Some(l) = light_of(vm, i)?.filter(|l| !l.is_entry()) else {
             return Err(vm.throw_str(b"attempt to wait on a coroutine that is not a user thread"));
         };
-        if !is_parent(&l) {
+        if !l.is_child_of(vm, vm.cur) {
             return Err(vm.throw_str(b"only the parent coroutine can wait on the thread"));
         }
-        if l.standing() == Standing::Gone {
-            return Err(vm.throw_str(b"already waited or killed"));
+        match l.standing() {
+            // Whoever stands later is not looked at.
+            Standing::Zombie => {
+                lights = vec![l];
+                break;
+            }
+            Standing::Gone if i + 1 == n => return fail(vm, "already waited or killed"),
+            Standing::Gone => {}
+            Standing::Alive => lights.push(l),
         }
-        lights.push(l);
     }
     let pending = move |vm: &mut Vm, _: &mut std::task::Context<'_>| {
         for l in &lights {
@@ -82,7 +121,7 @@ fn wait(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `not user thread`, `killer not parent`.
 fn kill(vm: &mut Vm, _: Entry) -> NativeResult {
     let Some(l) = light_of(vm, 0)?.filter(|l| !l.is_entry()) else { return fail(vm, "not user thread") };
-    if !is_parent(&l) {
+    if !l.is_child_of(vm, vm.cur) {
         return fail(vm, "killer not parent");
     }
     match l.standing() {

@@ -45,6 +45,22 @@ fn update_time(_: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::none())
 }
 
+/// The functions of the module `resty.core.time`.
+pub const MODULE: &[ApiFn] = &[
+    ApiFn::plain("resty.core.time.monotonic_msec", Phases::ANY, monotonic_msec),
+    ApiFn::plain("resty.core.time.monotonic_time", Phases::ANY, monotonic_time),
+];
+
+/// `monotonic_msec()`: milliseconds of a clock that never jumps.
+fn monotonic_msec(_: &mut Vm, _: Entry) -> NativeResult {
+    Ok(Outcome::one(Value::num(clock::monotonic_ms() as f64)))
+}
+
+/// `monotonic_time()`: its seconds.
+fn monotonic_time(_: &mut Vm, _: Entry) -> NativeResult {
+    Ok(Outcome::one(Value::num(clock::monotonic_ms() as f64 / 1000.0)))
+}
+
 /// `ngx.today()`: `2010-11-18`.
 fn today(vm: &mut Vm, _: Entry) -> NativeResult {
     let t = clock::plain_time(now_s(), clock::zone_offset());

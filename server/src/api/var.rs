@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use moonlit_vm::host::native::{Entry, Gc, NativeResult, Outcome, Raised, Table, Value, Vm};
+use moonlit_vm::host::native::{Entry, Gc, NativeResult, Outcome, Str, Table, Value, Vm};
 
-use super::disabled;
+use super::request;
 use crate::lua::args::{set_field, string_or_nil, text_of};
-use crate::lua::worker::{LuaWorker, here};
-use crate::request::Request;
+use crate::lua::worker::LuaWorker;
 use crate::request::vars::{SetError, get, set};
 
 /// Makes `ngx.var`.
@@ -17,18 +16,14 @@ pub fn install(_: &Rc<LuaWorker>, vm: &mut Vm, ngx: Gc<Table>) {
     set_field(vm, ngx, b"var", Value::obj(t));
 }
 
-fn request(vm: &mut Vm) -> Result<Rc<Request>, Raised> {
-    let w = here();
-    match w.request() {
-        Some(r) => Ok(r),
-        None => Err(disabled(vm, w.phase())),
-    }
-}
-
 /// `ngx.var.NAME`: text or nil; `ngx.var[n]` is a capture.
 fn index(vm: &mut Vm, _: Entry) -> NativeResult {
     let req = request(vm)?;
     let Some(name) = text_of(vm, vm.arg(1)) else { return Err(vm.throw_str(b"bad variable name")) };
+    if vm.arg(1).is_num() && !vm.arg(1).as_num().is_some_and(|n| n >= 1.0) {
+        // The whole match is no capture.
+        return Ok(Outcome::one(Value::NIL));
+    }
     let value = get(&req, &name);
     Ok(Outcome::one(string_or_nil(vm, value)))
 }
@@ -36,16 +31,11 @@ fn index(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `ngx.var.NAME = value`.
 fn newindex(vm: &mut Vm, _: Entry) -> NativeResult {
     let req = request(vm)?;
-    let Some(name) = text_of(vm, vm.arg(1)) else { return Err(vm.throw_str(b"bad variable name")) };
-    let v = vm.arg(2);
-    let value = match v.type_name() {
-        "nil" => None,
-        "string" | "number" | "boolean" => Some(vm.raw_text(v)),
-        other => {
-            let text = format!("bad value type: string, number, or nil expected, got {other}");
-            return Err(vm.throw_str(text.as_bytes()));
-        }
+    let Some(name) = vm.arg(1).as_obj::<Str>().map(|s| s.bytes(&vm.heap).to_vec()) else {
+        return Err(vm.throw_str(b"bad variable name"));
     };
+    let v = vm.arg(2);
+    let value = (!v.is_nil()).then(|| vm.raw_text(v));
     let shown = String::from_utf8_lossy(&name).into_owned();
     match set(&req, &name, value.as_deref()) {
         Ok(()) => Ok(Outcome::none()),

@@ -34,6 +34,8 @@ pub struct Config {
     pub file: PathBuf,
     /// `env` lines: name, and the value when one is given.
     pub env: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// `thread_pool` lines.
+    pub thread_pools: Vec<ThreadPool>,
     /// Where messages outside requests go; never empty.
     pub error_logs: ErrorLogs,
     /// Every log file that any directive names; `LogFileId` indexes it.
@@ -44,6 +46,17 @@ pub struct Config {
     pub sources: Vec<(PathBuf, Arc<[u8]>)>,
     /// Lines that are no errors, to be logged once the logs are open.
     pub warnings: Vec<(Level, String)>,
+}
+
+/// A `thread_pool`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPool {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// Tasks that run at a time.
+    pub threads: usize,
+    /// Tasks that wait for that.
+    pub max_queue: usize,
 }
 
 /// Severity of a message; smaller is graver.
@@ -199,8 +212,6 @@ pub struct HttpConf {
     pub limit_zones: Vec<LimitZone>,
     /// The servers, in the order of the file.
     pub servers: Vec<Arc<Server>>,
-    /// Every group of upstream servers; `UpstreamId` indexes it.
-    pub upstreams: Vec<Arc<super::upstream::Upstream>>,
     /// Each address that is listened on, with its servers.
     pub listens: Vec<Listen>,
     /// Settings of `lua_*` that hold for the whole process.
@@ -398,8 +409,6 @@ pub struct Location {
     pub rewrite: Arc<[RewriteOp]>,
     /// Lua handlers by phase, inherited ones included.
     pub lua: LuaHandlers,
-    /// How requests are passed on.
-    pub proxy: Arc<super::proxy::ProxyConf>,
     /// `error_log` lines.
     pub error_logs: ErrorLogs,
     /// `access_log` lines; empty means `off`.
@@ -475,8 +484,6 @@ pub enum Content {
     EmptyGif,
     /// `echo*`.
     Echo(Arc<EchoScript>),
-    /// `proxy_pass`.
-    Proxy(Arc<super::proxy::ProxyPass>),
 }
 
 /// Lua handlers by phase.

@@ -21,7 +21,6 @@ const LEVELS: Contexts = HTTP_SERVER.or(Contexts::LOCATION);
 const LEVELS_IF: Contexts = LEVELS.or(Contexts::LOCATION_IF);
 const LEVELS_IFS: Contexts = LEVELS_IF.or(Contexts::SERVER_IF);
 
-/// Makes a struct of scalar settings, its draft and its directive rows out of one row per directive.
 macro_rules! settings {
     ($(#[$meta:meta])* $name:ident, $draft:ident in $base:ident . $part:ident ; $rows:ident {
         $( $(#[$doc:meta])* $field:ident : $ty:ty = $default:expr, $set:expr, $contexts:expr, $arity:expr; )*
@@ -38,12 +37,6 @@ macro_rules! settings {
             /// Takes from an outer level what this one does not give.
             pub fn inherit(&mut self, outer: &Self) {
                 $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )*
-            }
-
-            /// Whether nothing is given.
-            #[allow(dead_code, reason = "not every group of settings asks")]
-            pub fn is_empty(&self) -> bool {
-                $( self.$field.is_none() && )* true
             }
 
             /// The settings, with defaults for what nobody gave.
@@ -179,6 +172,10 @@ settings! {
         lua_package_cpath: Box<[u8]> = Box::default(), search_path, HTTP, Arity::Exactly(1);
         /// `package.path`; empty leaves the default.
         lua_package_path: Box<[u8]> = Box::default(), search_path, HTTP, Arity::Exactly(1);
+        /// Bytes of the newest lines of the error log that are kept for `ngx.errlog`; 0 keeps none.
+        lua_capture_error_log: u64 = 0, capture_size, HTTP, Arity::Exactly(1);
+        /// Lua states for `ngx.run_worker_thread`, per worker.
+        lua_worker_thread_vm_pool_size: u64 = 10, number_arg, HTTP, Arity::Exactly(1);
         /// Requests between two trims of the C heap.
         lua_malloc_trim: u64 = 1000, number_arg, HTTP, Arity::Exactly(1);
         /// Whether upstream's refusals to yield are restored.
@@ -295,7 +292,7 @@ impl TempPath {
     }
 }
 
-pub(super) fn temp_path_arg(_: &mut Cx<'_>, node: &Node) -> Result<TempPath, Fail> {
+fn temp_path_arg(_: &mut Cx<'_>, node: &Node) -> Result<TempPath, Fail> {
     let mut path = TempPath::new(node.arg(0).strip_suffix(b"/").unwrap_or(node.arg(0)));
     for (at, arg) in node.args[1..].iter().enumerate() {
         match super::value::number(arg) {
@@ -316,6 +313,21 @@ pub enum Satisfy {
 }
 
 /// A search path of Lua; `$prefix` and `${prefix}` become the server's prefix.
+/// Least size of the ring behind `lua_capture_error_log`.
+const CAPTURE_BYTES_MIN: u64 = 4096;
+
+fn capture_size(_: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
+    if node.arg(0).is_empty() {
+        return Err(Fail::Message("invalid capture error log size \"\"".to_owned()));
+    }
+    super::value::size(node.arg(0)).filter(|n| *n >= CAPTURE_BYTES_MIN).ok_or_else(|| {
+        Fail::Message(format!(
+            "invalid capture error log size \"{}\", minimum size is {CAPTURE_BYTES_MIN}",
+            node.text(0)
+        ))
+    })
+}
+
 fn search_path(cx: &mut Cx<'_>, node: &Node) -> Result<Box<[u8]>, Fail> {
     use super::directive::prefix_bytes;
     let prefix = prefix_bytes(&cx.all.prefix).strip_suffix(b"/").unwrap_or(prefix_bytes(&cx.all.prefix));

@@ -32,7 +32,7 @@ pub fn prepare_head(req: &Rc<Request>) {
     if res.status == 0 {
         res.status = 200;
     }
-    if res.content_type.is_none() && loc.lua_use_default_type {
+    if res.content_type.is_none() && !res.no_default_type && loc.lua_use_default_type {
         res.content_type = Some(super::files::content_type(&loc, &req.uri.borrow()));
     }
 }
@@ -43,6 +43,7 @@ pub fn gathers(req: &Rc<Request>) -> bool {
     res.gathering
         || (req.version == 1000
             && req.is_main()
+            && !req.is_head()
             && res.head == HeadState::Open
             && res.lane.is_empty()
             && res.content_length.is_none()
@@ -252,7 +253,7 @@ fn not_modified(req: &Rc<Request>) -> Result<(), u16> {
     use crate::http1::clock::parse_http_time;
     let headers = req.headers.borrow();
     let mut res = req.response.borrow_mut();
-    if res.status != 200 || !req.is_main() {
+    if res.status != 200 || !req.is_main() || res.unconditional {
         return Ok(());
     }
     let has_tag = |list: &[u8], weak: bool| {

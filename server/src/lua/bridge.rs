@@ -83,8 +83,9 @@ impl Future for Drive {
                 };
                 match closure(&w, vm, &code, run.req.as_ref(), &level) {
                     Ok(f) => run.begin(vm, f, Vec::new(), cx),
-                    Err(NoCode(status)) => {
+                    Err(NoCode { status, text }) => {
                         run.failed.set(true);
+                        *run.result.borrow_mut() = text.unwrap_or_default();
                         *run.outcome.borrow_mut() = Some(Verdict::Status(status));
                     }
                 }
@@ -184,7 +185,7 @@ impl Scripts for LuaScripts {
             }
             match run.later_exit.get() {
                 Some(-1) => Err(500),
-                Some(s) if s >= 300 => Err(s as u16),
+                Some(s) if s > 200 => Err(s as u16),
                 _ => Ok(()),
             }
         })
@@ -209,22 +210,6 @@ impl Scripts for LuaScripts {
                 req.response.borrow_mut().eof = true;
             }
             Ok(Chunk { data: arg.data, last: arg.eof, flush: chunk.flush, head_only: false })
-        })
-    }
-
-    fn balancer(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>> {
-        let run = Run::new(&self.0, Some(req), Phase::Balancer);
-        let code = code.clone();
-        Box::pin(async move {
-            drive(&run, Start::Code(code)).await;
-            if run.failed.get() {
-                return Err(500);
-            }
-            match run.later_exit.get() {
-                Some(s) if s >= 200 => Err(s as u16),
-                Some(s) if s < 0 => Err(500),
-                _ => Ok(()),
-            }
         })
     }
 

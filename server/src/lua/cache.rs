@@ -7,11 +7,17 @@ use moonlit_vm::host::native::{Value, Vm};
 
 use super::worker::LuaWorker;
 use crate::conf::model::{Level, Location, LuaCode, LuaSource};
+use crate::phase::Phase;
 use crate::request::Request;
 use crate::request::body::bytes_to_path;
 
-/// Why a handler has no closure: the status that the request gets. The reason has been logged.
-pub struct NoCode(pub u16);
+/// Why a handler has no closure.
+pub struct NoCode {
+    /// The status that the request gets.
+    pub status: u16,
+    /// The reason; `None` when it has been logged.
+    pub text: Option<Vec<u8>>,
+}
 
 /// The closure of a piece of code; compiled if it is not cached.
 pub fn closure(
@@ -42,7 +48,8 @@ pub fn closure(
                 Err(e) => {
                     let text = e.to_string();
                     let words = text.split(" (os error").next().unwrap_or(&text);
-                    Err((404, what, format!("cannot open {shown}: {words}").into_bytes()))
+                    let status = if e.kind() == std::io::ErrorKind::PermissionDenied { 503 } else { 404 };
+                    Err((status, what, format!("cannot open {shown}: {words}").into_bytes()))
                 }
                 Ok(text) => {
                     let name = format!("@{shown}");
@@ -61,13 +68,24 @@ pub fn closure(
             Ok(v)
         }
         Err((status, what, text)) => {
-            let mut line = what.into_bytes();
+            // Code outside requests is named by its directive.
+            let info = code.phase.info();
+            let mut line = match (code.phase, &code.source) {
+                (Phase::Init | Phase::InitWorker | Phase::ExitWorker, LuaSource::File(_)) => {
+                    format!("{}_file error: ", info.stem).into_bytes()
+                }
+                (Phase::Init | Phase::InitWorker | Phase::ExitWorker, LuaSource::Inline(_)) => {
+                    format!("{} error: ", info.stem).into_bytes()
+                }
+                _ => what.into_bytes(),
+            };
             line.extend_from_slice(&text);
             match req {
+                None if code.phase == Phase::Init => return Err(NoCode { status, text: Some(line) }),
                 Some(req) => req.log(Level::Error, &line),
                 None => w.log_plain(Level::Error, &line),
             }
-            Err(NoCode(status))
+            Err(NoCode { status, text: None })
         }
     }
 }

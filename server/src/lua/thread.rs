@@ -32,6 +32,8 @@ pub enum Handoff {
         f: Value,
         /// Its arguments.
         args: Vec<Value>,
+        /// The coroutine that spawns it.
+        by: Value,
     },
     /// The run ends: the native has stored what is to happen.
     End,
@@ -98,6 +100,8 @@ pub struct Light {
     entry: bool,
     /// Who spawned it.
     parent: Option<Rc<Light>>,
+    /// The coroutine that spawned it: it may be one of the parent's own.
+    parent_co: Option<Rooted>,
     state: RefCell<State>,
 }
 
@@ -134,6 +138,11 @@ impl Light {
     /// The thread that spawned it.
     pub fn parent(&self) -> Option<&Rc<Light>> {
         self.parent.as_ref()
+    }
+
+    /// Whether this coroutine spawned it.
+    pub fn is_child_of(&self, vm: &Vm, co: Gc<Thread>) -> bool {
+        self.parent_co.as_ref().is_some_and(|p| p.get(vm).as_obj() == Some(co))
     }
 
     /// Whether it is the handler itself.
@@ -213,23 +222,30 @@ impl Run {
 
     /// Adds the entry thread and resumes it; goes on until everybody waits or has ended.
     pub fn begin(self: &Rc<Self>, vm: &mut Vm, f: Value, args: Vec<Value>, cx: &mut Context<'_>) {
-        let light = self.add_thread(vm, f, None);
+        let light = self.add_thread(vm, f, None, None);
         self.ready.borrow_mut().push_back((light, Go::Start(args)));
         self.advance(vm, cx);
     }
 
     /// Adds a light thread that runs as soon as the others wait.
     pub(super) fn spawn(self: &Rc<Self>, vm: &mut Vm, f: Value, parent: Rc<Light>) {
-        let light = self.add_thread(vm, f, Some(parent));
+        let light = self.add_thread(vm, f, Some(parent), None);
         self.ready.borrow_mut().push_back((light, Go::Start(Vec::new())));
     }
 
-    fn add_thread(self: &Rc<Self>, vm: &mut Vm, f: Value, parent: Option<Rc<Light>>) -> Rc<Light> {
+    fn add_thread(
+        self: &Rc<Self>,
+        vm: &mut Vm,
+        f: Value,
+        parent: Option<Rc<Light>>,
+        parent_co: Option<Rooted>,
+    ) -> Rc<Light> {
         let co = vm.new_coroutine(f);
         let light = Rc::new(Light {
             co: Rooted::new(&self.worker, vm, Value::obj(co)),
             entry: parent.is_none(),
             parent,
+            parent_co,
             state: RefCell::new(State::Ready),
         });
         self.threads.borrow_mut().push(light.clone());
@@ -318,11 +334,12 @@ impl Run {
         match r {
             Resume::Suspended(_) => match self.worker.take_handoff() {
                 Some(Handoff::Wait(p)) => *light.state.borrow_mut() = State::Waiting(p),
-                Some(Handoff::Spawn { f, args }) => {
-                    let child = self.add_thread(vm, f, Some(light.clone()));
+                Some(Handoff::Spawn { f, args, by }) => {
+                    let by = Rooted::new(&self.worker, vm, by);
+                    let child = self.add_thread(vm, f, Some(light.clone()), Some(by));
                     let mut ready = self.ready.borrow_mut();
-                    // The child runs at once, then its parent, then the others.
-                    ready.push_front((light.clone(), Go::Spawned(child.clone())));
+                    // The child runs at once; its parent waits for its turn behind the others.
+                    ready.push_back((light.clone(), Go::Spawned(child.clone())));
                     ready.push_front((child, Go::Start(args)));
                 }
                 Some(Handoff::End) | None => {}

@@ -23,6 +23,7 @@ use crate::log::Logs;
 use crate::phase::{Phase, Phases};
 use crate::regex::Regex;
 use crate::request::Request;
+use crate::shared::pids::PidTable;
 use crate::shared::shdict::ShDict;
 
 /// The state of one VM. Lives from before the fork to the end of the worker.
@@ -37,8 +38,6 @@ pub struct LuaWorker {
     pub dicts: HashMap<String, Arc<ShDict>>,
     /// The phases' worker; there once the process serves.
     pub flow: OnceCell<Rc<flow::Worker>>,
-    /// The groups of upstream servers; there once the process serves.
-    pub upstreams: OnceCell<Rc<crate::upstream::Upstreams>>,
     /// Which worker this is; none in the master.
     pub info: Cell<Option<WorkerInfo>>,
     /// Pools of idle cosockets.
@@ -51,6 +50,12 @@ pub struct LuaWorker {
     pub draining: Rc<tokio::sync::Notify>,
     /// Compiled expressions by pattern and options.
     pub regexes: RefCell<HashMap<(Vec<u8>, u32), Rc<Regex>>>,
+    /// Makes further VMs of this kind, for states on other threads.
+    pub maker: OnceCell<VmMaker>,
+    /// `init_by_lua*` asked for a privileged agent.
+    pub privileged_agent: Cell<bool>,
+    /// The processes of the workers, by number; shared by all of them.
+    pub pids: OnceCell<Arc<PidTable>>,
     /// Phases in which a native may be called, by its number in the VM; none for those without limits.
     pub limits: RefCell<Vec<Option<Limit>>>,
     /// Closures of handlers by code number.
@@ -58,8 +63,12 @@ pub struct LuaWorker {
     current: RefCell<Option<(Rc<Run>, Rc<Light>)>>,
     handoff: RefCell<Option<Handoff>>,
     waker: RefCell<Waker>,
+    strict: OnceCell<bool>,
     dead_roots: RefCell<Vec<RootId>>,
 }
+
+/// Makes VMs, on whatever thread they are to live.
+pub type VmMaker = Arc<dyn Fn() -> Lua + Send + Sync>;
 
 /// In which phases a native may be called, and the function behind the gate.
 #[derive(Clone, Copy)]
@@ -102,18 +111,21 @@ impl LuaWorker {
             logs,
             dicts,
             flow: OnceCell::new(),
-            upstreams: OnceCell::new(),
             info: Cell::new(None),
             pools: Pools::new(),
             resolvers: Resolvers::default(),
             timers: TimerCounts::default(),
             draining: Rc::new(tokio::sync::Notify::new()),
             regexes: RefCell::default(),
+            maker: OnceCell::new(),
+            privileged_agent: Cell::new(false),
+            pids: OnceCell::new(),
             limits: RefCell::default(),
             closures: RefCell::default(),
             current: RefCell::new(None),
             handoff: RefCell::new(None),
             waker: RefCell::new(Waker::noop().clone()),
+            strict: OnceCell::new(),
             dead_roots: RefCell::default(),
         })
     }
@@ -123,10 +135,18 @@ impl LuaWorker {
         self.config.http.as_ref().expect("Lua directives stand in http {}")
     }
 
-    /// Whether upstream's refusals are restored: `lua_strict_phases on`, or the environment says so.
+    /// Whether upstream's refusals to wait are in force: `lua_strict_phases on`, or `MOONLIT_STRICT_PHASES=1`
+    /// in the environment.
     pub fn strict(&self) -> bool {
-        self.config.http.as_ref().is_some_and(|h| h.lua.settings.lua_strict_phases)
-            || std::env::var_os("MOONLIT_STRICT_PHASES").is_some_and(|v| v == "1")
+        *self.strict.get_or_init(|| {
+            self.config.http.as_ref().is_some_and(|h| h.lua.settings.lua_strict_phases)
+                || std::env::var_os("MOONLIT_STRICT_PHASES").is_some_and(|v| v == "1")
+        })
+    }
+
+    /// Whether code of the phase may wait.
+    pub fn may_wait(&self, phase: Phase) -> bool {
+        if self.strict() { phase.info().yields } else { !matches!(phase, Phase::Init | Phase::ExitWorker) }
     }
 
     /// Whether the worker is on its way out.

@@ -12,17 +12,22 @@ pub struct Arg {
 }
 
 /// The arguments of a query in order, at most `max` (0: all). The flag tells that there were more.
-/// An argument without a name is left out.
+/// An argument without a name is left out, but counts if it has a value.
 pub fn split(query: &[u8], max: usize) -> (Vec<Arg>, bool) {
     let mut args = Vec::new();
+    let mut count = 0;
     for part in query.split(|&b| b == b'&') {
         let eq = memchr::memchr(b'=', part);
         let name = &part[..eq.unwrap_or(part.len())];
-        if name.is_empty() {
+        if part.is_empty() {
             continue;
         }
-        if max != 0 && args.len() == max {
+        if max != 0 && count == max {
             return (args, true);
+        }
+        count += 1;
+        if name.is_empty() {
+            continue;
         }
         let decode = |s: &[u8]| {
             let mut out = Vec::new();

@@ -33,6 +33,8 @@ pub enum Body {
     Discarded,
     /// Read by a script from the socket.
     Taken,
+    /// Being put together by a script, piece by piece.
+    Writing(BodyWriter),
 }
 
 /// A body in a file; the file goes with it unless it is to be kept.
@@ -52,6 +54,69 @@ impl Drop for BodyFile {
             // A file that is gone already is what we want.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+/// A body that a script puts together: in memory up to a limit, then in a file.
+#[derive(Debug)]
+pub struct BodyWriter {
+    data: Vec<u8>,
+    keep: usize,
+    file: Option<(File, BodyFile)>,
+}
+
+impl BodyWriter {
+    /// An empty body; beyond `keep` bytes it goes to a file.
+    pub fn new(keep: usize) -> BodyWriter {
+        BodyWriter { data: Vec::new(), keep, file: None }
+    }
+
+    /// Appends a piece. Fails when the file cannot be written.
+    pub fn append(&mut self, req: &Request, piece: &[u8]) -> std::io::Result<()> {
+        if self.data.len() + piece.len() <= self.keep {
+            self.data.extend_from_slice(piece);
+            return Ok(());
+        }
+        self.spill(req)?;
+        if piece.len() <= self.keep {
+            self.data.extend_from_slice(piece);
+            return Ok(());
+        }
+        let (file, info) = self.file.as_mut().expect("spilled above");
+        file.write_all(piece)?;
+        info.len += piece.len() as u64;
+        Ok(())
+    }
+
+    fn spill(&mut self, req: &Request) -> std::io::Result<()> {
+        if self.file.is_none() {
+            let loc = req.location();
+            let temp = &loc.client_body_temp_path;
+            let dir = req.env.config.prefix.join(bytes_to_path(&temp.folder));
+            self.file = Some(create_temp(&dir, &temp.levels)?);
+        }
+        let (file, info) = self.file.as_mut().expect("made above");
+        file.write_all(&self.data)?;
+        info.len += self.data.len() as u64;
+        self.data.clear();
+        Ok(())
+    }
+
+    /// The finished body and its length.
+    pub fn finish(mut self, req: &Request) -> std::io::Result<(Body, u64)> {
+        if self.file.is_some() {
+            self.spill(req)?;
+        }
+        Ok(match self.file {
+            Some((_, f)) => {
+                let len = f.len;
+                (Body::File(f), len)
+            }
+            None => {
+                let len = self.data.len() as u64;
+                (Body::Memory(self.data), len)
+            }
+        })
     }
 }
 

@@ -9,6 +9,18 @@ pub enum Place {
     Args,
     /// One component: everything but letters, digits and `-._~!'()*`.
     Component,
+    /// A query as scripts ask for it: as a path, and `+`.
+    ScriptArgs,
+    /// HTML: blanks, controls, quotes, `#`, `%` and everything above ASCII.
+    Html,
+    /// A `Refresh` header: the same without `#`.
+    Refresh,
+    /// A memcached key: blanks, controls, `%`.
+    Memcached,
+    /// The name of a header: everything that is no token character.
+    HeaderName,
+    /// The value of a header: controls but the tabulator.
+    HeaderValue,
     /// The target of a redirect: only blanks, controls, quotes and what is above ASCII.
     Redirect,
 }
@@ -20,6 +32,12 @@ impl Place {
             Place::Uri => plain && !matches!(b, b'#' | b'%' | b'?'),
             Place::Args => plain && !matches!(b, b'#' | b'%' | b'&' | b'+' | b'?'),
             Place::Component => b.is_ascii_alphanumeric() || b"-._~!'()*".contains(&b),
+            Place::ScriptArgs => plain && !matches!(b, b'#' | b'%' | b'+' | b'?'),
+            Place::Html => plain && !matches!(b, b'#' | b'%' | b'"' | b'\''),
+            Place::Refresh => plain && !matches!(b, b'%' | b'"' | b'\''),
+            Place::Memcached => b > 0x20 && b != b'%',
+            Place::HeaderName => plain && !b"\"(),/:;<=>?@[\\]{}".contains(&b),
+            Place::HeaderValue => b >= 0x20 && b != 0x7f || b == b'\t',
             Place::Redirect => plain && b != b'"',
         }
     }

@@ -96,14 +96,16 @@ pub struct Response {
     pub filters: Vec<Box<dyn BodyFilter>>,
     /// Filters of everything that goes out, the output of subrequests included.
     pub outer_filters: Vec<Box<dyn BodyFilter>>,
+    /// A script has taken the type away: there is no default one.
+    pub no_default_type: bool,
+    /// Conditions of the request do not count.
+    pub unconditional: bool,
     /// The body is not sent: HEAD, 204, 304.
     pub header_only: bool,
     /// The body goes out in chunks.
     pub chunked: bool,
     /// `Location` is the server's own: a path in it is made absolute.
     pub own_location: bool,
-    /// There is no head: what an upstream server sent is passed on as it came.
-    pub bare: bool,
     /// The handler has ended its output.
     pub eof: bool,
     /// A script has the connection for itself: nobody else writes to it.
@@ -299,10 +301,6 @@ pub fn commit_head(req: &Rc<Request>) {
         }
     }
     if !matches!(res.sink, Sink::Client) {
-        return;
-    }
-    if res.bare {
-        req.keepalive.set(false);
         return;
     }
     if req.version < 1000 {

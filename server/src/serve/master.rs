@@ -10,7 +10,7 @@ use super::os::{self, Caught, Ended, Fork, HeldSignals, Signals};
 use super::signal;
 use super::start::{self, Cycle, Ready};
 use super::worker::{self, Generation, NoOwner};
-use crate::app::{AppFactory, WorkerInfo};
+use crate::app::{App, AppFactory, WorkerInfo};
 use crate::conf::Options;
 use crate::conf::error::os_text;
 use crate::conf::model::Level;
@@ -26,8 +26,16 @@ struct Worker {
     id: u32,
     /// Which configuration it runs: how often there was a reload.
     generation: u64,
+    /// The privileged agent.
+    privileged: bool,
     /// Told to end.
     leaving: bool,
+}
+
+impl Worker {
+    fn title(privileged: bool) -> &'static str {
+        if privileged { "privileged agent process" } else { "worker process" }
+    }
 }
 
 /// How the server ends.
@@ -207,8 +215,12 @@ impl<'f, F: AppFactory> Master<'f, F> {
     }
 
     fn start_workers(&mut self) {
-        for id in 0..self.cycle.worker_count() {
-            self.start_worker(id);
+        let count = self.cycle.worker_count();
+        for id in 0..count {
+            self.start_worker(id, false);
+        }
+        if self.cycle.app.wants_privileged_agent() {
+            self.start_worker(count, true);
         }
     }
 
@@ -226,22 +238,22 @@ impl<'f, F: AppFactory> Master<'f, F> {
                     (Level::Alert, format!("exited on signal {signal} (core dumped)"))
                 }
             };
-            self.cycle.log(level, &format!("worker process {pid} {how}"));
+            let title = Worker::title(worker.privileged);
+            self.cycle.log(level, &format!("{title} {pid} {how}"));
             if ended == Ended::Code(FATAL_EXIT) && !worker.leaving {
-                let message = format!(
-                    "worker process {pid} exited with fatal code {FATAL_EXIT} and cannot be respawned"
-                );
+                let message =
+                    format!("{title} {pid} exited with fatal code {FATAL_EXIT} and cannot be respawned");
                 self.cycle.log(Level::Alert, &message);
                 continue;
             }
             let current = worker.generation == self.generation && !worker.leaving;
             if current && self.ending.is_none() && !self.resting {
-                self.start_worker(worker.id);
+                self.start_worker(worker.id, worker.privileged);
             }
         }
     }
 
-    fn start_worker(&mut self, id: u32) {
+    fn start_worker(&mut self, id: u32, privileged: bool) {
         let count = self.cycle.worker_count();
         let master_pid = std::process::id();
         let held = os::hold_signals();
@@ -249,16 +261,23 @@ impl<'f, F: AppFactory> Master<'f, F> {
         match unsafe { os::fork() } {
             Ok(Fork::Parent(pid)) => {
                 held.restore();
-                self.workers.push(Worker { pid, id, generation: self.generation, leaving: false });
-                self.cycle.log(Level::Notice, &format!("start worker process {pid}"));
+                let generation = self.generation;
+                self.workers.push(Worker { pid, id, generation, privileged, leaving: false });
+                let title = Worker::title(privileged);
+                self.cycle.log(Level::Notice, &format!("start {title} {pid}"));
             }
             Ok(Fork::Child) => {
-                let code = self.be_worker(WorkerInfo { id, count, has_master: true, master_pid }, held);
+                let info = WorkerInfo { id, count, privileged, has_master: true, master_pid };
+                let code = self.be_worker(info, held);
                 std::process::exit(code);
             }
             Err(error) => {
                 held.restore();
-                let message = format!("fork() failed while spawning \"worker process\" {}", os_text(&error));
+                let message = format!(
+                    "fork() failed while spawning \"{}\" {}",
+                    Worker::title(privileged),
+                    os_text(&error)
+                );
                 self.cycle.log(Level::Alert, &message);
             }
         }
@@ -277,11 +296,14 @@ impl<'f, F: AppFactory> Master<'f, F> {
             }
         };
         held.restore();
-        if let Err((level, message)) = start::enter_worker(&self.cycle, true) {
+        if let Err((level, message)) = start::enter_worker(&self.cycle, !info.privileged) {
             self.cycle.log(level, &message);
             return FATAL_EXIT;
         }
         let cycle = &mut self.cycle;
+        if info.privileged {
+            cycle.bound.clear();
+        }
         let generation = Generation::new(
             cycle.config.clone(),
             cycle.logs.clone(),

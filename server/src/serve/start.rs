@@ -345,7 +345,8 @@ fn single<F: AppFactory>(
         }
     };
     let bound = std::mem::take(&mut cycle.bound);
-    let info = WorkerInfo { id: 0, count: 1, has_master: false, master_pid: std::process::id() };
+    let info =
+        WorkerInfo { id: 0, count: 1, privileged: false, has_master: false, master_pid: std::process::id() };
     let generation = Generation::new(cycle.config, cycle.logs, cycle.app, &bound, 0);
     let mut owner = Alone { factory, options, bound };
     let code = match generation {

@@ -7,8 +7,8 @@ mod echo;
 mod flow;
 mod idle;
 mod lua;
+mod modules;
 mod peer;
-mod proxy;
 mod redis;
 mod reqsock;
 mod sockets;
@@ -57,13 +57,22 @@ pub fn start(http: &str, files: &[(&str, &str)]) -> Server {
 
 /// The same with VMs of the caller's making.
 pub fn start_with(http: &str, files: &[(&str, &str)], make: fn() -> Lua) -> Server {
+    launch("", http, files, make)
+}
+
+/// Starts a server with lines outside any block, too.
+pub fn start_full(main: &str, http: &str, files: &[(&str, &str)]) -> Server {
+    launch(main, http, files, Lua::new)
+}
+
+fn launch(main: &str, http: &str, files: &[(&str, &str)], make: fn() -> Lua) -> Server {
     let dir = fresh_dir();
     for (name, text) in files {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().expect("a file has a directory")).expect("writable");
         std::fs::write(path, text).expect("writable");
     }
-    let conf = format!("error_log logs/error.log debug;\nevents {{}}\nhttp {{\n{http}\n}}\n");
+    let conf = format!("error_log logs/error.log debug; {main}\nevents {{}}\nhttp {{\n{http}\n}}\n");
     std::fs::write(dir.join("nginx.conf"), conf).expect("writable");
     let (tx, rx) = std::sync::mpsc::channel();
     let at = dir.clone();
@@ -96,7 +105,9 @@ fn run(
     };
     let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     tokio::task::LocalSet::new().block_on(&rt, async move {
-        app.clone().start(WorkerInfo { id: 0, count: 1, has_master: false, master_pid: 0 }).await;
+        app.clone()
+            .start(WorkerInfo { id: 0, count: 1, privileged: false, has_master: false, master_pid: 0 })
+            .await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         tx.send(listener.local_addr().expect("bound")).expect("the test waits");
         let stopping = app.clone();

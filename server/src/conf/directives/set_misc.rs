@@ -86,6 +86,9 @@ macro_rules! rows {
             $( simple($name, REWRITE, Arity::Between($from, $to), |cx, node| add(cx, node, SetFn::$function)), )*
             simple("set_misc_base32_padding", LEVELS, Arity::Exactly(1), old_padding),
         ];
+
+        /// The functions by directive, with the least and the largest number of arguments, the variable included.
+        pub const FUNCTIONS: &[(&str, SetFn, usize, usize)] = &[ $( ($name, SetFn::$function, $from, $to), )* ];
     };
 }
 
