@@ -59,6 +59,7 @@ pub struct Gateway {
     zones: Vec<Arc<ShDict>>,
     lua: Option<Rc<LuaWorker>>,
     worker: RefCell<Option<Rc<flow::Worker>>>,
+    upstreams: RefCell<Option<Rc<crate::upstream::Upstreams>>>,
     draining: Rc<tokio::sync::Notify>,
 }
 
@@ -100,6 +101,7 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
             zones,
             lua,
             worker: RefCell::new(None),
+            upstreams: RefCell::new(None),
             draining: Rc::new(tokio::sync::Notify::new()),
         })
     }
@@ -238,7 +240,12 @@ impl App for Gateway {
         http1::clock::update();
         let env = Rc::new(Env::new(self.config.clone(), self.logs.clone()));
         let scripts = self.lua.as_ref().map(|l| Rc::new(LuaScripts(l.clone())) as Rc<dyn flow::Scripts>);
-        let flow = Rc::new(flow::Worker { env, scripts, zones: self.zones() });
+        let upstreams = self.config.http.as_ref().map(crate::upstream::Upstreams::new);
+        let proxy = upstreams
+            .as_ref()
+            .map(|u| Rc::new(crate::upstream::proxy::Proxy(u.clone())) as Rc<dyn flow::Handler>);
+        *self.upstreams.borrow_mut() = upstreams;
+        let flow = Rc::new(flow::Worker { env, scripts, proxy, zones: self.zones() });
         *self.worker.borrow_mut() = Some(flow.clone());
         if let Some(lua) = &self.lua {
             lua.enter(|vm| vm.hold_jit(false));
@@ -248,6 +255,9 @@ impl App for Gateway {
             }
             // Set once: a worker starts once.
             let _ = lua.flow.set(flow);
+            if let Some(upstreams) = &*self.upstreams.borrow() {
+                let _ = lua.upstreams.set(upstreams.clone());
+            }
             if let Some(code) = &lua.http().lua.init_worker {
                 run_detached(lua, Phase::InitWorker, code).await;
             }
@@ -272,6 +282,9 @@ impl App for Gateway {
     fn drain(&self) {
         if let Some(w) = &*self.worker.borrow() {
             w.env.exiting.set(true);
+        }
+        if let Some(upstreams) = &*self.upstreams.borrow() {
+            upstreams.drain();
         }
         self.draining.notify_waiters();
         if let Some(lua) = &self.lua {

@@ -23,6 +23,7 @@ pub mod flow;
 pub mod cosocket;
 pub mod shared;
 pub mod subprocess;
+pub mod upstream;
 
 // S3: Lua.
 pub mod lua;

@@ -163,7 +163,7 @@ macro_rules! for_each_phase { ($m:ident) => { $m! {
         yields: true, output: true, exit: Ends, capture: true, cosocket: true, ctx: Request, ready: true }
     /// Chooses an upstream peer, on each try.
     Balancer { "balancer_by_lua", "balancer", 12, 0x200, [UPSTREAM], BlockFile,
-        yields: false, output: false, exit: Later, capture: false, cosocket: false, ctx: Request, ready: false }
+        yields: false, output: false, exit: Later, capture: false, cosocket: false, ctx: Request, ready: true }
     /// Verifies an upstream's certificate.
     ProxySslVerify { "proxy_ssl_verify_by_lua", "proxy_ssl_verify", 13, 0x10000, [LOCATION LOCATION_IF], BlockFile,
         yields: true, output: false, exit: Ends, capture: false, cosocket: true, ctx: Request, ready: false }

@@ -4,6 +4,7 @@
 //! waits; registration, the phase check and its message follow from the row.
 
 pub mod abort;
+pub mod balancer;
 pub mod consts;
 pub mod ctx;
 pub mod encode;
@@ -131,6 +132,7 @@ pub fn install(w: &Rc<LuaWorker>) {
         var::install(w, vm, ngx);
         shdict::install(w, vm, ngx);
         socket::install(w, vm);
+        balancer::install(w, vm);
         let print = function(w, vm, &log::PRINT);
         set_field(vm, globals, b"print", print);
         thread::install(vm);

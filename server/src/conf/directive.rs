@@ -16,6 +16,7 @@ use super::model::SharedDict;
 use super::model::{ErrorLog, Level as LogLevel, LogFile, LogFileId, LogFormat, LuaCode, LuaSource, Map};
 use super::settings::{LuaDraft, MainDraft};
 use super::tree::{Body, Item, Node};
+use super::upstream::UpstreamDraft;
 use super::variables::{Pattern, Script, VarId, VarKind, VarTable};
 use crate::phase::{self, Contexts, Phase};
 use crate::regex::{Options, Regex};
@@ -112,6 +113,8 @@ pub struct Build {
     pub events_seen: bool,
     /// Whether `events {}` or `http {}` was seen: what modules there are is settled.
     pub modules_closed: bool,
+    /// Every group of upstream servers so far.
+    pub upstreams: Vec<UpstreamDraft>,
     /// The level of `http {}`, once seen.
     pub http: Option<Level>,
     /// Lines to be logged that are no errors.

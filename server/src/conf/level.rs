@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::error::ConfError;
 use super::error::Place;
 use super::filter_settings::FilterDraft;
 use super::locations::Locations;
@@ -15,8 +16,10 @@ use super::model::{
     Location, LocationKind, LuaHandlers, Resolver, RewriteOp, Root, TryFiles,
 };
 use super::parts::Parts;
+use super::proxy::{self, ProxyDraft, ProxyInherited, ProxyLists};
 use super::servers::ServerName;
 use super::settings::{LocationDraft, ServerDraft};
+use super::upstream::UpstreamBlock;
 use super::variables::Script;
 use crate::phase::{Contexts, Phase};
 
@@ -108,6 +111,12 @@ pub struct Level {
     pub resolver: Option<Arc<Resolver>>,
     /// `limit_except`.
     pub limit_except: Option<(Vec<Box<[u8]>>, Box<Level>)>,
+    /// Scalar `proxy_*` settings.
+    pub proxy: ProxyDraft,
+    /// `proxy_*` lists.
+    pub proxy_lists: ProxyLists,
+    /// What an `upstream {}` says.
+    pub upstream: Option<Box<UpstreamBlock>>,
     /// Blocks inside: servers of `http`, locations of the others.
     pub inner: Vec<Level>,
 }
@@ -140,6 +149,9 @@ impl Level {
             types: None,
             resolver: None,
             limit_except: None,
+            proxy: ProxyDraft::default(),
+            proxy_lists: ProxyLists::default(),
+            upstream: None,
             inner: Vec::new(),
         }
     }
@@ -164,6 +176,7 @@ pub struct Inherited {
     internal: bool,
     limit_except: Option<LimitExcept>,
     try_files: Option<TryFiles>,
+    proxy: ProxyInherited,
 }
 
 impl Inherited {
@@ -190,6 +203,7 @@ impl Inherited {
             internal: false,
             limit_except: None,
             try_files: None,
+            proxy: ProxyInherited::default(),
         }
     }
 }
@@ -210,7 +224,9 @@ pub struct Finished {
 }
 
 /// Finishes a level and everything inside. The servers of `http {}` must have been taken out of `inner`.
-pub fn finish(level: Level, outer: &Inherited) -> Finished {
+///
+/// The error is that of settings which do not go together.
+pub fn finish(level: Level, outer: &Inherited) -> Result<Finished, ConfError> {
     let mut settings = level.settings;
     settings.inherit(&outer.settings);
     let mut filters = level.filters;
@@ -231,7 +247,13 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
         Some(Content::Lua(code)) => Some(code.clone()),
         _ => None,
     };
+    let (proxy, proxy_conf) =
+        proxy::finish(level.proxy, level.proxy_lists, &outer.proxy).map_err(|text| match &level.place {
+            Some(place) => ConfError::at(place, text),
+            None => ConfError::whole(text),
+        })?;
     let mut inherited = Inherited {
+        proxy,
         settings,
         filters,
         parts: Arc::new(parts),
@@ -254,13 +276,14 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
         },
     };
     if let Some((methods, inner)) = level.limit_except {
-        inherited.limit_except = Some(LimitExcept { methods, level: finish(*inner, &inherited).location });
+        inherited.limit_except = Some(LimitExcept { methods, level: finish(*inner, &inherited)?.location });
     }
-    let rewrite = level.rewrite.into_iter().map(|step| finish_step(step, &inherited)).collect();
+    let rewrite: Vec<RewriteOp> =
+        level.rewrite.into_iter().map(|step| finish_step(step, &inherited)).collect::<Result<_, _>>()?;
     let mut named = HashMap::new();
     let mut locations = Vec::new();
     for inner in level.inner {
-        let finished = finish(inner, &inherited);
+        let finished = finish(inner, &inherited)?;
         if matches!(finished.location.kind, LocationKind::Named) {
             named.insert(finished.location.name.clone(), finished.location);
         } else {
@@ -278,7 +301,8 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
         index: inherited.index.clone(),
         try_files: inherited.try_files.clone(),
         content: inherited.content.clone(),
-        rewrite,
+        rewrite: rewrite.into(),
+        proxy: proxy_conf,
         lua: inherited.lua.clone(),
         error_logs: inherited.error_logs.clone(),
         access_logs: inherited.access_logs.clone(),
@@ -290,15 +314,15 @@ pub fn finish(level: Level, outer: &Inherited) -> Finished {
         locations: Locations::new(locations),
     };
     // What makes the content of a level is not passed on to locations inside.
-    Finished { location: Arc::new(location), named, inherited }
+    Ok(Finished { location: Arc::new(location), named, inherited })
 }
 
-fn finish_step(step: Step, outer: &Inherited) -> RewriteOp {
-    match step {
+fn finish_step(step: Step, outer: &Inherited) -> Result<RewriteOp, ConfError> {
+    Ok(match step {
         Step::Op(op) => op,
         Step::If(condition, level) => {
-            let level = finish(*level, outer).location;
+            let level = finish(*level, outer)?.location;
             RewriteOp::If { condition, body: level.rewrite.clone(), level }
         }
-    }
+    })
 }

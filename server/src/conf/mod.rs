@@ -17,9 +17,12 @@ pub mod locations;
 pub mod model;
 pub mod net;
 pub mod parts;
+pub mod proxy;
 pub mod servers;
 pub mod settings;
 pub mod tree;
+pub mod upstream;
+pub mod url;
 pub mod value;
 pub mod variables;
 
@@ -147,13 +150,13 @@ fn finish_http(
     let listens = directives::http::listens(build, &servers)?;
     let outermost = outermost(build, error_logs);
     let http_server = http.server.clone();
-    let http = level::finish(http, &outermost);
+    let http = level::finish(http, &outermost)?;
     let mut finished = Vec::with_capacity(servers.len());
     for mut level in servers {
         let mut settings = std::mem::take(&mut level.server);
         settings.inherit(&http_server);
         let name = level.server_part.first_name.take().unwrap_or_default();
-        let mut server = level::finish(level, &http.inherited);
+        let mut server = level::finish(level, &http.inherited)?;
         let rewrite = server.location.rewrite.clone();
         // The locations of a server are its own, not those of the level that stands for it.
         let level = Arc::get_mut(&mut server.location).expect("nobody else has the level yet");
@@ -167,6 +170,10 @@ fn finish_http(
             named: server.named,
         }));
     }
+    let upstreams = std::mem::take(&mut build.upstreams)
+        .into_iter()
+        .map(|group| group.finish().map(Arc::new))
+        .collect::<Result<_, _>>()?;
     let mut handlers = std::mem::take(&mut build.process_handlers);
     Ok(HttpConf {
         vars: std::mem::take(&mut build.vars),
@@ -175,6 +182,7 @@ fn finish_http(
         geos: std::mem::take(&mut build.geos),
         splits: std::mem::take(&mut build.splits),
         limit_zones: std::mem::take(&mut build.limit_zones),
+        upstreams,
         listens,
         lua: LuaMain {
             settings: build.lua.finish(),

@@ -212,6 +212,8 @@ pub struct HttpConf {
     pub limit_zones: Vec<LimitZone>,
     /// The servers, in the order of the file.
     pub servers: Vec<Arc<Server>>,
+    /// Every group of upstream servers; `UpstreamId` indexes it.
+    pub upstreams: Vec<Arc<super::upstream::Upstream>>,
     /// Each address that is listened on, with its servers.
     pub listens: Vec<Listen>,
     /// Settings of `lua_*` that hold for the whole process.
@@ -409,6 +411,8 @@ pub struct Location {
     pub rewrite: Arc<[RewriteOp]>,
     /// Lua handlers by phase, inherited ones included.
     pub lua: LuaHandlers,
+    /// How requests are passed on.
+    pub proxy: Arc<super::proxy::ProxyConf>,
     /// `error_log` lines.
     pub error_logs: ErrorLogs,
     /// `access_log` lines; empty means `off`.
@@ -484,6 +488,8 @@ pub enum Content {
     EmptyGif,
     /// `echo*`.
     Echo(Arc<EchoScript>),
+    /// `proxy_pass`.
+    Proxy(Arc<super::proxy::ProxyPass>),
 }
 
 /// Lua handlers by phase.

@@ -21,6 +21,7 @@ const LEVELS: Contexts = HTTP_SERVER.or(Contexts::LOCATION);
 const LEVELS_IF: Contexts = LEVELS.or(Contexts::LOCATION_IF);
 const LEVELS_IFS: Contexts = LEVELS_IF.or(Contexts::SERVER_IF);
 
+/// Makes a struct of scalar settings, its draft and its directive rows out of one row per directive.
 macro_rules! settings {
     ($(#[$meta:meta])* $name:ident, $draft:ident in $base:ident . $part:ident ; $rows:ident {
         $( $(#[$doc:meta])* $field:ident : $ty:ty = $default:expr, $set:expr, $contexts:expr, $arity:expr; )*
@@ -37,6 +38,12 @@ macro_rules! settings {
             /// Takes from an outer level what this one does not give.
             pub fn inherit(&mut self, outer: &Self) {
                 $( if self.$field.is_none() { self.$field.clone_from(&outer.$field); } )*
+            }
+
+            /// Whether nothing is given.
+            #[allow(dead_code, reason = "not every group of settings asks")]
+            pub fn is_empty(&self) -> bool {
+                $( self.$field.is_none() && )* true
             }
 
             /// The settings, with defaults for what nobody gave.
@@ -292,7 +299,7 @@ impl TempPath {
     }
 }
 
-fn temp_path_arg(_: &mut Cx<'_>, node: &Node) -> Result<TempPath, Fail> {
+pub(super) fn temp_path_arg(_: &mut Cx<'_>, node: &Node) -> Result<TempPath, Fail> {
     let mut path = TempPath::new(node.arg(0).strip_suffix(b"/").unwrap_or(node.arg(0)));
     for (at, arg) in node.args[1..].iter().enumerate() {
         match super::value::number(arg) {

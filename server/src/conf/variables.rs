@@ -114,6 +114,9 @@ builtins! {
     NginxVersion "nginx_version" ro;
     Pid "pid" ro;
     Pipe "pipe" ro;
+    ProxyAddXForwardedFor "proxy_add_x_forwarded_for" ro;
+    ProxyHost "proxy_host" ro;
+    ProxyPort "proxy_port" ro;
     ProxyProtocolAddr "proxy_protocol_addr" ro;
     ProxyProtocolPort "proxy_protocol_port" ro;
     QueryString "query_string" ro;

@@ -10,6 +10,7 @@ use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, more_header
 use crate::conf::model::{Content, Level, Location, LuaCode};
 use crate::phase::Phase;
 use crate::request::body::bytes_to_path;
+use crate::request::escape::{Place, escape};
 use crate::request::response::Chunk;
 use crate::request::vars::{Vars, set_named};
 use crate::request::{Request, postpone, with_match};
@@ -284,6 +285,13 @@ async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
             Verdict::Next => Verdict::Done,
             v => v,
         },
+        Some(Content::Proxy(_)) => {
+            let Some(proxy) = &w.proxy else { return Verdict::Status(500) };
+            match proxy.run(w, req) {
+                Run::Ready(v) => v,
+                Run::Wait(f) => f.await,
+            }
+        }
         Some(Content::StubStatus) => files::stub_status(w, req),
         Some(Content::EmptyGif) => files::empty_gif(w, req),
         Some(Content::Echo(script)) => echo::run(w, req, script).await,
@@ -292,6 +300,7 @@ async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
 }
 
 fn find_location(req: &Rc<Request>) -> Verdict {
+    req.location_valid.set(true);
     let server = req.server.borrow().clone();
     let uri = req.uri.borrow().clone();
     let found = with_match(|data| {
@@ -305,6 +314,28 @@ fn find_location(req: &Rc<Request>) -> Verdict {
         }
         found
     });
+    // A location that passes requests on and ends in a slash is found without it, by a redirect; only an
+    // exact match is better.
+    let by_redirect = match &found {
+        Some(f) if !f.by_pattern && *f.location.name == *uri => false,
+        _ => server
+            .locations
+            .find_with_slash(&uri)
+            .is_some_and(|l| matches!(l.content, Some(Content::Proxy(_)))),
+    };
+    if by_redirect {
+        let mut to = Vec::new();
+        escape(&uri, Place::Uri, &mut to);
+        to.push(b'/');
+        let args = req.args.borrow();
+        if !args.is_empty() {
+            to.push(b'?');
+            to.extend_from_slice(&args);
+        }
+        drop(args);
+        req.response.borrow_mut().set_own_location(&to);
+        return Verdict::Status(301);
+    }
     let mut level = match found {
         Some(f) => f.location,
         None => server.level.clone(),

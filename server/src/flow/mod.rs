@@ -90,6 +90,10 @@ pub trait Scripts {
     /// Runs a body filter on a chunk. An error ends the output.
     fn body_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>, chunk: Chunk) -> Wait<Result<Chunk, ()>>;
 
+    /// Runs a balancer's code, which chooses a server in `Request::upstream`. An error is the status that
+    /// the request ends with.
+    fn balancer(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>>;
+
     /// Runs the code of the log phase.
     fn log(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<()>;
 
@@ -119,4 +123,6 @@ pub struct Worker {
     pub scripts: Option<Rc<dyn Scripts>>,
     /// Zones that limits count in, if there are any.
     pub zones: Option<Rc<dyn Zones>>,
+    /// Whatever passes requests on to other servers.
+    pub proxy: Option<Rc<dyn Handler>>,
 }

@@ -110,7 +110,10 @@ fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
     *req.uri.borrow_mut() = uri;
     *req.args.borrow_mut() = args;
     match r.flag {
-        RewriteFlag::Break => Step::Stop,
+        RewriteFlag::Break => {
+            req.location_valid.set(false);
+            Step::Stop
+        }
         RewriteFlag::Last => {
             req.uri_changed.set(true);
             Step::Stop
@@ -140,7 +143,8 @@ fn do_return(w: &Rc<Worker>, req: &Rc<Request>, r: &Return) -> Verdict {
         return Verdict::Close;
     }
     let level = req.level.borrow().clone();
-    let content_type = files::content_type(&level, &req.uri.borrow());
+    let given = req.response.borrow().content_type.clone();
+    let content_type = given.unwrap_or_else(|| files::content_type(&level, &req.uri.borrow()));
     let body = if r.status == 204 { Vec::new() } else { text };
     send_response(w, req, r.status, Some(&content_type), body);
     Verdict::Done

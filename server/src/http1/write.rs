@@ -106,6 +106,9 @@ pub fn finish(out: &mut Vec<u8>) {
 
 fn write_status(out: &mut Vec<u8>, status: u16, reason: Option<&[u8]>) {
     write_decimal_padded(out, status);
+    if reason.is_some_and(<[u8]>::is_empty) {
+        return;
+    }
     out.push(b' ');
     out.extend_from_slice(reason.unwrap_or_else(|| reason_of(status).as_bytes()));
 }

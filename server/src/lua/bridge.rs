@@ -213,6 +213,22 @@ impl Scripts for LuaScripts {
         })
     }
 
+    fn balancer(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>> {
+        let run = Run::new(&self.0, Some(req), Phase::Balancer);
+        let code = code.clone();
+        Box::pin(async move {
+            drive(&run, Start::Code(code)).await;
+            if run.failed.get() {
+                return Err(500);
+            }
+            match run.later_exit.get() {
+                Some(s) if s >= 200 => Err(s as u16),
+                Some(s) if s < 0 => Err(500),
+                _ => Ok(()),
+            }
+        })
+    }
+
     fn log(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<()> {
         let run = Run::new(&self.0, Some(req), Phase::Log);
         let code = code.clone();

@@ -38,6 +38,8 @@ pub struct LuaWorker {
     pub dicts: HashMap<String, Arc<ShDict>>,
     /// The phases' worker; there once the process serves.
     pub flow: OnceCell<Rc<flow::Worker>>,
+    /// The groups of upstream servers; there once the process serves.
+    pub upstreams: OnceCell<Rc<crate::upstream::Upstreams>>,
     /// Which worker this is; none in the master.
     pub info: Cell<Option<WorkerInfo>>,
     /// Pools of idle cosockets.
@@ -111,6 +113,7 @@ impl LuaWorker {
             logs,
             dicts,
             flow: OnceCell::new(),
+            upstreams: OnceCell::new(),
             info: Cell::new(None),
             pools: Pools::new(),
             resolvers: Resolvers::default(),

@@ -11,6 +11,7 @@ pub mod headers;
 pub mod postpone;
 pub mod response;
 pub mod subrequest;
+pub mod upstream;
 pub mod uri;
 pub mod vars;
 
@@ -171,6 +172,12 @@ pub struct Request {
     pub captures: RefCell<Captures>,
     /// The phase that runs.
     pub phase: Cell<Phase>,
+    /// The servers that the request was passed on to.
+    pub upstream: RefCell<Option<Box<upstream::UpstreamInfo>>>,
+    /// The path still belongs to the location found for it: no `rewrite ... break` changed it.
+    pub location_valid: Cell<bool>,
+    /// What is being done for the request, for the log.
+    pub action: Cell<&'static str>,
     /// What the script layer keeps with a request (`ngx.ctx`). Gone after an internal redirect.
     pub script_ctx: RefCell<Option<Box<dyn Any>>>,
     /// What ends with the request: dropped when it is over.
@@ -237,8 +244,10 @@ impl Request {
             return;
         }
         let mut line = text.to_vec();
-        if self.phase.get() == Phase::Log {
-            line.extend_from_slice(b" while logging request");
+        let action = if self.phase.get() == Phase::Log { "logging request" } else { self.action.get() };
+        if !action.is_empty() {
+            line.extend_from_slice(b" while ");
+            line.extend_from_slice(action.as_bytes());
         }
         self.append_log_context(&mut line);
         self.env.logs.error(&to, level, Some(self.conn.serial), &line);
@@ -259,6 +268,17 @@ impl Request {
             line.extend_from_slice(&self.uri.borrow());
             line.push(b'"');
             let _ = parent;
+        }
+        if let Some(up) = &*self.upstream.borrow()
+            && let Some(peer) = &up.peer
+        {
+            line.extend_from_slice(b", upstream: \"http://");
+            line.extend_from_slice(peer.as_bytes());
+            if peer.starts_with("unix:") {
+                line.push(b':');
+            }
+            line.extend_from_slice(&up.uri);
+            line.push(b'"');
         }
         if let Some(host) = headers.get(b"host") {
             line.extend_from_slice(b", host: \"");

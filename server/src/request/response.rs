@@ -106,6 +106,8 @@ pub struct Response {
     pub chunked: bool,
     /// `Location` is the server's own: a path in it is made absolute.
     pub own_location: bool,
+    /// There is no head: what an upstream server sent is passed on as it came.
+    pub bare: bool,
     /// The handler has ended its output.
     pub eof: bool,
     /// A script has the connection for itself: nobody else writes to it.
@@ -301,6 +303,10 @@ pub fn commit_head(req: &Rc<Request>) {
         }
     }
     if !matches!(res.sink, Sink::Client) {
+        return;
+    }
+    if res.bare {
+        req.keepalive.set(false);
         return;
     }
     if req.version < 1000 {

@@ -252,9 +252,17 @@ fn family(req: &Request, f: Family, name: &str, out: &mut Vec<u8>) -> bool {
             }
             None => false,
         },
-        Family::SentTrailer | Family::UpstreamHttp | Family::UpstreamCookie | Family::UpstreamTrailer => {
-            false
+        Family::UpstreamHttp | Family::UpstreamTrailer | Family::UpstreamCookie => {
+            let up = req.upstream.borrow();
+            let Some(up) = &*up else { return false };
+            let headers = if f == Family::UpstreamTrailer { &up.trailers } else { &up.headers };
+            let Some(headers) = headers else { return false };
+            if f == Family::UpstreamCookie {
+                return set_cookie(headers.all(b"set-cookie"), rest, out);
+            }
+            join(headers.iter(), rest, out)
         }
+        Family::SentTrailer => false,
     }
 }
 
@@ -303,6 +311,20 @@ fn cookie(req: &Request, wanted: &[u8], out: &mut Vec<u8>) -> bool {
                 out.extend_from_slice(&part[n + 1..]);
                 return true;
             }
+        }
+    }
+    false
+}
+
+/// The value of a cookie that a response sets.
+fn set_cookie<'a>(lines: impl Iterator<Item = &'a [u8]>, wanted: &[u8], out: &mut Vec<u8>) -> bool {
+    for line in lines {
+        let part = line.split(|&b| b == b';').next().unwrap_or_default().trim_ascii_start();
+        if let Some(n) = memchr::memchr(b'=', part)
+            && part[..n].eq_ignore_ascii_case(wanted)
+        {
+            out.extend_from_slice(&part[n + 1..]);
+            return true;
         }
     }
     false
@@ -483,15 +505,49 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
         | Builtin::TcpinfoRtt
         | Builtin::TcpinfoRttvar
         | Builtin::TcpinfoSndCwnd
-        | Builtin::UpstreamAddr
+        | Builtin::UpstreamCacheStatus => false,
+        Builtin::UpstreamAddr
         | Builtin::UpstreamBytesReceived
         | Builtin::UpstreamBytesSent
-        | Builtin::UpstreamCacheStatus
         | Builtin::UpstreamConnectTime
         | Builtin::UpstreamHeaderTime
         | Builtin::UpstreamResponseLength
         | Builtin::UpstreamResponseTime
-        | Builtin::UpstreamStatus => false,
+        | Builtin::UpstreamStatus
+        | Builtin::ProxyHost
+        | Builtin::ProxyPort => of_upstream(req, b, out),
+        Builtin::ProxyAddXForwardedFor => {
+            let headers = req.headers.borrow();
+            for value in headers.all(b"x-forwarded-for") {
+                out.extend_from_slice(value);
+                out.extend_from_slice(b", ");
+            }
+            req.write_remote_addr(out);
+            true
+        }
+    }
+}
+
+/// What is known of the servers that the request was passed on to.
+fn of_upstream(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
+    let up = req.upstream.borrow();
+    let Some(up) = &*up else { return false };
+    let time = |ms: u64, out: &mut Vec<u8>| ms != super::upstream::NO_TIME && seconds(ms, out);
+    match b {
+        Builtin::ProxyHost => bytes(&up.proxy_host, out),
+        Builtin::ProxyPort => bytes(&up.proxy_port, out),
+        Builtin::UpstreamAddr => up.join(out, |t, out| text(t.peer.as_deref().unwrap_or_default(), out)),
+        Builtin::UpstreamStatus => up.join(out, |t, out| t.status > 0 && number(u64::from(t.status), out)),
+        Builtin::UpstreamConnectTime => up.join(out, |t, out| time(t.connect_ms, out)),
+        Builtin::UpstreamHeaderTime => up.join(out, |t, out| time(t.header_ms, out)),
+        Builtin::UpstreamResponseTime => up.join(out, |t, out| {
+            let running = || clock::monotonic_ms().saturating_sub(t.start_ms);
+            seconds(if t.response_ms == super::upstream::NO_TIME { running() } else { t.response_ms }, out)
+        }),
+        Builtin::UpstreamResponseLength => up.join(out, |t, out| number(t.response_length, out)),
+        Builtin::UpstreamBytesReceived => up.join(out, |t, out| number(t.bytes_received, out)),
+        Builtin::UpstreamBytesSent => up.join(out, |t, out| number(t.bytes_sent, out)),
+        _ => false,
     }
 }
 

@@ -9,6 +9,7 @@ mod idle;
 mod lua;
 mod modules;
 mod peer;
+mod proxy;
 mod redis;
 mod reqsock;
 mod sockets;

@@ -11,9 +11,11 @@ pub mod location;
 pub mod log;
 pub mod lua_code;
 pub mod more_headers;
+pub mod proxy;
 pub mod rewrite;
 pub mod set_misc;
 mod unsupported;
+pub mod upstream;
 
 use super::directive::{Arity, Row, simple};
 use super::error::Fail;
@@ -23,7 +25,7 @@ use super::value;
 
 /// Every row of every group.
 pub fn rows() -> impl Iterator<Item = Row> {
-    let groups: [&'static [Row]; 18] = [
+    let groups: [&'static [Row]; 21] = [
         settings::MAIN_ROWS,
         settings::LUA_ROWS,
         settings::SERVER_ROWS,
@@ -42,6 +44,9 @@ pub fn rows() -> impl Iterator<Item = Row> {
         limits::ROWS,
         more_headers::ROWS,
         set_misc::ROWS,
+        proxy::ROWS,
+        super::proxy::PROXY_ROWS,
+        upstream::ROWS,
     ];
     let tuning = settings::TUNING.iter().map(|(name, contexts)| {
         simple(name, *contexts, Arity::Exactly(1), |_, node| {
