@@ -1,18 +1,21 @@
 //! Making objects for Lua: type arguments, sizes, initialisers. Shared by `ffi.new` and by calling a type.
 
+use std::rc::Rc;
+
 use moonlit_vm::bytecode::ops::Mm;
 use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
 use moonlit_vm::state::native::Raised;
 use moonlit_vm::string::Str;
+use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
 
 use crate::cdata::{access, as_cdata, new_object, raw_place, type_object};
 use crate::convert::{self, ConvertError, Flags};
 use crate::cparse::{self, Param};
-use crate::ctype::{CTypeId, Kind};
-use crate::state::Ffi;
+use crate::ctype::{CTypeId, Field, Kind};
+use crate::state::{Ffi, Maker};
 
 /// Objects larger than this ask the heap first.
 const LARGE_BYTES: u32 = 64 * 1024;
@@ -131,8 +134,51 @@ pub fn construct(vm: &mut Vm, ffi: &Ffi, ty: CTypeId) -> Result<Value, Raised> {
     }
 }
 
+/// How objects of type `ty` are made from numbers, if it is a struct that begins with numbers.
+fn find_maker(ffi: &Ffi, ty: CTypeId) -> Option<Rc<Maker>> {
+    let types = ffi.types.borrow();
+    let record = types.record(ty).filter(|r| r.complete && !r.is_union && !r.variable)?;
+    let layout = types.layout(ty);
+    let size = layout.size.filter(|&n| n <= LARGE_BYTES)?;
+    let number = |f: &&Field| {
+        let kind = types.kind(f.ty);
+        let simple = matches!(kind, Kind::Int { bytes: 1..=8, .. } | Kind::Float { bytes: 4 | 8 });
+        f.name.is_some() && f.bits.is_none() && simple
+    };
+    let fields = record.fields.iter().take_while(number).map(|f| (f.offset, types.kind(f.ty))).collect();
+    let maker = Rc::new(Maker { size, align: 1 << layout.align_log2, fields });
+    ffi.remember_maker(ty, maker.clone());
+    Some(maker)
+}
+
+/// A struct made of numbers only; `None` leaves it to the general way.
+#[inline]
+fn make_of_numbers(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, args: &[Value]) -> Option<Gc<Cdata>> {
+    let maker = ffi.maker(ty).or_else(|| find_maker(ffi, ty))?;
+    if args.len() > maker.fields.len() || args.iter().any(|v| !v.is_num()) {
+        return None;
+    }
+    let cd = vm.heap.new_cdata(ty.raw(), maker.size as usize, maker.align as usize);
+    let addr = raw_place(vm, cd).addr;
+    for ((offset, kind), v) in maker.fields.iter().zip(args) {
+        let (at, n) = (addr + *offset as usize, v.num_unchecked());
+        match *kind {
+            Kind::Float { bytes } => access::store_float(at, bytes, n),
+            Kind::Int { bytes: 8, unsigned: true } => access::store_int(at, 8, convert::num_to_u64(n)),
+            Kind::Int { bytes, .. } => access::store_int(at, bytes, convert::num_to_i64(n) as u64),
+            _ => {}
+        }
+    }
+    Some(cd)
+}
+
 /// As [`construct`], from `args`; `None` for whatever would be an error.
 pub fn construct_from(vm: &mut Vm, ffi: &Ffi, ty: CTypeId, args: &[Value]) -> Option<Value> {
+    if let Some(cd) = make_of_numbers(vm, ffi, ty, args) {
+        let metatype = ffi.metatype(&ffi.types.borrow(), ty);
+        finish_object(vm, ffi, cd, metatype);
+        return Some(Value::obj(cd));
+    }
     let (size, variable) = size_of(ffi, ty);
     let (size, values) = if variable {
         let n = args.first()?.as_num()?;
@@ -175,13 +221,19 @@ fn make(
     let is_record = matches!(types.kind(ty), Kind::Record(_));
     let metatype = if is_record { ffi.metatype(&types, ty) } else { None };
     drop(types);
+    finish_object(vm, ffi, cd, metatype);
+    Ok(Value::obj(cd))
+}
+
+/// Gives a new object the finalizer of its metatype.
+#[inline]
+fn finish_object(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, metatype: Option<Gc<Table>>) {
     if let Some(t) = metatype {
         let f = vm.meta_field(t, Mm::Gc);
         if !f.is_nil() {
             set_finalizer(vm, ffi, cd, f);
         }
     }
-    Ok(Value::obj(cd))
 }
 
 /// Size in bytes of an object whose type has no fixed size.

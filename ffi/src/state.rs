@@ -28,6 +28,23 @@ pub enum CallbackError {
     NotSupported,
 }
 
+/// How an object of a type is made from numbers.
+pub struct Maker {
+    /// Size in bytes.
+    pub size: u32,
+    /// Alignment in bytes.
+    pub align: u32,
+    /// Fields in order: offset in bytes and shape; only such that take a number.
+    pub fields: Box<[(u32, Kind)]>,
+}
+
+/// A metatype looked up before.
+#[derive(Clone, Copy, Default)]
+struct Looked {
+    known: bool,
+    table: Option<Gc<Table>>,
+}
+
 /// Entries of the member cache, a power of two.
 const MEMBER_CACHE_ENTRIES: usize = 256;
 /// Type strings remembered.
@@ -79,6 +96,10 @@ pub struct Ffi {
     /// Callback slots; their contents are `callback`'s.
     pub callback_slots: RefCell<Vec<Box<dyn std::any::Any>>>,
     members: RefCell<Vec<Option<MemberEntry>>>,
+    /// Metatypes by the number of any type that leads to them; empty after a change.
+    looked: RefCell<Vec<Looked>>,
+    /// By the number of a type: how it is made, if that is simple.
+    makers: RefCell<Vec<Option<Rc<Maker>>>>,
     parsed: RefCell<HashMap<Box<[u8]>, CTypeId>>,
     recent: RefCell<Vec<Option<Recent>>>,
     prepared: RefCell<Vec<Option<Rc<Prepared>>>>,
@@ -107,6 +128,8 @@ impl Ffi {
             shares_stdout: Cell::new(false),
             callback_slots: RefCell::new(Vec::new()),
             members: RefCell::new((0..MEMBER_CACHE_ENTRIES).map(|_| None).collect()),
+            looked: RefCell::new(Vec::new()),
+            makers: RefCell::new(Vec::new()),
             parsed: RefCell::new(HashMap::new()),
             recent: RefCell::new((0..RECENT_ENTRIES).map(|_| None).collect()),
             prepared: RefCell::new(Vec::new()),
@@ -213,17 +236,48 @@ impl Ffi {
     }
 
     /// The metatable of a type, found through references and without regard to qualifiers.
+    #[inline]
     pub fn metatype(&self, types: &CTypeTable, id: CTypeId) -> Option<Gc<Table>> {
-        let metatypes = self.metatypes.borrow();
-        if metatypes.is_empty() {
-            return None;
+        let index = id.raw() as usize;
+        if let Some(l) = self.looked.borrow().get(index)
+            && l.known
+        {
+            return l.table;
         }
-        let id = types.deref(id);
-        let id = match types.kind(id) {
+        self.find_metatype(types, id)
+    }
+
+    #[cold]
+    fn find_metatype(&self, types: &CTypeTable, id: CTypeId) -> Option<Gc<Table>> {
+        let target = types.deref(id);
+        let target = match types.kind(target) {
             Kind::Ptr { to, .. } if matches!(types.kind(to), Kind::Func(_)) => Ffi::FUNCTION_POINTERS,
-            _ => types.record(id).map_or(id, |r| r.id),
+            _ => types.record(target).map_or(target, |r| r.id),
         };
-        metatypes.get(id.raw() as usize).copied().flatten()
+        let table = self.metatypes.borrow().get(target.raw() as usize).copied().flatten();
+        let mut looked = self.looked.borrow_mut();
+        let index = id.raw() as usize;
+        if looked.len() <= index {
+            looked.resize(index + 1, Looked::default());
+        }
+        looked[index] = Looked { known: true, table };
+        table
+    }
+
+    /// How objects of a type are made from numbers, if that was found out.
+    #[inline]
+    pub fn maker(&self, id: CTypeId) -> Option<Rc<Maker>> {
+        self.makers.borrow().get(id.raw() as usize)?.clone()
+    }
+
+    /// Remembers how objects of a type are made. It must hold for ever.
+    pub fn remember_maker(&self, id: CTypeId, maker: Rc<Maker>) {
+        let mut all = self.makers.borrow_mut();
+        let index = id.raw() as usize;
+        if all.len() <= index {
+            all.resize(index + 1, None);
+        }
+        all[index] = Some(maker);
     }
 
     /// Gives a type its metatable, once and for all. Tells whether it had none.
@@ -235,6 +289,7 @@ impl Ffi {
         }
         let free = metatypes[index].is_none();
         if free {
+            self.looked.borrow_mut().clear();
             metatypes[index] = Some(t);
         }
         free

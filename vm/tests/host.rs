@@ -167,3 +167,12 @@ fn handle_of_another_vm_is_refused() {
     let t = a.create_table().unwrap();
     assert!(matches!(b.globals().set("t", t), Err(Error::MismatchedVm)));
 }
+
+#[test]
+fn a_vm_without_an_ffi_says_so() {
+    let lua = Lua::new();
+    let (ok, message): (bool, String) = lua.load("return pcall(require, 'ffi')").eval().unwrap();
+    assert!(!ok && message.contains("'ffi' is not part of this VM"), "{message}");
+    // Literals need none.
+    assert_eq!(lua.load("return type(1LL)").eval::<String>().unwrap(), "cdata");
+}

@@ -43,6 +43,7 @@ impl std::error::Error for CdeclError {}
 
 /// The fixed texts.
 pub(super) mod text {
+    pub const TABLE_OVERFLOW: &str = "table overflow";
     pub const INVALID_TYPE: &str = "invalid C type";
     pub const INVALID_SIZE: &str = "size of C type is unknown or too large";
     pub const BAD_STORAGE: &str = "bad storage class";

@@ -49,10 +49,22 @@ fn joined_lines(source: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// Types that one table holds; asked before each source.
+const TYPES_MAX: u32 = 1 << 20;
+
+/// Whether the table has room for more types.
+fn check_room(table: &CTypeTable) -> Result<(), CdeclError> {
+    if table.len() < TYPES_MAX {
+        return Ok(());
+    }
+    Err(CdeclError { message: error::text::TABLE_OVERFLOW.to_owned(), near: None, line: 1, offset: 0 })
+}
+
 /// Declares everything in `source`.
 ///
 /// Each `$` takes the next of `params`; all must be used. On an error nothing of it is declared.
 pub fn declare(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<(), CdeclError> {
+    check_room(table)?;
     let joined = joined_lines(source);
     table.begin();
     let done = decl::Parser::new(table, &joined, params, decl::Mode::Declarations).and_then(|mut parser| {
@@ -69,6 +81,7 @@ pub fn declare(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Resul
 ///
 /// A tag must be declared already or come with a body.
 pub fn parse_type(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<CTypeId, CdeclError> {
+    check_room(table)?;
     let joined = joined_lines(source);
     table.begin();
     let done = decl::Parser::new(table, &joined, params, decl::Mode::SingleType).and_then(|mut parser| {

@@ -8,7 +8,7 @@ use moonlit_vm::string::Str;
 use moonlit_vm::value::Value;
 
 use crate::cdata::access::{self, Scalar};
-use crate::cdata::{as_cdata, new_pointer, new_scalar, place};
+use crate::cdata::{as_cdata, new_pointer, new_scalar, place, raw_place};
 use crate::convert::{compatible_pointees, num_to_i64, num_to_u64};
 use crate::ctype::name::type_name;
 use crate::ctype::{CTypeId, CTypeTable, Kind};
@@ -129,6 +129,17 @@ pub fn pow_i64(a: i64, b: i64) -> i64 {
 /// Applies `mm` to two values of which at least one is C data.
 pub fn apply(vm: &mut Vm, ffi: &Ffi, mm: Mm, a: Value, b: Value) -> Outcome {
     let types = ffi.types.borrow();
+    // Of structs only a metatype knows.
+    let is_record = |v: Value| {
+        as_cdata(v).is_some_and(|cd| match types.kind(raw_place(vm, cd).ty) {
+            Kind::Record(_) => true,
+            Kind::Ref { to } => matches!(types.kind(to), Kind::Record(_)),
+            _ => false,
+        })
+    };
+    if is_record(a) || is_record(b) {
+        return Outcome::Meta;
+    }
     if !matches!(mm, Mm::Len | Mm::Concat) {
         let x = operand(vm, &types, a, b);
         let y = operand(vm, &types, b, a);

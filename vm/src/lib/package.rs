@@ -38,6 +38,13 @@ pub const DEFAULT_CPATH: &str = "./?.so;/usr/local/lib/lua/5.1/?.so;/usr/lib/lua
 /// `package.loaded[name]` while a module is being loaded.
 const SENTINEL: Value = Value::lightud_raw(0x5e47);
 
+/// `package.preload.ffi` of a VM without an ffi: says what is missing.
+fn no_ffi(vm: &mut Vm, _: Entry) -> NativeResult {
+    Err(vm.throw_str(
+        b"module 'ffi' is not part of this VM (built without the feature 'ffi', or not installed)",
+    ))
+}
+
 /// Opens the library.
 pub fn open(vm: &mut Vm) {
     let loaded = registry_table(vm, "_LOADED");
@@ -50,6 +57,9 @@ pub fn open(vm: &mut Vm) {
     }
     set_field(vm, p, "loaded", Value::obj(loaded));
     set_field(vm, p, "preload", Value::obj(preload));
+    // Replaced by the ffi itself where it is there.
+    let f = vm.new_native(NativeRow::new("package.no_ffi", no_ffi), &[]);
+    set_field(vm, preload, "ffi", Value::obj(f));
     let loaders = vm.heap.new_table(LOADERS.len() as u32 + 1, 0);
     for (i, row) in LOADERS.iter().enumerate() {
         let f = vm.new_native(*row, &[Value::obj(p)]);
