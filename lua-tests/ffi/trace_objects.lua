@@ -89,3 +89,15 @@ for r = 1, 50 do
   for i = 0, 7 do local v = inner.v[i] v.x = v.x + i v.y = v.y - r end
 end
 print(inner.v[7].x, inner.v[3].y)
+-- A function as __index, and one found in a table of tables.
+ffi.cdef "typedef struct { double v; } cell; typedef struct { double v; } other;"
+local asked = 0
+local cell = ffi.metatype("cell", { __index = function(c, k) asked = asked + 1 return k == "twice" and c.v * 2 or nil end })
+local base = { name = "base" }
+local other = ffi.metatype("other", { __index = setmetatable({}, { __index = base }) })
+local c, o2, got = cell(3), other(1), 0
+for i = 1, 100 do
+  c.v = i
+  got = got + c.twice + #o2.name
+end
+print(got, asked, c.nothing)

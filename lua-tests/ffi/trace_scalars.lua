@@ -68,3 +68,13 @@ end))
 print(total)
 -- Constants are not written.
 print(pcall(function() for i = 1, 100 do v[0].k = i end end))
+-- Bit fields.
+ffi.cdef [[ typedef struct { unsigned a : 3; int b : 5; unsigned c : 8; unsigned d : 16; int e : 9; unsigned f : 20; int g : 7; } bits; ]]
+local bf = ffi.new("bits[3]")
+local bsum = 0
+for i = 1, 150 do
+  local x = bf[i % 3]
+  x.a = i; x.b = i; x.c = -i; x.d = i * 500; x.e = i * 3; x.g = -i
+  bsum = bsum + x.a + x.b * 2 + x.c * 3 + x.d * 5 + x.e * 7 + x.g * 11
+end
+print(bsum, bf[0].a, bf[1].b, bf[2].c, bf[0].d, bf[1].e, bf[2].g)

@@ -174,6 +174,16 @@ impl Rec {
     /// A function of the ffi library.
     pub(super) fn rec_ffi(&mut self, vm: &Vm, name: &str, args: &[(TRef, Value)]) -> R<Vec<TRef>> {
         let ffi = ffi_of(vm)?;
+        if name == "ffi.errno" {
+            let at = self.trace.ir.kptr(ffi.errno.as_ptr() as u64);
+            let old = self.emit_raw(Ins::raw(IrOp::XLOAD, IrT::of(Ty::Int), at.bits(), 0))?;
+            if let Some(n) = args.first() {
+                let n = self.to_index(n.0)?;
+                self.emit(IrOp::XSTORE, IrT::of(Ty::Int), at, n.r)?;
+                self.needsnap = true;
+            }
+            return Ok(vec![TRef::new(old, Ty::Int)]);
+        }
         let first = args.first().ok_or(Abort::NyiTypes("missing argument"))?;
         match (name, args) {
             ("ffi.new", [_, init @ ..]) => {

@@ -14,7 +14,7 @@ use crate::ir::ty::Ty;
 use crate::lower::helpers::Helper;
 use moonlit_ffi::cdata::{access, as_cdata, place, raw_place, type_object};
 use moonlit_ffi::convert::{self, Flags};
-use moonlit_ffi::ctype::{CTypeId, CTypeTable, Kind};
+use moonlit_ffi::ctype::{BitRange, CTypeId, CTypeTable, Kind};
 use moonlit_ffi::meta::Hooks;
 use moonlit_ffi::ops::index;
 use moonlit_ffi::state::Ffi;
@@ -48,6 +48,8 @@ pub(super) fn ffi_of(vm: &Vm) -> R<Rc<Ffi>> {
 pub(super) enum Member {
     /// A C object: its type, the address on the trace and the one now.
     Place(CTypeId, Ref, usize, bool),
+    /// A bit field: its type, the address of its unit, and where in it.
+    Bits(CTypeId, Ref, BitRange, bool),
     /// A constant.
     Const(f64),
     /// The metatype's business.
@@ -196,11 +198,10 @@ impl Rec {
             self.guard(IrOp::EQ, t.r, k.r)?;
         }
         let found = index::find(vm, &ffi, &types, cd, vk);
-        let (ty, now, read_only) = match found {
-            index::Found::Place { ty, addr, bits: None, read_only } => (ty, addr, read_only),
+        let (ty, now, bits, read_only) = match found {
+            index::Found::Place { ty, addr, bits, read_only } => (ty, addr, bits, read_only),
             index::Found::Const(c) => return Ok(Member::Const(c.value as f64)),
             index::Found::Missing(ty) => return Ok(Member::Missing(ty)),
-            index::Found::Place { .. } => return nyi("bit field"),
             index::Found::UnknownSize | index::Found::Null => return nyi("access that is an error"),
         };
         let raw = raw_place(vm, cd);
@@ -235,7 +236,68 @@ impl Rec {
         if access::is_null(now) {
             return nyi("access that is an error");
         }
-        Ok(Member::Place(ty, address, now, read_only))
+        Ok(match bits {
+            None => Member::Place(ty, address, now, read_only),
+            Some(bits) => Member::Bits(ty, address, bits, read_only),
+        })
+    }
+
+    /// The unsigned integer that a bit field is read and written through: the smallest that holds it.
+    fn bits_unit(bits: BitRange) -> R<(Ty, i32)> {
+        match u32::from(bits.pos) + u32::from(bits.width) {
+            0..=8 => Ok((Ty::U8, 8)),
+            9..=16 => Ok((Ty::U16, 16)),
+            // Three bytes would be read as four.
+            25..=32 => Ok((Ty::U32, 32)),
+            _ => nyi("bit field of this size"),
+        }
+    }
+
+    /// The value of a bit field.
+    fn load_bits(&mut self, types: &CTypeTable, ty: CTypeId, address: Ref, bits: BitRange) -> R<TRef> {
+        let base = types.enumeration(ty).map_or(ty, |e| e.base);
+        let Kind::Int { unsigned, .. } = types.kind(base) else { return nyi("bit field of this C type") };
+        let (unit, _) = Rec::bits_unit(bits)?;
+        let r = self.emit_raw(Ins::raw(IrOp::XLOAD, IrT::of(unit), address.bits(), 0))?;
+        let (pos, width) = (i32::from(bits.pos), i32::from(bits.width));
+        let t = IrT::of(Ty::Int);
+        let up = self.kint(32 - pos - width);
+        let r = self.emit(IrOp::BSHL, t, r, up.r)?;
+        let down = self.kint(32 - width);
+        let r = self.emit(if unsigned { IrOp::BSHR } else { IrOp::BSAR }, t, r, down.r)?;
+        if unsigned && width == 32 {
+            return Ok(TRef::new(self.conv(Ty::Num, Ty::U32, r)?, Ty::Num));
+        }
+        Ok(TRef::new(r, Ty::Int))
+    }
+
+    /// Writes a bit field; bits around it stay.
+    fn store_bits(
+        &mut self,
+        types: &CTypeTable,
+        ty: CTypeId,
+        address: Ref,
+        bits: BitRange,
+        val: TRef,
+    ) -> R<()> {
+        let base = types.enumeration(ty).map_or(ty, |e| e.base);
+        if !matches!(types.kind(base), Kind::Int { bytes: 1..=4, .. }) || !val.ty.is_number() {
+            return nyi("bit field of this C type");
+        }
+        let (unit, _) = Rec::bits_unit(bits)?;
+        let v = self.to_int32(val)?;
+        let mask = if bits.width >= 32 { u32::MAX } else { (1 << bits.width) - 1 };
+        let t = IrT::of(Ty::Int);
+        let k = self.kint(mask as i32);
+        let v = self.emit(IrOp::BAND, t, v, k.r)?;
+        let n = self.kint(i32::from(bits.pos));
+        let v = self.emit(IrOp::BSHL, t, v, n.r)?;
+        let old = self.emit_raw(Ins::raw(IrOp::XLOAD, IrT::of(unit), address.bits(), 0))?;
+        let k = self.kint(!(mask << bits.pos) as i32);
+        let rest = self.emit(IrOp::BAND, t, old, k.r)?;
+        let v = self.emit(IrOp::BOR, t, rest, v)?;
+        self.emit(IrOp::XSTORE, IrT::of(unit), address, v)?;
+        Ok(())
     }
 
     /// A new object with eight bytes of payload.
@@ -473,6 +535,11 @@ impl Rec {
     ) -> R<Result<TRef, CTypeId>> {
         Ok(match self.member(vm, t, v, key, vk)? {
             Member::Place(ty, address, now, _) => Ok(self.load_c(vm, ty, address, now)?),
+            Member::Bits(ty, address, bits, _) => {
+                let ffi = ffi_of(vm)?;
+                let types = ffi.types.borrow();
+                Ok(self.load_bits(&types, ty, address, bits)?)
+            }
             Member::Const(n) => Ok(self.knum(n)),
             Member::Missing(ty) => Err(ty),
         })
@@ -486,11 +553,18 @@ impl Rec {
         (key, vk): (TRef, Value),
         (val, vval): (TRef, Value),
     ) -> R<()> {
-        let Member::Place(ty, address, _, false) = self.member(vm, t, v, key, vk)? else {
-            return nyi("store to what is no variable");
-        };
+        let member = self.member(vm, t, v, key, vk)?;
         let ffi = ffi_of(vm)?;
         let types = ffi.types.borrow();
+        let (ty, address) = match member {
+            Member::Place(ty, address, _, false) => (ty, address),
+            Member::Bits(ty, address, bits, false) => {
+                self.store_bits(&types, ty, address, bits, val)?;
+                self.needsnap = true;
+                return Ok(());
+            }
+            _ => return nyi("store to what is no variable"),
+        };
         if val.ty == Ty::Str {
             // Nothing would keep the string alive.
             return nyi("store of a string");

@@ -10,11 +10,11 @@ use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::view::{self, At, Place};
 use moonlit_vm::bytecode::ops::{Mm, Op};
-use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
+use moonlit_vm::thread::frame::Cont;
 use moonlit_vm::userdata::Userdata;
 use moonlit_vm::value::Value;
 
@@ -193,14 +193,6 @@ impl Rec {
                     None => return Ok(v),
                     Some(m) => mt = m,
                 }
-            } else if vt.is::<Cdata>() {
-                match self.cdata_get(vm, t, vt, key, vk)? {
-                    Ok(v) => return Ok(v),
-                    Err(ty) => match self.metatype_field(vm, ty, Mm::Index)? {
-                        Some((m, _)) => mt = m,
-                        None => return Err(Abort::NyiMetamethod),
-                    },
-                }
             } else if let Some(u) = vt.as_obj::<Userdata>() {
                 let Some(m) = u.get(&vm.heap).meta else { return Err(Abort::NyiMetamethod) };
                 let have = self.field(t.r, Field::UdataMeta)?;
@@ -285,8 +277,34 @@ impl Rec {
         let i = at.ins(0);
         let t = self.get(at, i.b())?;
         let (k, vk) = self.key(vm, at, op)?;
+        if t.ty == Ty::Cdata {
+            return self.rec_get_cdata(vm, at, (t, at.reg(i.b())), (k, vk));
+        }
         let v = self.index(vm, t, at.reg(i.b()), k, vk)?;
         self.set(i.a(), v);
+        Ok(())
+    }
+
+    /// `cd[key]`: a function that the metatype has for it is called.
+    fn rec_get_cdata(&mut self, vm: &Vm, at: At, (t, v): (TRef, Value), (k, vk): (TRef, Value)) -> R<()> {
+        let ty = match self.cdata_get(vm, t, v, k, vk)? {
+            Ok(v) => {
+                self.set(at.ins(0).a(), v);
+                return Ok(());
+            }
+            Err(ty) => ty,
+        };
+        let Some((mt, _)) = self.metatype_field(vm, ty, Mm::Index)? else { return Err(Abort::NyiMetamethod) };
+        let (m, vm_) = self.metamethod(vm, mt, Mm::Index)?;
+        if m.ty == Ty::Func {
+            return self.call_meta(vm, at, Cont::Ra, (m, vm_), &[t, k]);
+        }
+        let v = self.index(vm, m, vm_, k, vk)?;
+        if v.ty == Ty::Nil {
+            // Not a field: an error, where a table would give nil.
+            return Err(Abort::NyiMetamethod);
+        }
+        self.set(at.ins(0).a(), v);
         Ok(())
     }
 
