@@ -349,6 +349,20 @@ fn two_hundred_thousand_declarations_take_linear_time() {
 }
 
 #[test]
+fn a_table_of_types_does_not_grow_without_end() {
+    let mut t = CTypeTable::default();
+    let many = "struct {}; ".repeat(1 << 16);
+    let mut refused = None;
+    for _ in 0..32 {
+        if let Err(e) = declare(&mut t, many.as_bytes(), &[]) {
+            refused = Some(e.to_string());
+            break;
+        }
+    }
+    assert_eq!(refused.as_deref(), Some("table overflow"));
+}
+
+#[test]
 fn deep_nesting_is_refused_not_overflowed() {
     let many = 50_000;
     for (open, middle, close) in [

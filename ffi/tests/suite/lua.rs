@@ -571,3 +571,113 @@ fn null_pointers_that_lua_can_see_are_refused() {
     let called = m.run("local f = ffi.cast('void (*)(void)', 0) f() return 1");
     assert!(called.contains("NULL function pointer"), "{called}");
 }
+
+/// What `cc` makes of a program; `None` (and a word about it) where there is no compiler or no such header.
+fn compiled(name: &str, program: &str) -> Option<String> {
+    let dir = std::env::temp_dir().join(format!("ffi-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).ok()?;
+    let (source, binary) = (dir.join("t.c"), dir.join("t"));
+    std::fs::write(&source, program).ok()?;
+    let built = Command::new("cc").arg("-w").arg("-o").arg(&binary).arg(&source).output();
+    let out = built.ok().filter(|o| o.status.success()).and_then(|_| Command::new(&binary).output().ok());
+    let _ = std::fs::remove_dir_all(&dir);
+    out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned())
+}
+
+/// Headers with types of theirs whose size and alignment must be C's.
+const HEADERS: &[(&str, &[&str])] = &[
+    ("zlib.h", &["z_stream", "gz_header", "uLong"]),
+    ("sqlite3.h", &["sqlite3_module", "sqlite3_index_info", "sqlite3_vfs", "sqlite3_mem_methods"]),
+    ("uv.h", &["uv_tcp_t", "uv_loop_t", "uv_stat_t", "uv_buf_t", "uv_process_options_t"]),
+    ("sys/stat.h", &["struct stat"]),
+    ("signal.h", &["siginfo_t", "struct sigaction"]),
+    ("netinet/in.h", &["struct sockaddr_in6", "struct sockaddr_storage"]),
+    ("dirent.h", &["struct dirent"]),
+    ("pthread.h", &["pthread_mutex_t", "pthread_attr_t"]),
+];
+
+#[test]
+fn declarations_of_installed_headers_are_read_with_cs_sizes() {
+    let mut checked = 0;
+    for (header, types) in HEADERS {
+        let mut program = format!("#include <{header}>\n#include <stdio.h>\nint main() {{\n");
+        for t in *types {
+            writeln!(program, "printf(\"%d %d\\n\", (int)sizeof({t}), (int)_Alignof({t}));").expect("string");
+        }
+        program.push_str("return 0; }\n");
+        let Some(want) = compiled(&header.replace(['/', '.'], "-"), &program) else {
+            eprintln!("skipped: {header} cannot be compiled here");
+            continue;
+        };
+        let cpp = Command::new("cc").args(["-E", "-P", "-include", header, "-x", "c", "/dev/null"]).output();
+        let Some(source) = cpp.ok().filter(|o| o.status.success()) else { continue };
+        let mut m = Machine::new();
+        let text = String::from_utf8_lossy(&source.stdout).into_owned();
+        let declared = m.run(&format!("ffi.cdef({})", lua_quote(&text)));
+        assert_eq!(declared, "", "{header}");
+        let ours: String = types
+            .iter()
+            .map(|t| m.run(&format!("return ffi.sizeof('{t}') .. ' ' .. ffi.alignof('{t}') .. '\\n'")))
+            .collect();
+        assert_eq!(ours, want, "{header}");
+        checked += 1;
+    }
+    if checked == 0 {
+        eprintln!("skipped: no header could be checked");
+    }
+}
+
+/// Output of the `openssl` command for some input; `None` where there is none.
+fn openssl(args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
+    use std::io::Write as _;
+    let spawned = Command::new("openssl")
+        .args(args)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn();
+    let mut child = spawned.ok()?;
+    child.stdin.take()?.write_all(input).ok()?;
+    let out = child.wait_with_output().ok()?;
+    out.status.success().then_some(out.stdout)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn the_string_library_of_openresty_works_against_the_installed_libcrypto() {
+    let installed = std::path::Path::new("/usr/share/lua/5.1/resty/sha256.lua");
+    if !installed.exists() || openssl(&["version"], b"").is_none() {
+        eprintln!("skipped: lua-nginx-string or the openssl command is not installed");
+        return;
+    }
+    let mut m = Machine::new();
+    m.run("package.path = '/usr/share/lua/5.1/?.lua;' .. package.path");
+    let text = "the quick brown fox".repeat(50);
+    for name in ["md5", "sha1", "sha224", "sha256", "sha384", "sha512"] {
+        let program = format!(
+            "local h = require('resty.{name}'):new() local s = ('the quick brown fox'):rep(50)
+            h:update(s:sub(1, 100)) h:update(s:sub(101))
+            return (h:final():gsub('.', function(c) return ('%02x'):format(c:byte()) end))"
+        );
+        let want = openssl(&["dgst", &format!("-{name}"), "-binary"], text.as_bytes());
+        if let Some(want) = want {
+            assert_eq!(m.run(&program), hex(&want), "{name}");
+        }
+    }
+    let key = "30313233343536373839616263646566";
+    let iv = "66656463626139383736353433323130";
+    let program = "local aes = require 'resty.aes'
+        local a = aes:new('0123456789abcdef', nil, aes.cipher(128, 'cbc'), { iv = 'fedcba9876543210' })
+        local s = ('the quick brown fox'):rep(50)
+        local c = a:encrypt(s)
+        assert(a:decrypt(c) == s)
+        return (c:gsub('.', function(c) return ('%02x'):format(c:byte()) end))";
+    if let Some(want) = openssl(&["enc", "-aes-128-cbc", "-K", key, "-iv", iv], text.as_bytes()) {
+        assert_eq!(m.run(program), hex(&want));
+    }
+    let program = "local r = require 'resty.random' return #r.bytes(32), r.bytes(32) ~= r.bytes(32)";
+    assert_eq!(m.run(program), "32\ttrue");
+}
