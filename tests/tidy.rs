@@ -117,6 +117,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/callback.rs",
     "ffi/src/clib.rs",
     "benches/src/measure.rs",
+    "src/cli/interrupt.rs",
     "server/src/compat/",
     "server/src/shared/shm.rs",
     "server/src/serve/",

@@ -1,6 +1,10 @@
 //! The command lines. One executable under several names: what it is called decides what it is.
 
 pub mod args;
+mod bcsave;
+mod highlight;
+mod interrupt;
+mod repl;
 pub mod script;
 
 use std::ffi::OsString;

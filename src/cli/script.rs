@@ -1,17 +1,22 @@
 //! `moonlit`: runs scripts as `luajit` does.
 
 use std::ffi::OsString;
-use std::io::{BufRead, IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::args::{self, Args, Step};
-use crate::native::{DumpOptions, Value, Vm};
+use super::{bcsave, interrupt, repl};
+use crate::native::{Table, Value, Vm};
+use moonlit_vm::lib::{base, io};
 
 /// What `moonlit -v` prints.
-pub const VERSION: &str =
-    concat!("Moonlit ", env!("CARGO_PKG_VERSION"), " -- Lua 5.1 with LuaJIT 2.1 extensions.");
+pub const VERSION: &str = concat!(
+    "Moonlit ",
+    env!("CARGO_PKG_VERSION"),
+    " -- Copyright (C) 2026 The Moonlit developers. Lua 5.1 with LuaJIT 2.1 extensions."
+);
 
-const USAGE: &str = "usage: moonlit [options]... [script [args]...].
+const USAGE: &str = " [options]... [script [args]...].
 Available options are:
   -e chunk  Execute string 'chunk'.
   -l name   Require library 'name'.
@@ -22,310 +27,292 @@ Available options are:
   -v        Show version information.
   -E        Ignore environment variables.
   --        Stop handling options.
-  -         Execute stdin and stop handling options.";
+  -         Execute stdin and stop handling options.
+";
+
+/// A VM under a command line: it knows under which name to report.
+pub struct Cli {
+    /// The machine.
+    pub vm: Box<Vm>,
+    /// What stands before a message; empty in interactive mode.
+    pub name: Vec<u8>,
+}
+
+/// Something was reported already: the command line has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed;
+
+/// What a step of the command line comes to.
+pub type Done = Result<(), Failed>;
 
 /// Runs the command line.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let parsed = match args::parse(&args) {
-        Ok(a) => a,
-        Err(_) => {
-            eprintln!("{USAGE}");
-            return ExitCode::FAILURE;
-        }
+    let name = match args.first().map(|a| a.as_encoded_bytes()) {
+        Some(n) if !n.is_empty() => n.to_vec(),
+        _ => b"moonlit".to_vec(),
+    };
+    let Ok(parsed) = args::parse(&args) else {
+        let text = [b"usage: ", &name[..], USAGE.as_bytes()].concat();
+        let _ = std::io::stderr().write_all(&text);
+        return ExitCode::FAILURE;
     };
     let level = |name| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
     let options =
         crate::EngineOptions { compat52: level("MOONLIT_COMPAT52") > 0, zeal: level("MOONLIT_ZEAL") };
     let mut vm = crate::engine(options);
-    let ok = run(&mut vm, &args, &parsed);
+    if level("MOONLIT_FUEL_SLICE") > 0 {
+        // A stress mode: whatever stands between two polls must survive an exhaustion.
+        let slice = u64::from(level("MOONLIT_FUEL_SLICE"));
+        vm.on_exhausted = Some(Box::new(move |_| Some(slice)));
+        vm.set_fuel(Some(slice));
+    }
+    let mut cli = Cli { vm, name };
+    let done = cli.run(&args, &parsed);
     if level("MOONLIT_JIT_COSTS") > 0
-        && let Some(jit) = &vm.jit
+        && let Some(jit) = &cli.vm.jit
     {
         let c = jit.costs();
         eprintln!("jit costs: {} traces, {} us, {} bytes", c.traces, c.us, c.bytes);
     }
     // Closing the VM runs the finalizers that are left.
-    vm.close();
-    let _ = std::io::stdout().flush();
-    if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    cli.vm.close();
+    io::flush_standard(&mut cli.vm);
+    if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn report(message: &[u8]) {
-    let mut err = std::io::stderr().lock();
-    let _ =
-        err.write_all(b"moonlit: ").and_then(|()| err.write_all(message)).and_then(|()| err.write_all(b"\n"));
-}
-
-fn run(vm: &mut Vm, args: &[OsString], a: &Args) -> bool {
-    if let Some(rest) = &a.bytecode {
-        return bytecode(vm, rest);
-    }
-    set_arg_table(vm, args, a.script);
-    if !a.no_env && !run_init(vm) {
-        return false;
-    }
-    if a.version {
-        println!("{VERSION}");
-    }
-    if !a.steps.iter().all(|s| run_step(vm, s)) {
-        return false;
-    }
-    let explicit = !a.steps.iter().all(|s| !matches!(s, Step::Execute(_)));
-    match a.script {
-        Some(i) => {
-            let name = args[i].to_string_lossy().into_owned();
-            let rest: Vec<Value> =
-                args[i + 1..].iter().map(|s| Value::obj(vm.heap.str(s.as_encoded_bytes()))).collect();
-            let source = if name == "-" && args[i - 1] != "--" { read_stdin() } else { read_file(&name) };
-            let chunkname = if name == "-" { "=stdin".to_string() } else { format!("@{name}") };
-            let done = match source {
-                Ok(src) => call_source(vm, &src, chunkname.as_bytes(), &rest),
-                Err(e) => {
-                    report(e.as_bytes());
-                    false
-                }
-            };
-            if !done {
-                return false;
+impl Cli {
+    fn run(&mut self, args: &[OsString], a: &Args) -> Done {
+        if let Some(at) = a.bytecode {
+            for s in &a.steps {
+                self.step(s)?;
+            }
+            let words: Vec<Vec<u8>> = args[at..].iter().map(|w| w.as_encoded_bytes().to_vec()).collect();
+            return bcsave::start(self, &words);
+        }
+        self.set_arg_table(args, a.script);
+        if !a.no_env {
+            self.run_init()?;
+        }
+        if a.version {
+            self.print_version();
+        }
+        for s in &a.steps {
+            self.step(s)?;
+        }
+        if a.script < args.len() {
+            self.run_script(args, a.script)?;
+        }
+        if a.interactive {
+            self.print_jit_status();
+            repl::run(self);
+        } else if a.script >= args.len() && !a.executes() && !a.version {
+            if std::io::stdin().is_terminal() {
+                self.print_version();
+                self.print_jit_status();
+                repl::run(self);
+            } else {
+                return self.run_stdin();
             }
         }
-        None if !explicit && !a.version && !std::io::stdin().is_terminal() => {
-            let src = match read_stdin() {
-                Ok(s) => s,
-                Err(e) => {
-                    report(e.as_bytes());
-                    return false;
-                }
-            };
-            return call_source(vm, &src, b"=stdin", &[]);
-        }
-        None if !explicit && !a.version => {
-            println!("{VERSION}");
-            return repl(vm);
-        }
-        None => {}
+        Ok(())
     }
-    if a.interactive { repl(vm) } else { true }
-}
 
-fn read_file(name: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(name).map(strip_first_line).map_err(|e| {
-        let text = e.to_string();
-        let reason = text.split(" (os error").next().unwrap_or_default();
-        format!("cannot open {name}: {reason}")
-    })
-}
-
-fn read_stdin() -> Result<Vec<u8>, String> {
-    let mut src = Vec::new();
-    std::io::stdin().read_to_end(&mut src).map_err(|e| format!("cannot read stdin: {e}"))?;
-    Ok(strip_first_line(src))
-}
-
-/// Blanks a `#` line, keeping its line end so that positions stay right.
-fn strip_first_line(mut src: Vec<u8>) -> Vec<u8> {
-    let bom = if src.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    src.drain(..bom);
-    if src.first() == Some(&b'#') {
-        let end = src.iter().position(|b| *b == b'\n').unwrap_or(src.len());
-        src.drain(..end);
+    fn print_version(&mut self) {
+        io::write_stdout(&mut self.vm, VERSION.as_bytes());
+        io::write_stdout(&mut self.vm, b"\n");
     }
-    src
-}
 
-fn set_arg_table(vm: &mut Vm, args: &[OsString], script: Option<usize>) {
-    let first = script.unwrap_or(0);
-    let t = vm.heap.new_table(args.len() as u32, 1);
-    for (i, a) in args.iter().enumerate() {
-        let s = Value::obj(vm.heap.str(a.as_encoded_bytes()));
-        let key = Value::num(i as f64 - first as f64);
-        let _ = t.setv(&mut vm.heap, key, s);
-    }
-    let globals = vm.globals;
-    let key = Value::obj(vm.heap.str(b"arg"));
-    let _ = globals.setv(&mut vm.heap, key, Value::obj(t));
-}
-
-fn run_init(vm: &mut Vm) -> bool {
-    let Some(init) = std::env::var_os("LUA_INIT") else { return true };
-    let init = init.as_encoded_bytes();
-    match init.strip_prefix(b"@") {
-        Some(file) => match read_file(&String::from_utf8_lossy(file)) {
-            Ok(src) => call_source(vm, &src, init, &[]),
-            Err(e) => {
-                report(e.as_bytes());
-                false
+    fn print_jit_status(&mut self) {
+        let mut text = b"JIT:".to_vec();
+        let jit = self.vm.global(b"jit").as_obj::<Table>();
+        let status = jit.map_or(Value::NIL, |t| t.get_bytes(&self.vm.heap, b"status"));
+        let words = self.vm.call(status, &[]).unwrap_or_default();
+        for (i, w) in words.iter().enumerate() {
+            text.push(b' ');
+            match i {
+                0 => text.extend_from_slice(if w.truthy() { b"ON" } else { b"OFF" }),
+                _ => text.extend_from_slice(&self.vm.raw_text(*w)),
             }
-        },
-        None => call_source(vm, init, b"=LUA_INIT", &[]),
-    }
-}
-
-fn run_step(vm: &mut Vm, step: &Step) -> bool {
-    match step {
-        Step::Execute(chunk) => call_source(vm, chunk.as_bytes(), b"=(command line)", &[]),
-        Step::Require(name) => call_with_strings(vm, "require(...)", &[name]),
-        Step::Jit(cmd) => {
-            let (name, list) = cmd.split_once('=').unwrap_or((cmd, ""));
-            let code = "local name, list = ... \
-                local f = jit[name] \
-                if type(f) == 'function' then return f() end \
-                local ok, m = pcall(require, 'jit.' .. name) \
-                if not ok then if tostring(m):find('not found', 1, true) then \
-                  error('unknown luaJIT command or jit.* modules not installed', 0) end error(m, 0) end \
-                local a = {} \
-                for s in list:gmatch('[^,]+') do a[#a + 1] = s end \
-                return m.start(unpack(a))";
-            call_with_strings(vm, code, &[name, list])
         }
-        Step::Opt(opt) => {
-            let code =
-                "local a = {} for s in (...):gmatch('[^,]+') do a[#a + 1] = s end jit.opt.start(unpack(a))";
-            call_with_strings(vm, code, &[opt])
-        }
-    }
-}
-
-fn call_with_strings(vm: &mut Vm, code: &str, strings: &[&str]) -> bool {
-    let args: Vec<Value> = strings.iter().map(|s| Value::obj(vm.heap.str(s.as_bytes()))).collect();
-    call_source(vm, code.as_bytes(), b"=(command line)", &args)
-}
-
-/// Compiles and calls; reports errors as `luajit` does.
-fn call_source(vm: &mut Vm, source: &[u8], name: &[u8], args: &[Value]) -> bool {
-    let f = match vm.load(source, name, b"bt", None) {
-        Ok(f) => f,
-        Err(message) => {
-            report(&message);
-            return false;
-        }
-    };
-    match vm.call_traced(Value::obj(f), args) {
-        Ok(_) => true,
-        Err((err, traceback)) => {
-            report_error(vm, err, &traceback);
-            false
-        }
-    }
-}
-
-fn report_error(vm: &mut Vm, err: Value, traceback: &[u8]) {
-    if err.is_nil() {
-        return;
-    }
-    let mut text = match vm.error_string(err) {
-        Some(t) => t,
-        None => return report(b"(error object is not a string)"),
-    };
-    if !traceback.is_empty() {
         text.push(b'\n');
-        text.extend_from_slice(traceback);
+        io::write_stdout(&mut self.vm, &text);
     }
-    report(&text);
-}
 
-fn repl(vm: &mut Vm) -> bool {
-    let stdin = std::io::stdin();
-    let mut pending = String::new();
-    loop {
-        print!("{}", if pending.is_empty() { "> " } else { ">> " });
-        let _ = std::io::stdout().flush();
-        let mut line = String::new();
-        match stdin.lock().read_line(&mut line) {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {}
+    /// A line on standard error, under the program's name.
+    pub fn report(&mut self, message: &[u8]) {
+        io::flush_stdout(&self.vm);
+        let mut text = self.name.clone();
+        if !text.is_empty() {
+            text.extend_from_slice(b": ");
         }
-        if pending.is_empty()
-            && let Some(expr) = line.strip_prefix('=')
-        {
-            line = format!("return {expr}");
-        }
-        pending.push_str(&line);
-        match vm.load(pending.as_bytes(), b"=stdin", b"t", None) {
-            Err(m) if m.ends_with(b"near '<eof>'") => continue,
-            Err(m) => report(&m),
-            Ok(f) => match vm.call_traced(Value::obj(f), &[]) {
-                Ok(values) if values.is_empty() => {}
-                Ok(values) => {
-                    let print = vm.global(b"print");
-                    if let Err((err, tb)) = vm.call_traced(print, &values) {
-                        report_error(vm, err, &tb);
-                    }
-                }
-                Err((err, tb)) => report_error(vm, err, &tb),
-            },
-        }
-        pending.clear();
+        text.extend_from_slice(message);
+        text.push(b'\n');
+        // Nobody is left to be told when standard error is closed.
+        let _ = std::io::stderr().write_all(&text);
     }
-    println!();
-    true
-}
 
-/// `-b`: `-bl` lists, otherwise bytecode is saved.
-fn bytecode(vm: &mut Vm, args: &[OsString]) -> bool {
-    let words: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    let flags = words[0].trim_start_matches("-b");
-    let (mut list, mut strip, mut deterministic, mut i) = (false, true, false, 1);
-    let mut source: Option<(Vec<u8>, String)> = None;
-    for c in flags.chars() {
-        match c {
-            'l' => list = true,
-            's' => strip = true,
-            'g' => strip = false,
-            'd' => deterministic = true,
-            'e' => {
-                let Some(code) = words.get(i) else {
-                    eprintln!("{USAGE}");
-                    return false;
-                };
-                source = Some((code.clone().into_bytes(), "=(command line)".into()));
-                i += 1;
+    /// Reports the pending error value; nil says nothing.
+    pub fn report_error(&mut self) -> Failed {
+        let err = self.vm.take_error();
+        if !err.is_nil() {
+            match err.is_num() || err.is::<crate::native::Str>() {
+                true => {
+                    let text = self.vm.raw_text(err);
+                    self.report(&text);
+                }
+                false => self.report(b"(error object is not a string)"),
             }
-            other => {
-                report(format!("-b{other} is not supported yet").as_bytes());
-                return false;
+        }
+        Failed
+    }
+
+    fn set_arg_table(&mut self, args: &[OsString], script: usize) {
+        let vm = &mut self.vm;
+        let t = vm.heap.new_table((args.len() - script) as u32 + 1, 2);
+        for (i, a) in args.iter().enumerate() {
+            let s = Value::obj(vm.heap.str(a.as_encoded_bytes()));
+            let key = Value::num(i as f64 - script as f64);
+            // A key that is a number is not refused.
+            let _ = t.setv(&mut vm.heap, key, s);
+        }
+        let globals = vm.globals;
+        let key = Value::obj(vm.heap.str(b"arg"));
+        let _ = globals.setv(&mut vm.heap, key, Value::obj(t));
+    }
+
+    fn run_init(&mut self) -> Done {
+        let Some(init) = std::env::var_os("LUA_INIT") else { return Ok(()) };
+        let init = init.as_encoded_bytes();
+        match init.strip_prefix(b"@") {
+            Some(file) => {
+                let code = base::read_source(&mut self.vm, Some(file)).map_err(|e| self.failed(&e))?;
+                self.run_source(&code, init, &[])
+            }
+            None => self.run_source(init, b"=LUA_INIT", &[]),
+        }
+    }
+
+    fn failed(&mut self, message: &[u8]) -> Failed {
+        self.report(message);
+        Failed
+    }
+
+    fn step(&mut self, step: &Step) -> Done {
+        match step {
+            Step::Execute(chunk) => self.run_source(chunk, b"=(command line)", &[]),
+            Step::Require(name) => {
+                let require = self.vm.global(b"require");
+                let name = Value::obj(self.vm.heap.str(name));
+                self.call(require, &[name]).map(drop)
+            }
+            Step::Jit(cmd) => self.jit_command(cmd),
+            Step::Opt(opt) => {
+                let start =
+                    self.loaded(b"jit.opt").map_or(Value::NIL, |t| t.get_bytes(&self.vm.heap, b"start"));
+                self.call_with_words(start, opt)
             }
         }
     }
-    let (source, name) = match source {
-        Some(s) => s,
-        None => {
-            let Some(file) = words.get(i) else {
-                eprintln!("{USAGE}");
-                return false;
-            };
-            i += 1;
-            let src = if file == "-" { read_stdin() } else { read_file(file) };
-            match src {
-                Ok(s) => (s, if file == "-" { "=stdin".to_string() } else { format!("@{file}") }),
-                Err(e) => {
-                    report(e.as_bytes());
-                    return false;
+
+    /// `package.loaded[name]`, if it is a table.
+    fn loaded(&mut self, name: &[u8]) -> Option<crate::native::Gc<Table>> {
+        let loaded = base::loaded_table(&mut self.vm);
+        loaded.get_bytes(&self.vm.heap, name).as_obj()
+    }
+
+    /// `-j name[=word,...]`: a function of `jit`, or the `start` of a module `jit.name`.
+    fn jit_command(&mut self, cmd: &[u8]) -> Done {
+        const UNKNOWN: &[u8] = b"unknown luaJIT command or jit.* modules not installed";
+        let split = cmd.iter().position(|&c| c == b'=');
+        let (name, words) = match split {
+            Some(at) => (&cmd[..at], &cmd[at + 1..]),
+            None => (cmd, &b""[..]),
+        };
+        let own = self.loaded(b"jit").map_or(Value::NIL, |t| t.get_bytes(&self.vm.heap, name));
+        if own.is::<crate::native::Func>() {
+            return self.call_with_words(own, words);
+        }
+        let module = Value::obj(self.vm.heap.str(&[b"jit.", name].concat()));
+        let require = self.vm.global(b"require");
+        match self.vm.call(require, &[module]) {
+            Ok(values) => {
+                let t = values.first().and_then(|v| v.as_obj::<Table>());
+                let start = t.map_or(Value::NIL, |t| t.get_bytes(&self.vm.heap, b"start"));
+                if start.is::<crate::native::Func>() {
+                    return self.call_with_words(start, words);
                 }
+                Err(self.failed(UNKNOWN))
+            }
+            Err(_) => {
+                let err = self.vm.take_error();
+                let text = self.vm.raw_text(err);
+                Err(self.failed(if text.starts_with(b"module ") { UNKNOWN } else { &text }))
             }
         }
-    };
-    let output = if list {
-        vm.list_bytecode(&source, name.as_bytes())
-    } else {
-        vm.load(&source, name.as_bytes(), b"bt", None)
-            .map(|f| vm.dump_function(f, DumpOptions { strip, deterministic }).unwrap_or_default())
-    };
-    let output = match output {
-        Ok(o) => o,
-        Err(m) => {
-            report(&m);
-            return false;
+    }
+
+    /// Calls a native with the comma-separated words; its error comes without a traceback.
+    fn call_with_words(&mut self, f: Value, words: &[u8]) -> Done {
+        let list = words.split(|&c| c == b',').filter(|_| !words.is_empty());
+        let args: Vec<Value> = list.map(|w| Value::obj(self.vm.heap.str(w))).collect();
+        match self.vm.call(f, &args) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.report_error()),
         }
-    };
-    let target = words.get(i).map(String::as_str).unwrap_or("-");
-    let written =
-        if target == "-" { std::io::stdout().write_all(&output) } else { std::fs::write(target, &output) };
-    match written {
-        Ok(()) => true,
-        Err(e) => {
-            report(format!("cannot write {target}: {e}").as_bytes());
-            false
+    }
+
+    /// Calls a function; its error is reported with a traceback. Ctrl-C interrupts it.
+    pub fn call(&mut self, f: Value, args: &[Value]) -> Result<Vec<Value>, Failed> {
+        let handler = self.vm.traceback_handler();
+        let guard = interrupt::during_call(&mut self.vm);
+        let host = self.vm.host_frame();
+        let args: Vec<Value> = [f].iter().chain(args).copied().collect();
+        let r = self.vm.call_handled(host, &args, handler);
+        drop(guard);
+        r.map_err(|_| {
+            let failed = self.report_error();
+            // What the failed chunk left behind may be much.
+            self.vm.collect_garbage();
+            failed
+        })
+    }
+
+    /// Compiles and calls.
+    fn run_source(&mut self, source: &[u8], name: &[u8], args: &[Value]) -> Done {
+        match self.vm.load(source, name, b"bt", None) {
+            Ok(f) => self.call(Value::obj(f), args).map(drop),
+            Err(message) => Err(self.failed(&message)),
         }
+    }
+
+    fn run_stdin(&mut self) -> Done {
+        let code = base::read_source(&mut self.vm, None).map_err(|e| self.failed(&e))?;
+        self.run_source(&code, b"=stdin", &[])
+    }
+
+    fn run_script(&mut self, args: &[OsString], at: usize) -> Done {
+        let name = args[at].as_encoded_bytes();
+        let path = (name != b"-" || args[at - 1] == "--").then_some(name);
+        let code = base::read_source(&mut self.vm, path).map_err(|e| self.failed(&e))?;
+        let chunkname = match path {
+            Some(p) => [b"@", p].concat(),
+            None => b"=stdin".to_vec(),
+        };
+        let f = match self.vm.load(&code, &chunkname, b"bt", None) {
+            Ok(f) => f,
+            Err(message) => return Err(self.failed(&message)),
+        };
+        // The arguments come from `arg`, which an `-e` or LUA_INIT may have changed.
+        let mut words = Vec::new();
+        if let Some(t) = self.vm.global(b"arg").as_obj::<Table>() {
+            loop {
+                let v = t.geti(&self.vm.heap, words.len() as i64 + 1);
+                if v.is_nil() {
+                    break;
+                }
+                words.push(v);
+            }
+        }
+        self.call(Value::obj(f), &words).map(drop)
     }
 }

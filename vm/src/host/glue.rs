@@ -7,6 +7,7 @@ use crate::bytecode::ops::Mm;
 use crate::heap::roots::RootId;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome};
+use crate::string::Str;
 use crate::userdata::Userdata;
 use crate::value::Value;
 
@@ -87,7 +88,56 @@ pub(super) fn host_error(vm: &Vm, v: Value) -> Option<Error> {
     v.as_obj::<Userdata>()?.downcast::<Error>(&vm.heap).cloned()
 }
 
+/// Message handler of a command line: a text, or what `__tostring` makes of an error object, with a traceback below.
+/// Other objects pass as they are. May call Lua.
+fn add_traceback(vm: &mut Vm, e: Entry) -> NativeResult {
+    let is_text = |v: Value| v.is::<Str>() || v.is_num();
+    let mut err = vm.arg(0);
+    if e.label() == 0 && !is_text(err) {
+        let mm = vm.metamethod(err, Mm::Tostring);
+        if mm.is_nil() {
+            return Ok(Outcome::one(err));
+        }
+        vm.prepare_call(mm);
+        vm.push(err);
+        return Ok(Outcome::call(1, 1));
+    }
+    if e.label() == 1 {
+        err = if e.count() == 0 { Value::NIL } else { vm.top_value(e.count(), 0) };
+        if !is_text(err) {
+            return Ok(Outcome::one(err));
+        }
+    }
+    let message = vm.raw_text(err);
+    let text = vm.traceback(vm.cur, Some(&message), 1);
+    Ok(Outcome::one(Value::obj(vm.heap.str(&text))))
+}
+
+/// The function of the host that a command line's chunks are called from: their tracebacks end with it.
+fn host_frame(vm: &mut Vm, e: Entry) -> NativeResult {
+    if e.label() == 0 {
+        let n = e.count();
+        vm.ensure_slots(n + 4)?;
+        vm.prepare_call(vm.arg(0));
+        for i in 1..n {
+            vm.push(vm.arg(i));
+        }
+        return Ok(Outcome::call(n - 1, 1));
+    }
+    Ok(Outcome::top(e.count()))
+}
+
 impl Vm {
+    /// A native that calls its first argument with the others: the `[C]` at the end of `luajit`'s tracebacks.
+    pub fn host_frame(&mut self) -> Value {
+        helper(self, "host", |vm| Value::obj(vm.new_native(NativeRow::new("=host", host_frame), &[])))
+    }
+
+    /// A message handler for [`Vm::call_handled`] that adds a traceback to the message, as `luajit` prints it.
+    pub fn traceback_handler(&mut self) -> Value {
+        helper(self, "report", |vm| Value::obj(vm.new_native(NativeRow::new("report", add_traceback), &[])))
+    }
+
     /// Calls `f` as a nested run. An error comes with the traceback of the place where it was raised. A yield
     /// across this call is an error.
     pub fn call_traced(&mut self, f: Value, args: &[Value]) -> Result<Vec<Value>, (Value, Vec<u8>)> {
@@ -102,7 +152,7 @@ impl Vm {
     /// An error value as text: strings and numbers as they are, an object through `__tostring`; `None` when there
     /// is no text.
     pub fn error_string(&mut self, err: Value) -> Option<Vec<u8>> {
-        if err.is_num() || err.is::<crate::string::Str>() {
+        if err.is_num() || err.is::<Str>() {
             return Some(self.raw_text(err));
         }
         let mm = self.metamethod(err, Mm::Tostring);
@@ -111,7 +161,7 @@ impl Vm {
         }
         let out = self.call(mm, &[err]).ok()?;
         let text = out.first().copied()?;
-        text.is::<crate::string::Str>().then(|| self.raw_text(text))
+        text.is::<Str>().then(|| self.raw_text(text))
     }
 
     /// The global variable `name`, raw.

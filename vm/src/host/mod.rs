@@ -41,6 +41,7 @@ pub mod native {
     pub use crate::index::NativeId;
     pub use crate::interp::run::Resume;
     pub use crate::state::Vm;
+    pub use crate::state::interrupt::Interrupt;
     pub use crate::state::native::{
         Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig,
     };

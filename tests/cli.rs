@@ -1,0 +1,319 @@
+//! `moonlit` from outside: flags, messages, exit codes, bytecode files, the interactive mode over a pipe and a terminal.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const MOONLIT: &str = env!("CARGO_BIN_EXE_moonlit");
+
+fn command() -> Command {
+    let mut c = Command::new(MOONLIT);
+    c.current_dir(env!("CARGO_TARGET_TMPDIR"));
+    for name in ["LUA_INIT", "LUA_PATH", "LUA_CPATH", "MOONLIT_HISTORY"] {
+        c.env_remove(name);
+    }
+    c
+}
+
+/// Runs with `input` on standard input.
+fn run(c: &mut Command, input: &str) -> Output {
+    let mut child = c
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    // A program that does not read its input may be gone already.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    child.wait_with_output().expect("it ends")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace(MOONLIT, "moonlit")
+}
+
+/// Addresses differ from run to run.
+fn masked(s: &str) -> String {
+    let mut out = String::new();
+    let mut rest = s;
+    while let Some(at) = rest.find("0x") {
+        let digits = rest[at + 2..].find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(rest.len() - at - 2);
+        out.push_str(&rest[..at]);
+        out.push_str("0x");
+        rest = &rest[at + 2 + digits..];
+    }
+    out + rest
+}
+
+/// Standard output, standard error and exit code of a command line.
+fn check(args: &[&str], input: &str, out: &str, err: &str, code: i32) {
+    let o = run(command().args(args), input);
+    let got = (text(&o.stdout), masked(&text(&o.stderr)), o.status.code());
+    assert_eq!(got, (out.to_string(), err.to_string(), Some(code)), "{args:?}");
+}
+
+fn file(name: &str, contents: &str) -> String {
+    let path = format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"));
+    std::fs::write(&path, contents).expect("the folder for temporary files is there");
+    path
+}
+
+#[test]
+fn chunks_and_scripts_run_in_the_order_given() {
+    let script =
+        file("cli_args.lua", "#!/usr/bin/env moonlit\nprint(..., arg[0], arg[1], arg[2], #arg, arg[-1])");
+    check(&["-e", "x = 1", "-eprint(x)", "-e", "print(x + 1)"], "", "1\n2\n", "", 0);
+    check(&[&script, "a", "b"], "", &format!("a\tb\t{script}\ta\tb\t2\tmoonlit\n"), "", 0);
+    check(&["-e", "arg = {'z'}", &script], "", "z\tnil\tz\tnil\t1\tnil\n", "", 0);
+    check(&["--", &script, "a"], "", &format!("a\t{script}\ta\tnil\t1\t--\n"), "", 0);
+    check(&["-"], "print(...)", "\n", "", 0);
+    check(&["-", "a"], "print(...)", "a\n", "", 0);
+    check(&[], "print 'piped'", "piped\n", "", 0);
+    check(&["-v"], "print 'not run'", &format!("{}\n", moonlit::cli::script::VERSION), "", 0);
+    check(&["-joff", "-e", "print(jit.status())"], "", "false\tfold\tcse\tdce\tfwd\tnarrow\tloop\n", "", 0);
+    check(&["-e", "os.exit(3)"], "", "", "", 3);
+    check(&["-e", "io.write('no newline') os.exit(true)"], "", "no newline", "", 0);
+}
+
+#[test]
+fn errors_are_reported_under_the_programs_name() {
+    check(
+        &["-e", "error('oops')"],
+        "",
+        "",
+        "moonlit: (command line):1: oops\nstack traceback:\n\t[C]: in function 'error'\n\
+         \t(command line):1: in main chunk\n\t[C]: at 0x\n",
+        1,
+    );
+    check(&["-e", "error({})"], "", "", "moonlit: (error object is not a string)\n", 1);
+    check(&["-e", "error(nil)"], "", "", "", 1);
+    check(
+        &["-e", "error(setmetatable({}, {__tostring = function() return 'mine' end}))"],
+        "",
+        "",
+        "moonlit: mine\nstack traceback:\n\t[C]: in function 'error'\n\t(command line):1: in main chunk\n\t[C]: at 0x\n",
+        1,
+    );
+    check(&["-e", "local x ="], "", "", "moonlit: (command line):1: unexpected symbol near '<eof>'\n", 1);
+    check(&["nowhere.lua"], "", "", "moonlit: cannot open nowhere.lua: No such file or directory\n", 1);
+    check(&["-jbad"], "", "", "moonlit: unknown luaJIT command or jit.* modules not installed\n", 1);
+    #[cfg(feature = "jit")]
+    check(&["-O+bad"], "", "", "moonlit: unknown or malformed optimization flag '+bad'\n", 1);
+    let usage = run(command().arg("-x"), "");
+    assert_eq!(usage.status.code(), Some(1));
+    assert!(text(&usage.stderr).starts_with("usage: moonlit [options]... [script [args]...].\n"));
+    let missing = run(command().args(["-l", "nowhere"]), "");
+    assert!(
+        text(&missing.stderr)
+            .starts_with("moonlit: module 'nowhere' not found:\n\tno field package.preload['nowhere']\n")
+    );
+}
+
+#[test]
+fn lua_init_runs_first_unless_told_not_to() {
+    let init = file("cli_init.lua", "print('init', #arg, arg[0])");
+    let o = run(command().env("LUA_INIT", "print 'direct'").args(["-e", "print 'then'"]), "");
+    assert_eq!(text(&o.stdout), "direct\nthen\n");
+    let o = run(command().env("LUA_INIT", format!("@{init}")).args(["-e", "print 'then'"]), "");
+    assert_eq!(text(&o.stdout), "init\t0\tnil\nthen\n");
+    let o = run(command().env("LUA_INIT", "error 'bad'").args(["-E", "-e", "print 'then'"]), "");
+    assert_eq!(text(&o.stdout), "then\n");
+    let o = run(command().env("LUA_INIT", "error('bad', 0)").args(["-e", "print 'then'"]), "");
+    assert_eq!((text(&o.stdout), o.status.code()), (String::new(), Some(1)));
+    assert!(text(&o.stderr).starts_with("moonlit: bad\n"));
+    let o = run(command().env("LUA_PATH", "/x/?.lua;;").args(["-e", "print(package.path:sub(1, 9))"]), "");
+    assert_eq!(text(&o.stdout), "/x/?.lua;\n");
+    let o = run(
+        command().env("LUA_PATH", "/x/?.lua").args(["-E", "-e", "print(package.path:find('/x/', 1, true))"]),
+        "",
+    );
+    assert_eq!(text(&o.stdout), "nil\n");
+}
+
+#[test]
+fn a_pipe_drives_the_interactive_mode() {
+    let session =
+        "x = 1\n=x + 1\nfor i = 1, 2 do\nprint(i)\nend\nlocal y = 5\n=y\nerror('e', 0)\nx +\n=x, 2\n";
+    let o = run(command().arg("-i"), session);
+    let out = text(&o.stdout);
+    let body = out.splitn(3, '\n').nth(2).expect("version and status come first");
+    assert!(out.starts_with("Moonlit "), "{out}");
+    assert_eq!(body, "> > 2\n> >> >> 1\n2\n> > nil\n> > > 1\t2\n> \n");
+    let err = text(&o.stderr);
+    assert!(err.starts_with("e\nstack traceback:\n"), "{err}");
+    assert!(err.ends_with("stdin:1: '=' expected near '+'\n"), "{err}");
+    let o = run(command().args(["-e", "_PROMPT, _PROMPT2 = 'one ', 'two '", "-i"]), "f(\n1)\n");
+    assert!(text(&o.stdout).ends_with("one two one \n"), "{}", text(&o.stdout));
+    // `io.read` reads what follows.
+    let o = run(command().args(["-e", "_PROMPT = ''", "-i"]), "=io.read()\nthe line\n=1\n");
+    assert!(text(&o.stdout).ends_with("the line\n1\n\n"), "{}", text(&o.stdout));
+}
+
+/// A command on a terminal of its own, by `script` of util-linux; `None` where there is none.
+fn on_terminal(line: &str) -> Option<Child> {
+    if Command::new("script").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        eprintln!("skipped: there is no `script` to make a terminal");
+        return None;
+    }
+    let mut c = Command::new("script");
+    c.args(["-qec", line, "/dev/null"]).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    c.env("TERM", "xterm").env("MOONLIT_HISTORY", "").env_remove("LUA_INIT");
+    c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    Some(c.spawn().expect("`script` starts"))
+}
+
+/// Reads until `want` has come; what came.
+fn read_until(child: &mut Child, seen: &mut String, want: &str) {
+    let out = child.stdout.as_mut().expect("a pipe");
+    let start = Instant::now();
+    let mut buf = [0; 4096];
+    while !seen.contains(want) {
+        assert!(start.elapsed() < Duration::from_secs(60), "no {want:?} in {seen:?}");
+        let n = out.read(&mut buf).expect("the terminal speaks");
+        assert!(n > 0, "it ended without {want:?}: {seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&buf[..n]));
+    }
+    let at = seen.find(want).expect("just seen") + want.len();
+    seen.drain(..at);
+}
+
+#[test]
+fn a_terminal_edits_lines_and_ctrl_c_interrupts() {
+    let Some(mut child) = on_terminal(MOONLIT) else { return };
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let mut say = |s: &str| {
+        stdin.write_all(s.as_bytes()).and_then(|()| stdin.flush()).expect("the terminal listens");
+    };
+    let mut seen = String::new();
+    read_until(&mut child, &mut seen, "JIT:");
+    read_until(&mut child, &mut seen, "> ");
+    // A wrong letter is taken back.
+    say("print(6 * 8\x7f7)\r");
+    read_until(&mut child, &mut seen, "42\r\n");
+    say("for i = 1, 2 do\r");
+    read_until(&mut child, &mut seen, ">> ");
+    say("print('line ' .. i) end\r");
+    read_until(&mut child, &mut seen, "line 2\r\n");
+    // The last line again, from the history.
+    say("\x1b[A\r");
+    read_until(&mut child, &mut seen, "line 2\r\n");
+    say("print('loop' .. 'ing') while true do end\r");
+    read_until(&mut child, &mut seen, "looping\r\n");
+    say("\x03");
+    read_until(&mut child, &mut seen, "interrupted!");
+    // Ctrl-C at the prompt drops what was typed.
+    read_until(&mut child, &mut seen, "> ");
+    say("garbage\x03");
+    read_until(&mut child, &mut seen, "> ");
+    say("print('al' .. 'ive')\r");
+    read_until(&mut child, &mut seen, "alive\r\n");
+    say("\x04");
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn ctrl_c_ends_a_script_with_an_error() {
+    let mut child = command()
+        .args(["-e", "print 'ready' io.flush() while true do end"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut ready = [0; 6];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut ready).expect("it gets ready");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    let o = child.wait_with_output().expect("it ends");
+    assert_eq!(o.status.code(), Some(1));
+    let err = text(&o.stderr);
+    assert!(err.starts_with("moonlit: (command line):1: interrupted!\nstack traceback:\n"), "{err}");
+}
+
+#[test]
+fn bytecode_is_saved_in_every_form() {
+    let source = file("cli-mod.lua", "print('from bytecode', ...)");
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let raw = format!("{folder}/cli-mod.out");
+    check(&["-b", &source, &raw], "", "", "", 0);
+    check(&[&raw, "x"], "", "from bytecode\tx\n", "", 0);
+    let bytes = std::fs::read(&raw).expect("it was written");
+    assert!(bytes.starts_with(b"\x1bLJ"));
+    let kept = format!("{folder}/cli-mod-g.out");
+    check(&["-bg", &source, &kept], "", "", "", 0);
+    assert!(std::fs::read(&kept).expect("it was written").len() > bytes.len());
+    check(
+        &["-bd", "-", "-"],
+        "return 1",
+        &text(&run(command().args(["-bd", "-e", "return 1", "-"]), "").stdout),
+        "",
+        0,
+    );
+
+    let list: Vec<String> = bytes.iter().map(|b| b.to_string()).collect();
+    let c = run(command().args(["-b", "-t", "c", &source, "-"]), "");
+    let c = text(&c.stdout);
+    assert!(c.starts_with("#ifdef __cplusplus\nextern \"C\"\n#endif\n#ifdef _WIN32\n__declspec(dllexport)\n#endif\nconst unsigned char luaJIT_BC_cli_mod[] = {\n"), "{c}");
+    let body = c.split("= {\n").nth(1).and_then(|b| b.strip_suffix("\n};\n")).expect("an array");
+    assert_eq!(body.replace('\n', ""), list.join(","));
+    let header = format!("{folder}/cli-mod.h");
+    check(&["-b", "-n", "a.b-c", &source, &header], "", "", "", 0);
+    let h = std::fs::read_to_string(&header).expect("it was written");
+    assert!(
+        h.starts_with(&format!(
+            "#define luaJIT_BC_a_b_c_SIZE {}\nstatic const unsigned char luaJIT_BC_a_b_c[] = {{\n",
+            bytes.len()
+        )),
+        "{h}"
+    );
+
+    let object = format!("{folder}/cli-mod.o");
+    for arch in ["x64", "arm64"] {
+        check(&["-b", "-a", arch, &source, &object], "", "", "", 0);
+        let o = std::fs::read(&object).expect("it was written");
+        assert!(o.starts_with(b"\x7fELF\x02\x01\x01"));
+        assert!(o.windows(bytes.len()).any(|w| w == bytes));
+        match Command::new("nm").arg(&object).output() {
+            Ok(nm) => {
+                assert!(text(&nm.stdout).trim_end().ends_with(" R luaJIT_BC_cli_mod"), "{}", text(&nm.stdout))
+            }
+            Err(_) => eprintln!("skipped: there is no `nm`"),
+        }
+    }
+    for (args, message) in [
+        (&["-b", "-t", "exe", "x", "y"][..], "unknown file type"),
+        (&["-b", "-a", "vax", "x", "y"], "unknown architecture"),
+        (&["-b", "-a", "mips", "x", "y"], "no object files for architecture 'mips'"),
+        (&["-b", "-o", "windows", "x", "y"], "no object files for OS 'windows'"),
+        (&["-b", "-W", "x", "y"], "-W: there is no 32-bit form of this bytecode"),
+        (&["-b", "-e", "return 1", "x.c"], "cannot derive module name, use -n name"),
+        (&["-b", "-n", "a b", "x", "y"], "bad module name"),
+        (&["-b", "nowhere.lua", "y"], "cannot open nowhere.lua: No such file or directory"),
+        (&["-b", "-e", "return", "/nowhere/y"], "/nowhere/y: No such file or directory"),
+        (&["-b", "-e", "x =", "y"], "[string \"x =\"]:1: unexpected symbol near '<eof>'"),
+    ] {
+        check(args, "", "", &format!("moonlit: {message}\n"), 1);
+    }
+    let usage = run(command().arg("-b"), "");
+    assert_eq!(usage.status.code(), Some(1));
+    assert!(text(&usage.stderr).starts_with("Save bytecode: moonlit -b[options] input output\n"));
+}
+
+#[test]
+fn listings_are_those_of_jit_bc() {
+    let code = "local u = 1 local function f(a, ...) u = u + a.x return {1, x = 'long string \\n' .. u}, ... end \
+                for k, v in pairs(_G) do f(v, k) end return f";
+    let listed = run(command().args(["-bl", "-e", code]), "");
+    let script = "local f = loadstring(arg[1]) require('jit.bc').dump(f, io.stdout, true)";
+    let script = file("cli_list.lua", script);
+    let dumped = run(command().args(["-joff", &script, code]), "");
+    let masked_list = masked(&text(&listed.stdout));
+    assert_eq!(masked_list, masked(&text(&dumped.stdout)));
+    assert!(masked_list.contains("TGETS"), "{masked_list}");
+    let listed = format!("{}/cli.list", env!("CARGO_TARGET_TMPDIR"));
+    check(&["-bl", "-e", "return 1", &listed], "", "", "", 0);
+    let text = std::fs::read_to_string(&listed).expect("it was written");
+    assert_eq!(text, "-- BYTECODE -- \"return 1\":0-1\n0001    KSHORT   0   1\n0002    RET1     0   2\n\n");
+    // Every chunk as it is loaded.
+    let o = run(command().args(["-jbc", "-e", "return 7"]), "");
+    assert!(self::text(&o.stderr).starts_with("-- BYTECODE -- (command line):0-1\n0001    KSHORT   0   7\n"));
+}
