@@ -16,7 +16,7 @@ use crate::ir::refs::SnapNo;
 use crate::lib_util::{self, Shared};
 use crate::lower::Env;
 use crate::opt;
-use crate::options::{FLAG_NAMES, Options};
+use crate::options::Options;
 use crate::record::{Kind, Rec, Step};
 use crate::restore;
 use crate::trace::link::Link;
@@ -30,7 +30,7 @@ use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::proto::{Proto, protoflags};
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::layout;
-use moonlit_vm::state::hooks::{CompileCosts, ExitState, HotKind, JitHooks, TraceEntry};
+use moonlit_vm::state::hooks::{CompileCosts, ExitState, HotKind, JitHooks, TraceEntry, TraceInfo};
 use moonlit_vm::state::{HOT_SIZE, Vm};
 use moonlit_vm::value::Value;
 
@@ -767,22 +767,23 @@ impl JitHooks for Engine {
         self.reset_counters(vm);
     }
 
-    fn set_option(&mut self, vm: &mut Vm, word: &str) -> bool {
-        let known = self.opts.set(word).is_ok();
-        self.reset_counters(vm);
-        known
-    }
-
-    fn options_on(&self) -> Vec<&'static str> {
-        FLAG_NAMES.iter().copied().filter(|n| self.opts.has(n)).collect()
+    fn trace_info(&self, no: TraceNo) -> Option<TraceInfo> {
+        let t = self.traces.get(no.index())?.as_ref()?;
+        Some(TraceInfo {
+            instructions: t.trace.ir.len(),
+            constants: t.trace.ir.const_count(),
+            link: match t.trace.link {
+                Link::Loop => no.index() as u32,
+                Link::Root(n) => n,
+                Link::Interp | Link::None => 0,
+            },
+            exits: t.trace.snaps.len(),
+            link_kind: t.trace.link.name(),
+        })
     }
 
     fn costs(&self) -> CompileCosts {
         self.costs
-    }
-
-    fn set_verbose(&mut self, on: bool) {
-        self.opts.verbose = on;
     }
 }
 

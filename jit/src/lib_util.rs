@@ -1,12 +1,14 @@
-//! What Lua sees of the JIT: `jit.on`, `jit.off`, `jit.status`, `jit.opt.start`, modules `jit.v` and `jit.dump`. They replace the functions the
-//! VM's own library has for a machine without a compiler.
+//! What Lua sees of the JIT: `jit.on`, `jit.off`, `jit.flush`, `jit.status`, `jit.opt.start`, the traces in `jit.util` and
+//! `jit.vmdef`, modules `jit.v` and `jit.dump`. They replace the functions the VM's own library has for a machine
+//! without a compiler.
 
 use crate::options::{FLAG_NAMES, Options};
 use moonlit_vm::cell::gc_ref::Gc;
-use moonlit_vm::function::closure::Func;
-use moonlit_vm::function::proto::{Proto, protoflags};
+use moonlit_vm::index::TraceNo;
+use moonlit_vm::lib::jit::{Target, set_nojit, target};
+use moonlit_vm::lib::jit_util::VmdefMore;
 use moonlit_vm::state::Vm;
-use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome};
+use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
 use std::cell::RefCell;
@@ -25,8 +27,13 @@ impl Shared {
     }
 }
 
-const FNS: &[NativeRow] =
-    &[NativeRow::new("jit.on", on), NativeRow::new("jit.off", off), NativeRow::new("jit.status", status)];
+const FNS: &[NativeRow] = &[
+    NativeRow::new("jit.on", on),
+    NativeRow::new("jit.off", off),
+    NativeRow::new("jit.flush", flush),
+    NativeRow::new("jit.status", status),
+];
+const UTIL_FNS: &[NativeRow] = &[NativeRow::new("jit.util.traceinfo", traceinfo)];
 const OPT_FNS: &[NativeRow] = &[NativeRow::new("jit.opt.start", opt_start)];
 const V_FNS: &[NativeRow] = &[
     NativeRow::new("jit.v.start", v_start),
@@ -44,72 +51,87 @@ pub fn open(vm: &mut Vm, shared: &Shared) {
     vm.app.set(shared.clone());
     let Some(t) = moonlit_vm::lib::jit::table(vm) else { return };
     vm.register(t, FNS);
-    if let Some(opt) = t.get_bytes(&vm.heap, b"opt").as_obj::<Table>() {
-        vm.register(opt, OPT_FNS);
+    let opt = vm.heap.new_table(0, 1);
+    vm.register(opt, OPT_FNS);
+    let loaded = moonlit_vm::lib::base::loaded_table(vm);
+    // Without room for an entry the module is missing, which `require` will say.
+    let _ = t.set_bytes(&mut vm.heap, b"opt", Value::obj(opt));
+    let _ = loaded.set_bytes(&mut vm.heap, b"jit.opt", Value::obj(opt));
+    if let Some(util) = loaded.get_bytes(&vm.heap, b"jit.util").as_obj::<Table>() {
+        vm.register(util, UTIL_FNS);
     }
-    let loaded = vm
-        .globals
-        .get_bytes(&vm.heap, b"package")
-        .as_obj::<Table>()
-        .and_then(|p| p.get_bytes(&vm.heap, b"loaded").as_obj::<Table>());
     for (name, rows) in [("jit.v", V_FNS), ("jit.dump", DUMP_FNS)] {
         let m = vm.heap.new_table(0, 2);
         vm.register(m, rows);
-        if let Some(l) = loaded {
-            // Without room for the entry the module is missing, which `require` will say.
-            let _ = l.set_bytes(&mut vm.heap, name.as_bytes(), Value::obj(m));
-        }
+        let _ = loaded.set_bytes(&mut vm.heap, name.as_bytes(), Value::obj(m));
     }
+    vm.app.set(VmdefMore(vmdef));
+}
+
+/// What `jit.vmdef` tells about the compiler: names of IR instructions (`irnames`, six bytes each).
+fn vmdef(vm: &mut Vm, t: Gc<Table>) -> Result<(), Raised> {
+    let names: String = crate::ir::ops::IrOp::ALL.iter().map(|o| format!("{:<6}", o.name())).collect();
+    let names = Value::obj(vm.heap.str(names.as_bytes()));
+    let _ = t.set_bytes(&mut vm.heap, b"irnames", names);
+    Ok(())
 }
 
 fn shared(vm: &Vm) -> Shared {
     vm.app.get::<Shared>().cloned().unwrap_or_default()
 }
 
-fn set_proto(vm: &mut Vm, p: Gc<Proto>, on: bool, recursive: bool) {
-    let flags = &mut p.get_mut(&mut vm.heap).flags;
-    *flags = if on { *flags & !protoflags::NOJIT } else { *flags | protoflags::NOJIT };
-    if !recursive {
-        return;
-    }
-    let n = p.get(&vm.heap).nkgc;
-    for i in 0..n {
-        if let Some(c) = p.get(&vm.heap).kgc(i).and_then(|v| v.as_obj::<Proto>()) {
-            set_proto(vm, c, on, true);
-        }
-    }
-}
-
-/// `jit.on([f|true [, recursive]])`: without a function, the whole compiler.
+/// `jit.on([f|true [, inside]])`: without a function, the whole compiler.
 fn on(vm: &mut Vm, _: Entry) -> NativeResult {
     switch(vm, true)
 }
 
-/// `jit.off([f|true [, recursive]])`.
+/// `jit.off([f|true [, inside]])`: nothing new is compiled; what is compiled stays in use.
 fn off(vm: &mut Vm, _: Entry) -> NativeResult {
     switch(vm, false)
 }
 
 fn switch(vm: &mut Vm, on: bool) -> NativeResult {
-    let Some(v) = vm.arg_opt(0) else {
-        shared(vm).change(|o| o.on = on);
-        vm.set_jit_on(on);
-        return Ok(Outcome::none());
-    };
-    let recursive = vm.arg(1).truthy();
-    let func = match v.as_obj::<Func>() {
-        Some(f) => f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto),
-        // `true` means the calling function.
-        None if v.0 == Value::TRUE.0 => vm.frame_at(vm.cur, 1).and_then(|f| vm.frame_proto(f)),
-        None => {
-            vm.check_func(0)?;
-            None
+    match target(vm, false)? {
+        Target::Protos(p) => set_nojit(vm, &p, !on),
+        _ => {
+            shared(vm).change(|o| o.on = on);
+            vm.abort_recording();
+            vm.set_jit_on(on);
         }
-    };
-    if let Some(p) = func {
-        set_proto(vm, p, on, recursive);
     }
     Ok(Outcome::none())
+}
+
+/// `jit.flush([f|true [, inside]])`, `jit.flush(trace)`: throws compiled code away. All of it: it will be made again
+/// where it is needed.
+fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
+    target(vm, true)?;
+    if let Some(mut jit) = vm.jit.take() {
+        jit.flush(vm);
+        vm.jit = Some(jit);
+    }
+    Ok(Outcome::none())
+}
+
+/// `jit.util.traceinfo(n)`: a table about a trace; nothing if there is none.
+fn traceinfo(vm: &mut Vm, _: Entry) -> NativeResult {
+    let n = vm.check_int(0)?;
+    let info = vm.jit.as_ref().filter(|_| n > 0).and_then(|j| j.trace_info(TraceNo::new(n as u32)));
+    let Some(i) = info else { return Ok(Outcome::none()) };
+    let t = vm.heap.new_table(0, 8);
+    let kind = Value::obj(vm.heap.str(i.link_kind.as_bytes()));
+    let number = |n: usize| Value::num(n as f64);
+    for (name, v) in [
+        ("nins", number(i.instructions)),
+        ("nk", number(i.constants)),
+        ("link", number(i.link as usize)),
+        ("nexit", number(i.exits)),
+        ("linktype", kind),
+    ] {
+        // A string is never refused as a key.
+        let _ = t.set_bytes(&mut vm.heap, name.as_bytes(), v);
+    }
+    Ok(Outcome::one(Value::obj(t)))
 }
 
 /// `jit.status()`: whether the compiler is on, then the names of the enabled optimisations.

@@ -35,9 +35,27 @@ pub fn shorten(name: &[u8]) -> Vec<u8> {
     }
 }
 
+/// Name and line as listings show them: a file without its folders, other names in full or, when they are long, as the
+/// prototype's address.
+pub fn location(name: &[u8], line: u32, addr: u64) -> Vec<u8> {
+    // Names are shown as C strings.
+    let shown = &name[..memchr::memchr(0, name).unwrap_or(name.len())];
+    let mut out = match shown {
+        [b'@', file @ ..] => {
+            let folders = file.iter().skip(1).rposition(|&c| c == b'/' || c == b'\\').map_or(0, |i| i + 2);
+            file[folders..].to_vec()
+        }
+        _ if name.len() > 40 => format!("{addr:#014x}").into_bytes(),
+        [b'=', rest @ ..] => rest.to_vec(),
+        _ => [b"\"", shown, b"\""].concat(),
+    };
+    out.extend_from_slice(format!(":{line}").as_bytes());
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::shorten;
+    use super::{location, shorten};
 
     #[test]
     fn names_are_cut_as_messages_show_them() {
@@ -51,5 +69,13 @@ mod tests {
         file.extend_from_slice(&long);
         assert_eq!(shorten(&file).len(), 59);
         assert!(shorten(&file).starts_with(b"...x"));
+    }
+
+    #[test]
+    fn locations_name_the_file_alone() {
+        assert_eq!(location(b"@a/b.lua", 3, 0), b"b.lua:3");
+        assert_eq!(location(b"=stdin", 3, 0), b"stdin:3");
+        assert_eq!(location(b"x = 1", 0, 0), b"\"x = 1\":0");
+        assert_eq!(location(&[b'x'; 50], 1, 0x1234), b"0x000000001234:1");
     }
 }

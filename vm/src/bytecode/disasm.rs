@@ -34,9 +34,7 @@ pub fn list(def: &ProtoDef, out: &mut Vec<u8>) {
 
 /// `name:line` of a function.
 fn location(def: &ProtoDef) -> Vec<u8> {
-    let mut out = super::chunkname::shorten(&def.chunkname);
-    let _ = write!(out, ":{}", def.firstline);
-    out
+    super::chunkname::location(&def.chunkname, def.firstline, def as *const ProtoDef as u64)
 }
 
 fn jump_target(pc: usize, ins: Instr) -> Option<usize> {

@@ -1,14 +1,13 @@
-//! The `jit` table. Compiling is the jit crate's business: without it everything here still answers, truthfully.
+//! The `jit` table of a machine without a compiler: everything answers, truthfully. The compiler replaces `on`, `off`,
+//! `flush` and `status`, and adds `jit.opt` and the modules about traces.
 
-use super::set_field;
+use super::{new_string, set_field};
 use crate::bytecode::protodef::protoflags;
 use crate::cell::gc_ref::Gc;
 use crate::function::closure::Func;
 use crate::function::proto::Proto;
 use crate::state::Vm;
-use crate::state::hooks::JitHooks;
-use crate::state::native::{Entry, NativeResult, NativeRow, Outcome};
-use crate::string::Str;
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::table::Table;
 use crate::value::Value;
 
@@ -18,25 +17,14 @@ pub const FNS: &[NativeRow] = &[
     NativeRow::new("jit.flush", flush),
     NativeRow::new("jit.off", off),
     NativeRow::new("jit.on", on),
-    NativeRow::new("jit.prngstate", prngstate),
     NativeRow::new("jit.security", security),
     NativeRow::new("jit.status", status),
 ];
-
-/// Functions of `jit.opt`.
-pub const OPT_FNS: &[NativeRow] = &[NativeRow::new("jit.opt.start", opt_start)];
 
 /// Version of LuaJIT whose behaviour this is.
 pub const VERSION: &str = "LuaJIT 2.1.0";
 /// The same as a number.
 pub const VERSION_NUM: i32 = 20199;
-
-/// Functions of `jit.v`.
-pub const V_FNS: &[NativeRow] = &[
-    NativeRow::new("jit.v.off", v_off),
-    NativeRow::new("jit.v.on", v_on),
-    NativeRow::new("jit.v.start", v_on),
-];
 
 /// Opens the library.
 pub fn open(vm: &mut Vm) {
@@ -58,13 +46,6 @@ pub fn open(vm: &mut Vm) {
         other => other.as_bytes(),
     });
     set_field(vm, t, "arch", Value::obj(arch));
-    let opt = vm.heap.new_table(0, 1);
-    vm.register(opt, OPT_FNS);
-    set_field(vm, t, "opt", Value::obj(opt));
-    super::set_loaded(vm, "jit.opt", Value::obj(opt));
-    let v = vm.heap.new_table(0, 2);
-    vm.register(v, V_FNS);
-    super::set_loaded(vm, "jit.v", Value::obj(v));
 }
 
 /// The `jit` table itself, for those who add to it.
@@ -72,93 +53,84 @@ pub fn table(vm: &mut Vm) -> Option<Gc<Table>> {
     super::base::loaded_table(vm).get_bytes(&vm.heap, b"jit").as_obj()
 }
 
-/// Calls the compiler's hooks, if there is a compiler. It is taken out meanwhile, so it may use the whole VM.
-fn with_compiler<R>(vm: &mut Vm, f: impl FnOnce(&mut dyn JitHooks, &mut Vm) -> R) -> Option<R> {
-    let mut jit = vm.jit.take()?;
-    let r = f(&mut *jit, vm);
-    vm.jit = Some(jit);
-    Some(r)
-}
-
-/// `jit.status()`: whether the compiler is on, then the names of what it uses.
+/// `jit.status()`: no compiler is on.
 fn status(vm: &mut Vm, _: Entry) -> NativeResult {
-    let on = vm.jit_on();
-    let names = vm.jit.as_ref().map(|j| j.options_on()).unwrap_or_default();
-    vm.ensure_slots(names.len() + 1)?;
-    vm.push(Value::bool(on));
-    for n in &names {
-        let s = vm.heap.str(n.as_bytes());
-        vm.push(Value::obj(s));
-    }
-    Ok(Outcome::top(names.len() + 1))
+    Ok(Outcome::one(Value::bool(vm.jit_on())))
 }
 
-/// The prototypes that `jit.on`, `jit.off` and `jit.flush` mean: of function `f` (`true`: the caller), or with
-/// `children` alone only of the functions inside it.
-fn set_nojit(vm: &mut Vm, off: bool) -> NativeResult {
-    let f = match vm.arg(0) {
+/// What the arguments of `jit.on`, `jit.off` and `jit.flush` name.
+pub enum Target {
+    /// The whole compiler: no argument, or nil.
+    Whole,
+    /// A trace.
+    Trace(i32),
+    /// Functions, with their prototypes.
+    Protos(Vec<Gc<Proto>>),
+}
+
+/// Reads the arguments of `jit.on`, `jit.off` and `jit.flush`: `f` (`true` for the caller), then whether the
+/// functions inside it are meant too (`true`), or they alone (`false`). A number, where `traces` are allowed, names
+/// one. Raises `bad argument #1 to 'on' (function expected, got x)`.
+pub fn target(vm: &mut Vm, traces: bool) -> Result<Target, Raised> {
+    let v = vm.arg(0);
+    if v.is_nil() {
+        return Ok(Target::Whole);
+    }
+    if traces && v.is_num() {
+        return vm.check_int(0).map(Target::Trace);
+    }
+    let f = match v {
         Value::TRUE => vm.frame_at(vm.cur, 1).and_then(|f| vm.frame_func(f)),
         v => v.as_obj::<Func>(),
     };
-    let Some(proto) = f.and_then(|f| f.as_lua(&vm.heap)).map(|f| f.get(&vm.heap).proto) else {
-        return Err(vm.type_error(0, "function"));
-    };
-    // `true`: the function and those inside it; `false`: only those inside it.
+    let Some(f) = f else { return Err(vm.type_error(0, "function")) };
+    let Some(f) = f.as_lua(&vm.heap) else { return Err(vm.arg_error(0, b"Lua function expected")) };
     let (own, inside) = match vm.arg_opt(1) {
         None | Some(Value::NIL) => (true, false),
         Some(v) => (v.truthy(), true),
     };
-    let mut work = vec![(proto, own)];
-    while let Some((p, mark)) = work.pop() {
-        if mark {
-            let flags = &mut p.get_mut(&mut vm.heap).flags;
-            *flags = if off { *flags | protoflags::NOJIT } else { *flags & !protoflags::NOJIT };
+    let mut all = Vec::new();
+    let mut work = vec![(f.get(&vm.heap).proto, own)];
+    while let Some((p, meant)) = work.pop() {
+        if meant {
+            all.push(p);
         }
         if inside {
-            let n = p.get(&vm.heap).nkgc;
-            work.extend((0..n).filter_map(|i| p.get(&vm.heap).kgc(i)?.as_obj::<Proto>()).map(|c| (c, true)));
+            let p = p.get(&vm.heap);
+            work.extend((0..p.nkgc).filter_map(|i| p.kgc(i)?.as_obj::<Proto>()).map(|c| (c, true)));
         }
     }
-    Ok(Outcome::none())
+    Ok(Target::Protos(all))
 }
 
-/// `jit.on(f, recursive)`. Raises `JIT compiler disabled` where there is none and the whole compiler is meant.
+/// Marks prototypes as not to be compiled, or takes the mark away.
+pub fn set_nojit(vm: &mut Vm, protos: &[Gc<Proto>], off: bool) {
+    for p in protos {
+        let flags = &mut p.get_mut(&mut vm.heap).flags;
+        *flags = if off { *flags | protoflags::NOJIT } else { *flags & !protoflags::NOJIT };
+    }
+}
+
+/// `jit.on(f, inside)`. Raises `JIT compiler disabled` where the whole compiler is meant: there is none.
 fn on(vm: &mut Vm, _: Entry) -> NativeResult {
-    if vm.arg_opt(0).is_some_and(|v| !v.is_nil()) {
-        return set_nojit(vm, false);
+    match target(vm, false)? {
+        Target::Protos(p) => set_nojit(vm, &p, false),
+        _ => return Err(vm.throw_str(b"JIT compiler disabled")),
     }
-    if vm.jit.is_none() {
-        return Err(vm.throw_str(b"JIT compiler disabled"));
-    }
-    vm.set_jit_on(true);
     Ok(Outcome::none())
 }
 
-/// `jit.off(f, recursive)`: nothing new is compiled; what is compiled stays in use.
+/// `jit.off(f, inside)`.
 fn off(vm: &mut Vm, _: Entry) -> NativeResult {
-    if vm.arg_opt(0).is_some_and(|v| !v.is_nil()) {
-        return set_nojit(vm, true);
+    if let Target::Protos(p) = target(vm, false)? {
+        set_nojit(vm, &p, true);
     }
-    with_compiler(vm, |j, vm| j.abort_recording(vm));
-    vm.set_jit_on(false);
     Ok(Outcome::none())
 }
 
-/// `jit.v.start()`, `jit.v.on()`: a line on standard error for every trace and every abort.
-fn v_on(vm: &mut Vm, _: Entry) -> NativeResult {
-    with_compiler(vm, |j, _| j.set_verbose(true));
-    Ok(Outcome::none())
-}
-
-/// `jit.v.off()`.
-fn v_off(vm: &mut Vm, _: Entry) -> NativeResult {
-    with_compiler(vm, |j, _| j.set_verbose(false));
-    Ok(Outcome::none())
-}
-
-/// `jit.flush(f or trace)`: throws compiled code away.
+/// `jit.flush(f or trace)`: nothing was compiled.
 fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
-    with_compiler(vm, |j, vm| j.flush(vm));
+    target(vm, true)?;
     Ok(Outcome::none())
 }
 
@@ -169,29 +141,60 @@ fn security(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::int(1)))
 }
 
-/// `jit.attach(fn, event)`: no events are delivered yet, and saying so beats silence.
+/// Where the function attached to the event `bc` is kept in the registry.
+const BC_HANDLER: &str = "_VMEVENT_BC";
+
+/// `jit.attach(f, event)`: calls `f` at each event; `jit.attach(f)` ends that. The event `bc` passes the prototype
+/// of each function that is compiled from source or loaded. Raises `event 'x' is not supported`.
 fn attach(vm: &mut Vm, _: Entry) -> NativeResult {
-    vm.check_func(0)?;
-    if vm.arg_opt(1).is_none_or(|v| v.is_nil()) {
-        return Ok(Outcome::none());
-    }
-    Err(vm.throw_str(b"jit.attach: events are not supported yet"))
-}
-
-/// `jit.prngstate()`: state of the generator of the compiler's heuristics; there is none here.
-fn prngstate(_: &mut Vm, _: Entry) -> NativeResult {
-    Ok(Outcome::one(Value::int(0)))
-}
-
-/// `jit.opt.start(...)`. Raises `unknown or malformed optimization flag 'x'`.
-fn opt_start(vm: &mut Vm, e: Entry) -> NativeResult {
-    for i in 0..e.count() {
-        let s: Gc<Str> = vm.check_str(i)?;
-        let text = String::from_utf8_lossy(s.bytes(&vm.heap)).into_owned();
-        if with_compiler(vm, |j, vm| j.set_option(vm, &text)) != Some(true) {
-            let text = format!("unknown or malformed optimization flag '{text}'");
-            return Err(vm.throw_str(text.as_bytes()));
+    let f = vm.check_func(0)?;
+    let Some(event) = vm.opt_str(1)? else {
+        let registry = vm.registry;
+        if registry.get_bytes(&vm.heap, BC_HANDLER.as_bytes()).raw_identical(Value::obj(f)) {
+            set_field(vm, registry, BC_HANDLER, Value::NIL);
+            vm.on_load = None;
         }
+        return Ok(Outcome::none());
+    };
+    if event.bytes(&vm.heap) != b"bc" {
+        let text = [b"event '", event.bytes(&vm.heap), b"' is not supported"].concat();
+        return Err(vm.arg_error(1, &text));
     }
+    let registry = vm.registry;
+    set_field(vm, registry, BC_HANDLER, Value::obj(f));
+    vm.on_load = Some(loaded);
     Ok(Outcome::none())
+}
+
+/// Tells the function attached to `bc` about a function that was just made and those inside it, innermost first. An
+/// error in it is printed and goes no further.
+fn loaded(vm: &mut Vm, f: Gc<Func>) {
+    let root = vm.heap.roots.add(Value::obj(f));
+    let mut protos = Vec::new();
+    let mut work: Vec<Gc<Proto>> = f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto).into_iter().collect();
+    while let Some(p) = work.pop() {
+        protos.push(p);
+        let p = p.get(&vm.heap);
+        work.extend((0..p.nkgc).filter_map(|i| p.kgc(i)?.as_obj::<Proto>()));
+    }
+    for p in protos.into_iter().rev() {
+        let handler = vm.registry.get_bytes(&vm.heap, BC_HANDLER.as_bytes());
+        // What it loads itself is not listed.
+        vm.on_load = None;
+        if vm.call(handler, &[Value::obj(p)]).is_err() {
+            let err = vm.take_error();
+            let text = vm.raw_text(err);
+            eprintln!("VM handler failed: {}", String::from_utf8_lossy(&text));
+        }
+        let attached = !vm.registry.get_bytes(&vm.heap, BC_HANDLER.as_bytes()).is_nil();
+        vm.on_load = attached.then_some(loaded as fn(&mut Vm, Gc<Func>));
+    }
+    vm.heap.roots.remove(root);
+}
+
+/// A string as a field.
+pub(super) fn set_text(vm: &mut Vm, t: Gc<Table>, name: &str, text: &[u8]) -> Result<(), Raised> {
+    let v = new_string(vm, text)?;
+    set_field(vm, t, name, v);
+    Ok(())
 }

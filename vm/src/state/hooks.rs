@@ -28,6 +28,21 @@ pub struct CompileCosts {
     pub bytes: u64,
 }
 
+/// A trace in numbers (`jit.util.traceinfo`).
+#[derive(Clone, Copy, Debug)]
+pub struct TraceInfo {
+    /// IR instructions.
+    pub instructions: usize,
+    /// IR constants.
+    pub constants: usize,
+    /// Number of the trace it leads to, 0 for none.
+    pub link: u32,
+    /// Exits.
+    pub exits: usize,
+    /// Kind of link: `loop`, `root`, `interpreter` ...
+    pub link_kind: &'static str,
+}
+
 /// Cold-path hooks of the JIT compiler. The hot path is [`TraceTable`] alone.
 pub trait JitHooks {
     /// The hot counter of the instruction at `pc` ran out. The implementor may start recording (by
@@ -48,12 +63,8 @@ pub trait JitHooks {
     fn proto_freed(&mut self, proto: Gc<Proto>);
     /// Throws away all compiled code (`jit.flush()`).
     fn flush(&mut self, vm: &mut Vm);
-    /// One word of `-O` or `jit.opt.start`; whether it is known.
-    fn set_option(&mut self, vm: &mut Vm, word: &str) -> bool;
-    /// Names of the optimisations that are on, in LuaJIT's order (`jit.status()`).
-    fn options_on(&self) -> Vec<&'static str>;
-    /// Switches the trace messages of `-jv` on or off.
-    fn set_verbose(&mut self, on: bool);
+    /// What a trace consists of; `None` when there is none with this number.
+    fn trace_info(&self, no: TraceNo) -> Option<TraceInfo>;
     /// What code generation has cost so far.
     fn costs(&self) -> CompileCosts;
 }
