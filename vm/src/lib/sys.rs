@@ -141,3 +141,47 @@ pub(super) fn bytes_at(addr: u64, len: usize) -> Vec<u8> {
     // as it does when it dereferences the pointer itself.
     unsafe { std::slice::from_raw_parts(addr as *const u8, len) }.to_vec()
 }
+
+/// Sets the times of access and of modification of a file, in seconds; now for `None`.
+pub fn set_file_times(path: &std::path::Path, times: Option<(f64, f64)>) -> io::Result<()> {
+    let name =
+        CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::ENOENT))?;
+    let spec = |t: f64| libc::timespec { tv_sec: t as i64, tv_nsec: 0 };
+    let specs = times.map(|(a, m)| [spec(a), spec(m)]);
+    let specs = specs.as_ref().map_or(std::ptr::null(), |s| s.as_ptr());
+    // SAFETY: the name ends in a NUL; the times are null or two of them; both outlive the call.
+    match unsafe { libc::utimensat(libc::AT_FDCWD, name.as_ptr(), specs, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// What a lock on a range of a file allows others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockKind {
+    /// Others may lock it `Shared` too.
+    Shared,
+    /// Nobody else may.
+    Exclusive,
+    /// The lock is taken away.
+    None,
+}
+
+/// Locks `len` bytes (0: all that follow) of an open file from `start` on; does not wait.
+pub fn lock_file(fd: i32, kind: LockKind, start: i64, len: i64) -> io::Result<()> {
+    // SAFETY: all-zero bytes are a valid `flock`.
+    let mut l: libc::flock = unsafe { std::mem::zeroed() };
+    l.l_type = match kind {
+        LockKind::Shared => libc::F_RDLCK,
+        LockKind::Exclusive => libc::F_WRLCK,
+        LockKind::None => libc::F_UNLCK,
+    } as _;
+    l.l_whence = libc::SEEK_SET as _;
+    l.l_start = start;
+    l.l_len = len;
+    // SAFETY: the structure is initialised and outlives the call; a descriptor that is not open gives an error.
+    match unsafe { libc::fcntl(fd, libc::F_SETLK, &l) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
