@@ -43,7 +43,7 @@ deep?.x = 5
 deep?.["y"] = 6
 print(deep.x, deep.y)
 local e = {}
-e?.a, nothing?.b, e?.c = 1, 2, 3
+e?.a = 1 nothing?.b = 2 e?.c = 3
 print(e.a, e.c)
 print(#{deep.f?.(1, 2)}, (deep.b?.c).d)
 
@@ -72,7 +72,7 @@ print(cannot("x ^= 1"), cannot("a, b += 1, 2"), cannot("f() += 1"))
 -- continue
 local r = {}
 for i = 1, 6 do if i % 2 == 0 then continue end r[#r + 1] = i end
-for k, v in ipairs{1, 2, 3} do if v == 2 then continue; end r[#r + 1] = v * 10 end
+for k, v in ipairs{1, 2, 3} do if v == 2 then continue end r[#r + 1] = v * 10 end
 local i = 0
 while i < 5 do i += 1; if i == 3 then continue end r[#r + 1] = i * 100 end
 repeat i -= 1; if i > 1 then continue end r[#r + 1] = -i until i <= 0

@@ -43,7 +43,7 @@ pub fn compile(
     chunkname: &[u8],
     options: CompileOptions,
 ) -> std::result::Result<Box<ProtoDef>, Box<SyntaxError>> {
-    let mut ast = parser::parse(source, chunkname, options)?;
+    let (mut ast, failed) = parser::parse_until_error(source, chunkname, options)?;
     let names = HiddenNames::intern(&mut ast.strings);
     let main = ast.func(ast.main);
     let mut compiler = Compiler {
@@ -62,7 +62,14 @@ pub fn compile(
         spine: Vec::new(),
         seed: Seed::default(),
     };
-    compiler.main(&main)
+    let compiled = compiler.main(&main);
+    let Some(failed) = failed else { return compiled };
+    // A limit that was passed before the parser stopped is the first error. Labels that are missing may be missing
+    // because it stopped.
+    match compiled {
+        Err(e) if !e.about_jump => Err(e),
+        _ => Err(failed),
+    }
 }
 
 /// Names the compiler itself gives to variables.

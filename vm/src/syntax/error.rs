@@ -11,6 +11,10 @@ pub struct SyntaxError {
     pub line: u32,
     /// The chunk ended too early: more input may make it valid (interactive use asks this).
     pub at_eof: bool,
+    /// The chunk is wrong whatever may follow: the error was found before its end was read.
+    pub inside: bool,
+    /// A jump has no place to go to: found at the end of a block.
+    pub about_jump: bool,
 }
 
 impl SyntaxError {
@@ -25,7 +29,13 @@ impl SyntaxError {
             message.extend_from_slice(&near[..end]);
             message.push(b'\'');
         }
-        Box::new(SyntaxError { message, line, at_eof: near == Some(b"<eof>") })
+        Box::new(SyntaxError {
+            message,
+            line,
+            at_eof: near == Some(b"<eof>"),
+            inside: false,
+            about_jump: false,
+        })
     }
 }
 

@@ -34,6 +34,9 @@ pub struct Lexeme {
     pub line: u32,
 }
 
+/// A long bracket has fewer `=` than this.
+const LONG_LEVEL_MAX: usize = 0x2000_0000;
+
 /// Cuts a source into tokens.
 pub struct Lexer<'s> {
     source: &'s [u8],
@@ -182,7 +185,7 @@ impl<'s> Lexer<'s> {
         while self.peek(1 + level) == Some(b'=') {
             level += 1;
         }
-        (self.peek(1 + level) == Some(bracket)).then_some(level)
+        (self.peek(1 + level) == Some(bracket) && level < LONG_LEVEL_MAX).then_some(level)
     }
 
     /// Reads a long string (kept, with its brackets, in `buf`) or a long comment.
@@ -348,7 +351,9 @@ impl<'s> Lexer<'s> {
 
     fn number(&mut self) -> Result<Lexeme> {
         let start = self.pos;
-        let hex = self.peek(0) == Some(b'0') && self.peek(1).is_some_and(|c| c | 0x20 == b'x');
+        // Also behind a point, where it is wrong all the same.
+        let point = (self.peek(0) == Some(b'.')) as usize;
+        let hex = self.peek(point) == Some(b'0') && self.peek(point + 1).is_some_and(|c| c | 0x20 == b'x');
         let marker = if hex { b'p' } else { b'e' };
         let mut last = 0;
         while let Some(c) = self.peek(0) {
@@ -374,7 +379,9 @@ impl<'s> Lexer<'s> {
 
     /// An error at the current line.
     pub fn error(&self, text: &str, near: Option<&[u8]>) -> Box<SyntaxError> {
-        SyntaxError::new(self.chunkname, self.line, text.as_bytes(), near)
+        let mut e = SyntaxError::new(self.chunkname, self.line, text.as_bytes(), near);
+        e.inside = self.pos < self.source.len();
+        e
     }
 
     /// How messages show a token: its own text for names and numbers, the processed contents
@@ -395,7 +402,15 @@ impl<'s> Lexer<'s> {
             (Token::Name | Token::Number, _) => raw.to_vec(),
             (Token::Other(c), _) if c < b' ' || c == 0x7f => format!("char({c})").into_bytes(),
             (Token::Other(c), _) => vec![c],
-            (token, _) => token.text().unwrap_or("").as_bytes().to_vec(),
+            (token, _) => {
+                let text = token.text().unwrap_or("").as_bytes();
+                // A compound assignment is shown as its operator.
+                let compare: [&[u8]; 6] = [b"=", b"==", b"~=", b"<=", b">=", b"!="];
+                match text {
+                    [operator @ .., b'='] if !compare.contains(&text) => operator.to_vec(),
+                    _ => text.to_vec(),
+                }
+            }
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn literal(text: &[u8]) -> Option<Literal> {
             }
             integer(digits, 2)? as f64
         }
-        _ => decimal(digits)?,
+        _ => crate::value::number::parse_decimal(digits)?,
     };
     Some(if suffix == Suffix::Imag { Literal::Imag(n) } else { Literal::Num(n) })
 }
@@ -79,28 +79,7 @@ fn integer(digits: &[u8], base: u32) -> Option<u64> {
     })
 }
 
-fn decimal(text: &[u8]) -> Option<f64> {
-    let mut i = 0;
-    let mut ndigits = 0;
-    let mut dot = false;
-    while let Some(&c) = text.get(i) {
-        match c {
-            b'0'..=b'9' => ndigits += 1,
-            b'.' if !dot => dot = true,
-            _ => break,
-        }
-        i += 1;
-    }
-    if ndigits == 0 {
-        return None;
-    }
-    if i < text.len() {
-        exponent(&text[i..], b'e')?;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// A whole exponent part: marker, optional sign, at least one digit. The value saturates.
+/// A whole exponent part: marker, optional sign, at least one digit; `None` if it is absurdly large, too.
 fn exponent(text: &[u8], marker: u8) -> Option<i32> {
     let (&m, mut rest) = text.split_first()?;
     if m | 0x20 != marker {
@@ -114,6 +93,9 @@ fn exponent(text: &[u8], marker: u8) -> Option<i32> {
         return None;
     }
     let v = rest.iter().fold(0i32, |acc, c| (acc * 10 + (c - b'0') as i32).min(1 << 20));
+    if v == 1 << 20 {
+        return None;
+    }
     Some(if negative { -v } else { v })
 }
 

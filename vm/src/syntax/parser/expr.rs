@@ -146,14 +146,14 @@ impl Parser<'_> {
                 return Ok(self.push(ExprKind::Function(func)));
             }
             (Token::Pipe | Token::PipePipe, _) => return self.short_function(),
-            (Token::Name, Payload::Str(id)) if self.options.extensions => {
+            (Token::Name | Token::Goto, Payload::Str(id)) if self.options.extensions && self.at_name() => {
                 let line = self.cur.line;
                 self.advance()?;
                 if self.at(Token::Arrow) {
                     return self.short_body(vec![id], false, line);
                 }
                 let base = self.push(ExprKind::Name(id));
-                return self.suffixes(base);
+                return self.suffixes(base, true);
             }
             _ => return self.primary(),
         };
@@ -163,6 +163,11 @@ impl Parser<'_> {
 
     /// A name or parenthesised expression with indexing and calls.
     pub(super) fn primary(&mut self) -> Result<ExprId> {
+        self.primary_with(true)
+    }
+
+    /// The same; without `navigation` it ends before a `?.` of its own.
+    pub(super) fn primary_with(&mut self, navigation: bool) -> Result<ExprId> {
         let base = if self.at(Token::LParen) {
             let line = self.cur.line;
             self.advance()?;
@@ -172,17 +177,20 @@ impl Parser<'_> {
         } else if self.at_name() {
             let name = self.name()?;
             self.push(ExprKind::Name(name))
+        } else if self.failed.is_some() {
+            // The condition of a `repeat` whose body was not whole.
+            return Ok(self.push(ExprKind::Nil));
         } else {
             return Err(self.error_near("unexpected symbol"));
         };
-        self.suffixes(base)
+        self.suffixes(base, navigation)
     }
 
-    fn suffixes(&mut self, base: ExprId) -> Result<ExprId> {
+    fn suffixes(&mut self, base: ExprId, navigation: bool) -> Result<ExprId> {
         let first = self.open_suffixes.len();
         loop {
             let start = self.idx;
-            let safe = self.at(Token::QuestionDot);
+            let safe = navigation && self.at(Token::QuestionDot);
             let kind = if safe {
                 self.advance()?;
                 match self.cur.token {
@@ -392,9 +400,7 @@ impl Parser<'_> {
         self.vararg = outer_vararg;
         self.leave();
         let end = self.last();
-        // Parentheses cut the value to one.
-        let single = self.push(ExprKind::Paren(value));
-        let values = List::append(&mut self.expr_lists, vec![single]);
+        let values = List::append(&mut self.expr_lists, vec![value]);
         let stat = Stat { kind: StatKind::Return(values), start, end, next: end };
         let body = Block { stats: List::append(&mut self.stats, vec![stat]) };
         let params = List::append(&mut self.name_lists, params);

@@ -46,10 +46,25 @@ struct Parser<'s> {
     stats: Vec<Stat>,
     arms: Vec<IfArm>,
     lines: Vec<u32>,
+    /// The first error: from there on every block ends where it stands.
+    failed: Option<Box<SyntaxError>>,
 }
 
 /// Parses a chunk.
 pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<Ast> {
+    match parse_until_error(source, chunkname, options)? {
+        (ast, None) => Ok(ast),
+        (_, Some(e)) => Err(e),
+    }
+}
+
+/// Parses a chunk up to its end or to the first error, which comes with the tree of all whole statements before it:
+/// the compiler may find an earlier one among them.
+pub fn parse_until_error(
+    source: &[u8],
+    chunkname: &[u8],
+    options: SyntaxOptions,
+) -> Result<(Ast, Option<Box<SyntaxError>>)> {
     let mut lexer = Lexer::new(source, chunkname, options);
     let cur = lexer.next_token()?;
     let mut p = Parser {
@@ -75,10 +90,11 @@ pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<
         stats: Vec::new(),
         arms: Vec::new(),
         lines: vec![cur.line],
+        failed: None,
     };
     let body = p.block()?;
-    if p.cur.token != Token::Eof {
-        return Err(p.expected(Token::Eof));
+    if p.cur.token != Token::Eof && p.failed.is_none() {
+        p.failed = Some(p.expected(Token::Eof));
     }
     let main = Func {
         params: List::EMPTY,
@@ -91,7 +107,7 @@ pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<
         end: p.idx,
     };
     p.funcs.push(main);
-    Ok(Ast {
+    let ast = Ast {
         main: FuncId(p.funcs.len() as u32 - 1),
         strings: p.lexer.strings,
         exprs: p.exprs,
@@ -103,7 +119,8 @@ pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<
         stats: p.stats,
         arms: p.arms,
         lines: p.lines,
-    })
+    };
+    Ok((ast, p.failed))
 }
 
 /// How messages show token number `tok`: for errors found after parsing. The source is read again.
@@ -124,6 +141,9 @@ impl<'s> Parser<'s> {
     // -- Tokens.
 
     fn advance(&mut self) -> Result<()> {
+        if self.failed.is_some() {
+            return Ok(());
+        }
         self.cur = match self.ahead.take() {
             Some(lexeme) => lexeme,
             None => self.lexer.next_token()?,
@@ -172,12 +192,12 @@ impl<'s> Parser<'s> {
     }
 
     fn expect(&mut self, token: Token) -> Result<()> {
-        if self.accept(token)? { Ok(()) } else { Err(self.expected(token)) }
+        if self.accept(token)? || self.failed.is_some() { Ok(()) } else { Err(self.expected(token)) }
     }
 
     /// Expects the token that closes what `opener` opened on `line`.
     fn expect_match(&mut self, closer: Token, opener: Token, line: u32) -> Result<()> {
-        if self.accept(closer)? {
+        if self.accept(closer)? || self.failed.is_some() {
             return Ok(());
         }
         if line == self.lexer.line() {
@@ -190,6 +210,12 @@ impl<'s> Parser<'s> {
     /// Whether the current token may serve as a name.
     fn at_name(&self) -> bool {
         self.at(Token::Name) || self.at(Token::Goto) && !self.options.compat52
+    }
+
+    /// Whether the token after the current one may serve as a name.
+    fn peeks_name(&mut self, peek: fn(&mut Self) -> Result<Token>) -> Result<bool> {
+        let next = peek(self)?;
+        Ok(next == Token::Name || next == Token::Goto && !self.options.compat52)
     }
 
     fn name(&mut self) -> Result<StrId> {
@@ -238,6 +264,23 @@ impl<'s> Parser<'s> {
 
     fn leave(&mut self) {
         self.level -= 1;
+    }
+
+    /// How much of the open lists there is, and the nesting.
+    fn open_marks(&self) -> [usize; 4] {
+        [self.open_exprs.len(), self.open_suffixes.len(), self.open_fields.len(), self.level]
+    }
+
+    /// Keeps the first error, drops what was open beyond the marks, and ends every block here.
+    fn fail(&mut self, e: Box<SyntaxError>, open: [usize; 4]) {
+        self.failed.get_or_insert(e);
+        self.open_exprs.truncate(open[0]);
+        self.open_suffixes.truncate(open[1]);
+        self.open_fields.truncate(open[2]);
+        self.level = open[3];
+        self.cur.token = Token::Eof;
+        self.cur.payload = Payload::None;
+        self.ahead = None;
     }
 
     // -- Nodes.

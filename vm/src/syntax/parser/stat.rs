@@ -9,7 +9,17 @@ impl Parser<'_> {
         let first = self.open_stats.len();
         let mut is_last = false;
         while !is_last && !self.at_block_end() {
-            is_last = self.statement()?;
+            let open = self.open_marks();
+            let done = self.open_stats.len();
+            match self.statement() {
+                Ok(last) => is_last = last,
+                Err(e) => {
+                    // The statement at hand is lost, those before it stay.
+                    self.fail(e, open);
+                    self.open_stats.truncate(done);
+                    break;
+                }
+            }
             if self.accept(Token::Semicolon)? {
                 let next = self.last();
                 if let Some(stat) = self.open_stats[first..].last_mut() {
@@ -53,7 +63,15 @@ impl Parser<'_> {
                 let body = self.block()?;
                 let until = self.idx;
                 self.expect_match(Token::Until, Token::Repeat, line)?;
-                let cond = self.expr()?;
+                let open = self.open_marks();
+                let cond = match self.expr() {
+                    Ok(c) => c,
+                    Err(e) => {
+                        // What the body holds stays.
+                        self.fail(e, open);
+                        self.push(ExprKind::Nil)
+                    }
+                };
                 StatKind::Repeat { body, cond, until }
             }
             Token::Function => self.function_statement(line)?,
@@ -83,13 +101,13 @@ impl Parser<'_> {
                 self.labels()?;
                 return Ok(false);
             }
-            Token::Goto if self.options.compat52 || self.peek_moving_line()? == Token::Name => {
+            Token::Goto if self.options.compat52 || self.peeks_name(Self::peek_moving_line)? => {
                 self.advance()?;
                 StatKind::Goto(self.name()?)
             }
             Token::Name if self.options.extensions && self.at_word(b"continue") => {
                 let next = self.peek()?;
-                if ends_block(next) || next == Token::Semicolon {
+                if ends_block(next) {
                     self.advance()?;
                     is_last = true;
                     StatKind::Continue
@@ -98,7 +116,7 @@ impl Parser<'_> {
                 }
             }
             Token::Name if self.options.extensions && self.at_word(b"const") => {
-                if matches!(self.peek()?, Token::Name | Token::Function) {
+                if self.peek()? == Token::Function || self.peeks_name(Self::peek)? {
                     self.advance()?;
                     self.declaration(true)?
                 } else {
@@ -245,9 +263,13 @@ impl Parser<'_> {
             let value = self.expr()?;
             return Ok(StatKind::Compound { target: first, op, op_tok, value });
         }
+        if self.at(Token::Comma) && self.is_navigated(first) {
+            return Err(self.error_near("syntax error"));
+        }
         let mut targets = vec![first];
         while self.accept(Token::Comma)? {
-            let target = self.primary()?;
+            // What is assigned to several targets at once cannot be skipped for one of them.
+            let target = self.primary_with(false)?;
             if self.level + targets.len() >= SYNTAX_LEVELS_MAX {
                 let whose = match self.func_line {
                     0 => "main function".to_string(),
@@ -269,6 +291,13 @@ impl Parser<'_> {
         match self.exprs[id.0 as usize].kind {
             ExprKind::Suffixed { suffixes, .. } => self.suffixes[suffixes.range()].last().map(|s| s.kind),
             _ => None,
+        }
+    }
+
+    fn is_navigated(&self, id: ExprId) -> bool {
+        match self.exprs[id.0 as usize].kind {
+            ExprKind::Suffixed { suffixes, .. } => self.suffixes[suffixes.range()].iter().any(|s| s.safe),
+            _ => false,
         }
     }
 
