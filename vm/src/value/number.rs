@@ -14,7 +14,7 @@ pub fn to_bit(n: f64) -> i32 {
     (n + 6755399441055744.0).to_bits() as i32
 }
 
-/// The text Lua gives a number: `%.14g` with ties rounded away from zero, `inf`, `-inf`, `nan`.
+/// The text Lua gives a number: `%.14g` rounded as C does, `inf`, `-inf`, `nan`.
 pub fn write_number(n: f64, out: &mut Vec<u8>) {
     if let Some(i) = to_i32_exact(n)
         && (i != 0 || n.is_sign_positive())
@@ -79,7 +79,7 @@ pub struct FloatSpec {
     pub upper: bool,
 }
 
-/// Writes `n` with a leading `-` if it is negative; rounds ties away from zero as LuaJIT does.
+/// Writes `n` with a leading `-` if it is negative; rounds ties to even as C does.
 pub fn write_float(n: f64, style: FloatStyle, spec: FloatSpec, out: &mut Vec<u8>) {
     if n.is_sign_negative() && !n.is_nan() {
         out.push(b'-');
@@ -115,7 +115,7 @@ const POW10: [u64; 20] = {
     p
 };
 
-/// `x * 10^k` rounded to the nearest integer, ties up; exact. `None` if it has more than 18 digits or the
+/// `x * 10^k` rounded to the nearest integer, ties to even; exact. `None` if it has more than 18 digits or the
 /// arithmetic would not fit.
 fn scaled(x: f64, k: i32) -> Option<u64> {
     if !(0..=22).contains(&k) {
@@ -138,7 +138,8 @@ fn scaled(x: f64, k: i32) -> Option<u64> {
         product << exp
     } else if exp > -127 {
         let cut = (-exp) as u32;
-        (product + (1u128 << (cut - 1))) >> cut
+        let (n, rest, half) = (product >> cut, product & ((1 << cut) - 1), 1 << (cut - 1));
+        n + (rest > half || rest == half && n & 1 == 1) as u128
     } else {
         return None;
     };
@@ -176,25 +177,12 @@ impl Digits {
         Some(Digits { digits, exp })
     }
 
-    /// The first `count` (at least one) significant digits of `x >= 0`, correctly rounded, ties up.
+    /// The first `count` (at least one) significant digits of `x >= 0`, correctly rounded, ties to even.
     fn of(x: f64, count: usize) -> Digits {
         if x == 0.0 {
             return Digits { digits: vec![b'0'; count], exp: 0 };
         }
-        if let Some(d) = Digits::quick(x, count) {
-            return d;
-        }
-        let mut d = Digits::exact_even(x, count);
-        // Where the standard library rounded a tie to even downwards, one has to be added.
-        if may_tie(x, count as i32 - 1 - d.exp) || may_tie(x, count as i32 - d.exp) {
-            let long = Digits::exact_even(x, 800);
-            let tail = &long.digits[count.min(800)..];
-            if tail.first() == Some(&b'5') && tail[1..].iter().all(|&c| c == b'0') {
-                d = Digits { digits: long.digits[..count].to_vec(), exp: long.exp };
-                d.increment();
-            }
-        }
-        d
+        Digits::quick(x, count).unwrap_or_else(|| Digits::exact_even(x, count))
     }
 
     fn exact_even(x: f64, count: usize) -> Digits {
@@ -205,34 +193,9 @@ impl Digits {
             exp: exp.parse().expect("an exponent is an integer"),
         }
     }
-
-    fn increment(&mut self) {
-        for d in self.digits.iter_mut().rev() {
-            if *d != b'9' {
-                *d += 1;
-                return;
-            }
-            *d = b'0';
-        }
-        self.digits.insert(0, b'1');
-        self.digits.pop();
-        self.exp += 1;
-    }
-}
-
-/// Could `x` lie exactly between two numbers of `places` decimals? Such a number is an odd multiple of
-/// `10^-places / 2`, so its lowest bit has the weight `2^-(places + 1)`. (It may answer yes too often.)
-fn may_tie(x: f64, places: i32) -> bool {
-    let bits = x.to_bits();
-    let biased = (bits >> 52) as i32;
-    let mantissa = bits & ((1 << 52) - 1) | if biased == 0 { 0 } else { 1 << 52 };
-    // x = mantissa * 2^shift with an odd mantissa.
-    let shift = biased.max(1) - 1075 + mantissa.trailing_zeros() as i32;
-    shift == -(places + 1)
 }
 
 fn write_fixed(x: f64, precision: usize, alternate: bool, out: &mut Vec<u8>) {
-    let start = out.len();
     if precision <= 18
         && let Some(n) = scaled(x, precision as i32)
     {
@@ -250,44 +213,11 @@ fn write_fixed(x: f64, precision: usize, alternate: bool, out: &mut Vec<u8>) {
         }
         return;
     }
-    if may_tie(x, precision as i32) && x != 0.0 {
-        // Ties have few digits: write them all, then round up by hand.
-        let all = format!("{:.*}", precision + 1, x);
-        out.extend_from_slice(all.as_bytes());
-        if out.last() == Some(&b'5') {
-            out.pop();
-            if precision == 0 {
-                out.pop();
-            }
-            if !increment_text(&mut out[start..]) {
-                out.insert(start, b'1');
-            }
-        } else {
-            out.truncate(start);
-            out.extend_from_slice(format!("{:.*}", precision, x).as_bytes());
-        }
-    } else {
-        use std::io::Write;
-        let _ = write!(out, "{:.*}", precision, x);
-    }
+    // The library rounds ties to even.
+    out.extend_from_slice(format!("{x:.precision$}").as_bytes());
     if alternate && precision == 0 {
         out.push(b'.');
     }
-}
-
-/// Adds one to the last digit of `123.45`; `false` if a leading 1 is missing now.
-fn increment_text(text: &mut [u8]) -> bool {
-    for c in text.iter_mut().rev() {
-        match *c {
-            b'.' => {}
-            b'9' => *c = b'0',
-            _ => {
-                *c += 1;
-                return true;
-            }
-        }
-    }
-    false
 }
 
 fn write_exponent(d: &Digits, count: usize, alternate: bool, out: &mut Vec<u8>) {
@@ -426,7 +356,10 @@ fn mantissa_of(s: &[u8], is_digit: impl Fn(&u8) -> bool) -> Option<(&[u8], &[u8]
     if int.is_empty() && frac.is_empty() { None } else { Some((int, frac, rest)) }
 }
 
-/// Value of an exponent's digits with optional sign, clamped; `None` if malformed.
+/// No exponent reaches this.
+const EXPONENT_MAX: i32 = 1 << 20;
+
+/// Value of an exponent's digits with optional sign; `None` if malformed or too large.
 fn exponent_of(s: &[u8]) -> Option<i32> {
     let (negative, digits) = match s {
         [b'-', d @ ..] => (true, d),
@@ -436,21 +369,42 @@ fn exponent_of(s: &[u8]) -> Option<i32> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let e = digits.iter().fold(0i32, |e, &c| (e * 10 + (c - b'0') as i32).min(100_000));
+    let e = digits.iter().fold(0i32, |e, &c| (e * 10 + (c - b'0') as i32).min(EXPONENT_MAX));
+    if e == EXPONENT_MAX {
+        return None;
+    }
     Some(if negative { -e } else { e })
 }
 
-fn parse_decimal(s: &[u8]) -> Option<f64> {
-    let (_, _, rest) = mantissa_of(s, u8::is_ascii_digit)?;
-    match rest {
-        [] => {}
-        [b'e' | b'E', e @ ..] => {
-            exponent_of(e)?;
-        }
+/// Value of a whole decimal number without a sign: digits, a point among them, an exponent.
+pub fn parse_decimal(s: &[u8]) -> Option<f64> {
+    let (int, frac, rest) = mantissa_of(s, u8::is_ascii_digit)?;
+    let exp = match rest {
+        [] => 0,
+        [b'e' | b'E', e @ ..] => exponent_of(e)?,
         _ => return None,
+    };
+    if s.len() < 1000 && exp.abs() < 5000 {
+        // This is in the grammar of the standard library's parser, which rounds correctly.
+        return std::str::from_utf8(s).ok()?.parse().ok();
     }
-    // What is left is in the grammar of the standard library's parser, which rounds correctly.
-    std::str::from_utf8(s).ok()?.parse().ok()
+    // A long one: its first digits count, and whether anything follows them.
+    const DIGITS: usize = 800;
+    let zeros = int.iter().chain(frac).take_while(|&&c| c == b'0').count();
+    let mut digits = int.iter().chain(frac).skip(zeros);
+    let mut text: Vec<u8> = b"0.".iter().chain(digits.by_ref().take(DIGITS)).copied().collect();
+    if digits.any(|&c| c != b'0') {
+        text.push(b'1');
+    }
+    let exp = exp as i64 + int.len() as i64 - zeros as i64;
+    if text.len() == 2 || exp < -400 {
+        return Some(0.0);
+    }
+    if exp > 400 {
+        return Some(f64::INFINITY);
+    }
+    text.extend_from_slice(format!("e{exp}").as_bytes());
+    std::str::from_utf8(&text).ok()?.parse().ok()
 }
 
 fn parse_hex(s: &[u8]) -> Option<f64> {
@@ -468,10 +422,10 @@ fn parse_hex(s: &[u8]) -> Option<f64> {
             mantissa = mantissa << 4 | d;
         } else {
             sticky |= d != 0;
-            exp += 4;
+            exp = exp.saturating_add(4);
         }
     }
-    exp -= 4 * frac.len() as i32;
+    exp = exp.saturating_sub(4 * frac.len().min(1 << 28) as i32);
     Some(scale(mantissa | sticky as u64, exp))
 }
 
@@ -522,6 +476,9 @@ fn pow2(e: i32) -> f64 {
 
 /// `ldexp`: `x * 2^exp` without intermediate overflow.
 pub fn ldexp(x: f64, exp: i32) -> f64 {
+    if !x.is_finite() || x == 0.0 {
+        return x;
+    }
     let mut x = x;
     let mut e = exp;
     while e > 1000 && x.is_finite() && x != 0.0 {
@@ -620,7 +577,7 @@ mod tests {
             (1e15, "1e+15"),
             (99999999999999.0, "99999999999999"),
             (9007199254740992.0, "9.007199254741e+15"),
-            (123456789012345.0, "1.2345678901235e+14"),
+            (123456789012345.0, "1.2345678901234e+14"),
             (0.1, "0.1"),
             (1e-5, "1e-05"),
             (0.0001, "0.0001"),
@@ -639,20 +596,23 @@ mod tests {
     }
 
     #[test]
-    fn ties_round_away_from_zero() {
+    fn ties_round_to_even() {
         use FloatStyle::*;
-        assert_eq!(float(0.5, Fixed, Some(0)), "1");
-        assert_eq!(float(2.5, Fixed, Some(0)), "3");
+        assert_eq!(float(0.5, Fixed, Some(0)), "0");
+        assert_eq!(float(-0.5, Fixed, Some(0)), "-0");
+        assert_eq!(float(2.5, Fixed, Some(0)), "2");
         assert_eq!(float(9.5, Fixed, Some(0)), "10");
-        assert_eq!(float(0.25, Fixed, Some(1)), "0.3");
+        assert_eq!(float(0.25, Fixed, Some(1)), "0.2");
+        assert_eq!(float(0.75, Fixed, Some(1)), "0.8");
         assert_eq!(float(0.35, Fixed, Some(1)), "0.3");
-        assert_eq!(float(0.125, Fixed, Some(2)), "0.13");
-        assert_eq!(float(2.125, General, Some(3)), "2.13");
-        assert_eq!(float(2.5, Exponent, Some(0)), "3e+00");
+        assert_eq!(float(0.125, Fixed, Some(2)), "0.12");
+        assert_eq!(float(2.125, General, Some(3)), "2.12");
+        assert_eq!(float(2.5, Exponent, Some(0)), "2e+00");
         assert_eq!(float(9.5, Exponent, Some(0)), "1e+01");
-        assert_eq!(float(25.0, General, Some(1)), "3e+01");
+        assert_eq!(float(25.0, General, Some(1)), "2e+01");
         assert_eq!(float(1.5, Hex, Some(0)), "0x2p+0");
         assert_eq!(float(f64::MAX, Hex, Some(3)), "0x2.000p+1023");
+        assert_eq!(float(6.98566436767578125e-05, General, Some(17)), "6.9856643676757812e-05");
     }
 
     #[test]
@@ -663,12 +623,7 @@ mod tests {
             let x = f64::from_bits(seed >> 12 | (1023 - 30 + (seed >> 3) % 80) << 52);
             for count in [1, 6, 14, 17] {
                 let Some(d) = Digits::quick(x, count) else { continue };
-                // 150 digits are all there are: rounding them by hand is exact.
-                let long = Digits::exact_even(x, 150);
-                let mut exact = Digits { digits: long.digits[..count].to_vec(), exp: long.exp };
-                if long.digits[count] >= b'5' {
-                    exact.increment();
-                }
+                let exact = Digits::exact_even(x, count);
                 assert_eq!((d.digits, d.exp), (exact.digits, exact.exp), "{x:e} {count}");
             }
         }
