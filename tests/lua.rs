@@ -30,6 +30,11 @@ fn cases_give_the_same_compiled() {
 }
 
 #[test]
+fn cases_give_the_same_on_slices_of_fuel() {
+    check(&["fuel"]);
+}
+
+#[test]
 fn cases_give_the_same_under_collector_stress() {
     check(&["zeal", "steps", "jit-zeal"]);
 }

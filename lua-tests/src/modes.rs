@@ -28,6 +28,7 @@ pub const MODES: &[Mode] = &[
         jit: true,
         zeal: false,
     },
+    Mode { name: "fuel", args: &[], env: &[("MOONLIT_FUEL_SLICE", "1")], jit: true, zeal: false },
     Mode { name: "steps", args: &["-joff"], env: &[("MOONLIT_ZEAL", "2")], jit: false, zeal: true },
     Mode { name: "zeal", args: &["-joff"], env: &[("MOONLIT_ZEAL", "1")], jit: false, zeal: true },
     Mode {

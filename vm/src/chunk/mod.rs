@@ -2,7 +2,7 @@
 //! verified, so that the interpreter may trust it however hostile the bytes were.
 //!
 //! ```text
-//! file   = ESC 'M' 'L' version flags [name] proto
+//! file   = ESC 'L' 'J' version flags [name] proto
 //! name   = bytes                       unless stripped
 //! proto  = protoflags numparams framesize
 //!          [firstline lastline]                              unless stripped
@@ -16,10 +16,10 @@ pub mod dump;
 pub mod undump;
 pub mod verify;
 
-/// First bytes of a bytecode file.
-pub const MAGIC: [u8; 3] = [0x1b, b'M', b'L'];
-/// Version of the format and of the instruction set.
-const VERSION: u8 = 1;
+/// First bytes of a bytecode file: those that programs look for to tell bytecode from source.
+pub const MAGIC: [u8; 3] = [0x1b, b'L', b'J'];
+/// Version of the format and of the instruction set. LuaJIT's own versions are small numbers.
+const VERSION: u8 = 0xa1;
 /// Flag of a file without debug information.
 const STRIPPED: u8 = 1;
 /// Most functions nested in each other.

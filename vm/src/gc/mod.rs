@@ -105,16 +105,29 @@ pub fn set_stopped(vm: &mut Vm, stopped: bool) {
 pub fn step_by(vm: &mut Vm, kbytes: usize) -> bool {
     note_running(vm);
     let cycles = vm.heap.acct.cycles;
-    let mut left = (kbytes * 1024) as isize;
-    loop {
-        advance(vm);
-        left -= pace::budget(&vm.heap);
+    for _ in 0..kbytes.max(1) {
+        unit_step(vm);
         if vm.heap.acct.cycles != cycles {
             return true;
         }
-        if left <= 0 {
-            return false;
+    }
+    false
+}
+
+/// The work that one kilobyte of allocation stands for.
+fn unit_step(vm: &mut Vm) {
+    let work = 1024 * vm.heap.acct.stepmul_percent.max(100) as isize / 100;
+    match vm.heap.phase {
+        Phase::Mark if !mark::is_drained(&vm.heap) => {
+            mark::propagate(&mut vm.heap, work);
+            mark_traces(vm);
         }
+        Phase::SweepStrings => {
+            if vm.heap.intern_sweep(64) {
+                vm.heap.phase = Phase::Sweep;
+            }
+        }
+        _ => advance(vm),
     }
 }
 

@@ -55,12 +55,12 @@ impl Vm {
     /// May the running coroutine yield?
     pub fn is_yieldable(&self) -> bool {
         let t = self.cur.get(&self.heap);
-        self.cur != self.main && t.nruns == 0
+        self.cur != self.main && t.nruns == 0 && !self.in_hook(self.cur)
     }
 
     /// Stops a running recording: something happens that it cannot follow.
     #[inline]
-    pub(crate) fn abort_recording(&mut self) {
+    pub fn abort_recording(&mut self) {
         if self.recording {
             self.abort_recording_now();
         }
@@ -255,7 +255,7 @@ unsafe fn deliver(
 pub(crate) fn yield_values(vm: &mut Vm, from: *mut Value, n: usize, label: u32) -> HelperResult {
     let co = vm.cur;
     let t = co.get_mut(&mut vm.heap);
-    if co == vm.main || t.nruns != 0 {
+    if co == vm.main || t.nruns != 0 || vm.in_hook(co) {
         return Err(vm.throw_str(msg::YIELD_BOUNDARY.as_bytes()));
     }
     vm.abort_recording();
@@ -283,7 +283,7 @@ pub(crate) fn suspend(vm: &mut Vm, token: u64, label: u32) -> HelperResult {
     let mut at = Some(vm.cur);
     while let Some(co) = at {
         let t = co.get(&vm.heap);
-        if co == vm.main || t.nruns != 0 {
+        if co == vm.main || t.nruns != 0 || vm.in_hook(co) {
             return Err(vm.throw_str(msg::YIELD_BOUNDARY.as_bytes()));
         }
         at = t.resumer;

@@ -19,6 +19,19 @@ fn invalid_op(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
 }
 
 impl Vm {
+    /// Parameters of the Lua function whose frame is the current one.
+    fn frame_params(&self) -> usize {
+        // SAFETY: every frame has its function two slots below its base.
+        let f: Option<crate::cell::gc_ref::Gc<Func>> = unsafe { *self.base().sub(2) }.as_obj();
+        let lua = f.and_then(|f| f.as_lua(&self.heap));
+        lua.map_or(0, |f| f.get(&self.heap).proto.get(&self.heap).numparams as usize)
+    }
+
+    /// Is a hook function running on this coroutine? Then it cannot yield: the instruction waits for it.
+    pub(crate) fn in_hook(&self, co: crate::cell::gc_ref::Gc<crate::thread::Thread>) -> bool {
+        self.hook.active && self.hook.thread == co.addr()
+    }
+
     /// Sets or removes (`mask` 0) the debug hook.
     pub fn set_hook(&mut self, func: Value, mask: u8, count: u32) {
         let on = mask != 0 && func.is::<Func>();
@@ -55,7 +68,7 @@ pub(crate) unsafe extern "C" fn hook_step(vm: *mut Vm, d: usize) -> Act {
         match event(vm, ins, stage) {
             Some((name, line)) => {
                 sync_top(vm);
-                let word = Cont::Hook as u64 | (vm.multres as u64) << 8;
+                let word = Cont::Hook as u64 | (vm.multres as u64 & COUNT_MASK) << MULTRES_AT;
                 call_hook(vm, name, line, word)
             }
             None => return 0,
@@ -64,15 +77,29 @@ pub(crate) unsafe extern "C" fn hook_step(vm: *mut Vm, d: usize) -> Act {
     super::settle(vm, r)
 }
 
-/// Bit of a hook frame's word: it belongs to a function header; the number of arguments lies above.
-const AT_HEADER: u64 = 1 << 40;
+/// A hook frame's word, above the kind of continuation: MULTRES, whether it belongs to a function header, then the
+/// number of arguments, and how many of them were not given.
+const MULTRES_AT: u32 = 8;
+const AT_HEADER: u64 = 1 << 28;
+const NARGS_AT: u32 = 29;
+const MISSING_AT: u32 = 49;
+/// Bits of a number in that word.
+const COUNT_MASK: u64 = (1 << 20) - 1;
 
 /// Goes on with the instruction a hook was called for.
 pub(crate) fn hook_done(vm: &mut Vm, word: u64) -> HelperResult {
     vm.hook.active = false;
-    vm.multres = (word >> 8) as u32;
+    vm.multres = (word >> MULTRES_AT & COUNT_MASK) as u32;
     if word & AT_HEADER != 0 {
-        vm.call_nargs = (word >> 41) as usize;
+        let mut nargs = (word >> NARGS_AT & COUNT_MASK) as usize;
+        let mut missing = (word >> MISSING_AT) as usize;
+        // What the hook has set counts as given.
+        // SAFETY: the arguments lie in the frame of the function that is entered.
+        while missing > 0 && unsafe { *vm.base().add(nargs - 1) }.is_nil() {
+            missing -= 1;
+            nargs -= 1;
+        }
+        vm.call_nargs = nargs;
         return Ok(CALL);
     }
     vm.pc = vm.pc.wrapping_sub(1);
@@ -82,9 +109,23 @@ pub(crate) fn hook_done(vm: &mut Vm, word: u64) -> HelperResult {
 /// A function is entered: its arguments are all that is in its frame.
 fn call_event(vm: &mut Vm, nargs: usize) -> HelperResult {
     vm.hook.stage = 1;
-    let base = vm.base();
-    vm.set_top_ptr(base.wrapping_add(nargs));
-    let word = Cont::Hook as u64 | (vm.multres as u64) << 8 | AT_HEADER | (nargs as u64) << 41;
+    let top = vm.base().wrapping_add(nargs);
+    vm.set_top_ptr(top);
+    // Parameters without an argument are there, for the hook to see and to set.
+    let params = vm.frame_params();
+    let missing = params.saturating_sub(nargs);
+    if missing > 0 {
+        vm.ensure_slots(missing)?;
+        for _ in 0..missing {
+            vm.push(Value::NIL);
+        }
+    }
+    let nargs = nargs + missing;
+    let word = Cont::Hook as u64
+        | (vm.multres as u64 & COUNT_MASK) << MULTRES_AT
+        | AT_HEADER
+        | (nargs as u64 & COUNT_MASK) << NARGS_AT
+        | (missing as u64) << MISSING_AT;
     call_hook(vm, "call", None, word)
 }
 
@@ -124,6 +165,7 @@ fn event(vm: &mut Vm, ins: Instr, stage: u8) -> Option<(&'static str, Option<u32
 
 fn call_hook(vm: &mut Vm, name: &str, line: Option<u32>, word: u64) -> HelperResult {
     vm.hook.active = true;
+    vm.hook.thread = vm.cur.addr();
     vm.hook.event_line = line.map_or(-1, |l| l as i32);
     let f = vm.hook.func;
     let name = Value::obj(vm.heap.str(name.as_bytes()));

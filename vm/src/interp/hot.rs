@@ -35,6 +35,8 @@ helper!(enter_trace_call = run_trace_at_header);
 
 /// How often the clock is read: once in so many polls.
 const DEADLINE_SKIP: u32 = 256;
+/// Steps of a native's own loop that cost as much fuel as a back edge.
+const STEPS_PER_FUEL: u64 = 1024;
 
 impl Vm {
     /// Sets the hot counter of the instruction at `pc` (a back edge counts two, a call one).
@@ -46,10 +48,10 @@ impl Vm {
     pub(crate) fn poll(&mut self) -> Result<(), Raised> {
         let f = self.flags.load(Relaxed);
         if f & vmflags::FUEL != 0 {
-            if self.fuel == 0 {
+            if self.fuel == 0 && !self.refill() {
                 return Err(self.throw_here(msg::FUEL.as_bytes()));
             }
-            self.fuel -= 1;
+            self.fuel = self.fuel.saturating_sub(1);
         }
         if f & vmflags::DEADLINE != 0 {
             if self.deadline_skip > 0 {
@@ -81,6 +83,35 @@ impl Vm {
         Ok(())
     }
 
+    /// Whether a native that has made so many steps of its own may go on, or a limit wants to be heard.
+    pub(crate) fn may_go_on(&self, steps: u64) -> bool {
+        let f = self.flags.load(Relaxed);
+        if f == 0 {
+            return true;
+        }
+        let late = || self.deadline.is_some_and(|d| std::time::Instant::now() >= d);
+        f & vmflags::INTERRUPT == 0
+            && !(f & vmflags::DEADLINE != 0 && late())
+            && !(f & vmflags::FUEL != 0 && steps / STEPS_PER_FUEL > self.fuel)
+    }
+
+    /// A native has made so many steps of its own: they cost fuel.
+    pub(crate) fn charge_steps(&mut self, steps: u64) {
+        if steps >= STEPS_PER_FUEL && self.flags.load(Relaxed) & vmflags::FUEL != 0 {
+            self.fuel = self.fuel.saturating_sub(steps / STEPS_PER_FUEL);
+        }
+    }
+
+    /// A native was told by [`Vm::may_go_on`] to stop: raises the limit's error, unless the host lets it go on.
+    pub(crate) fn steps_exhausted(&mut self) -> Result<(), Raised> {
+        if self.flags.load(Relaxed) & vmflags::DEADLINE != 0 {
+            self.deadline_skip = 0;
+        } else if self.flags.load(Relaxed) & vmflags::INTERRUPT == 0 {
+            self.fuel = 0;
+        }
+        self.poll()
+    }
+
     /// Sets or removes the wall-clock limit of everything this VM runs.
     pub fn set_deadline(&mut self, at: Option<std::time::Instant>) {
         self.deadline = at;
@@ -92,6 +123,15 @@ impl Vm {
     pub fn set_fuel(&mut self, fuel: Option<u64>) {
         self.fuel = fuel.unwrap_or(0);
         self.set_flag(vmflags::FUEL, fuel.is_some());
+    }
+
+    /// Asks the host for more fuel when there is none left; whether it gave some.
+    fn refill(&mut self) -> bool {
+        let Some(mut ask) = self.on_exhausted.take() else { return false };
+        let fuel = ask(self);
+        self.on_exhausted = Some(ask);
+        self.fuel = fuel.unwrap_or(0);
+        self.fuel > 0
     }
 
     /// Back edges and calls left, if they are limited.
@@ -119,7 +159,8 @@ fn loop_ran_hot(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
         jit.hot(vm, pc, base, HotKind::Loop);
         vm.jit = Some(jit);
     }
-    // The instruction is executed again, in whatever form it has now.
+    // The instruction is executed again, in whatever form it has now; hooks have seen it.
+    vm.hook.stage = if vm.hook.mask != 0 { 3 } else { 0 };
     vm.pc = pc;
     Ok(NEXT)
 }

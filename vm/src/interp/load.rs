@@ -23,7 +23,7 @@ impl Vm {
     /// environment (the globals when `None`). The error is the whole message.
     ///
     /// Errors: LuaJIT's syntax errors; `attempt to load chunk with wrong mode`; `cannot load ... bytecode`.
-    /// Runs no Lua code and collects nothing.
+    /// Runs no Lua code and collects nothing, unless something is attached to the event `bc`.
     pub fn load(
         &mut self,
         code: &[u8],
@@ -36,7 +36,11 @@ impl Vm {
         let env = env.unwrap_or(self.globals);
         // Bytecode may be that of a function with upvalues: they start as nil.
         let upvals: Vec<_> = def.upvals.iter().map(|_| self.heap.new_upval_closed(Value::NIL)).collect();
-        Ok(self.heap.new_lua_func(proto, env, &upvals))
+        let f = self.heap.new_lua_func(proto, env, &upvals);
+        if let Some(tell) = self.on_load {
+            tell(self, f);
+        }
+        Ok(f)
     }
 
     /// The bytecode of a Lua function (`string.dump`); `None` for a native one.
@@ -53,6 +57,11 @@ impl Vm {
         Some(dump::dump(&proto.to_def(&self.heap, &original), options))
     }
 
+    /// The language this VM accepts.
+    pub fn syntax_options(&self) -> SyntaxOptions {
+        SyntaxOptions { compat52: self.compat52, ..SyntaxOptions::default() }
+    }
+
     fn load_def(&self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Box<ProtoDef>, Vec<u8>> {
         let is_bytecode = code.first() == Some(&BYTECODE_ESCAPE);
         let wanted = if is_bytecode { b'b' } else { b't' };
@@ -62,8 +71,7 @@ impl Vm {
         if is_bytecode {
             return undump::undump(code, name).map_err(|e| e.message(name));
         }
-        let options = SyntaxOptions { compat52: self.compat52, ..SyntaxOptions::default() };
-        compile::compile(code, name, options).map_err(|e| e.message)
+        compile::compile(code, name, self.syntax_options()).map_err(|e| e.message)
     }
 
     /// The listing of a chunk's bytecode, as `-bl` prints it.

@@ -186,6 +186,7 @@ fn pairs(vm: &mut Vm, e: Entry) -> NativeResult {
     if let Some(r) = iterate_by(vm, e, Mm::Pairs) {
         return r;
     }
+    vm.check_any(0)?;
     let t = vm.check_tab(0)?;
     vm.push(vm.next_func);
     vm.push(Value::obj(t));
@@ -463,8 +464,23 @@ fn print(vm: &mut Vm, e: Entry) -> NativeResult {
     if e.label() == 0 {
         n = e.count();
         i = 0;
-        let f = vm.globals_of_running().get_bytes(&vm.heap, b"tostring");
+        let env = Value::obj(vm.globals_of_running());
+        let name = Value::obj(vm.heap.str(b"tostring"));
         vm.push(Value::int(0));
+        match super::index(vm, env, name)? {
+            super::Indexed::Value(f) => vm.push(f),
+            super::Indexed::Call(f, env) => {
+                vm.prepare_call(f);
+                vm.push(env);
+                vm.push(name);
+                return Ok(Outcome::call(2, 2));
+            }
+        }
+    } else if e.label() == 2 {
+        n = vm.top_count() - e.count() - 1;
+        i = 0;
+        let f = if e.count() == 0 { Value::NIL } else { vm.top_value(e.count(), 0) };
+        vm.set_top(n + 1);
         vm.push(f);
     } else {
         n = vm.top_count() - e.count() - 2;
@@ -482,7 +498,7 @@ fn print(vm: &mut Vm, e: Entry) -> NativeResult {
         == vm.app.get::<Tostring>().map(|t| t.0);
     while i < n {
         let v = vm.slot(i);
-        if !plain || !v.is_num() && !v.is::<Str>() && !vm.metamethod(v, Mm::Tostring).is_nil() {
+        if !plain || !v.is::<Str>() && !vm.metamethod(v, Mm::Tostring).is_nil() {
             vm.set_slot(n, Value::int(i as i32));
             vm.prepare_call(f);
             vm.push(v);
@@ -508,6 +524,8 @@ fn print_one(vm: &mut Vm, i: usize, v: Value) {
 fn load(vm: &mut Vm, e: Entry) -> NativeResult {
     const STATE: usize = 4;
     if e.label() == 0 {
+        vm.opt_str(1)?;
+        vm.opt_str(2)?;
         if vm.arg(0).is::<Str>() || vm.arg(0).is_num() {
             let s = vm.check_str(0)?;
             let code = s.bytes(&vm.heap).to_vec();
@@ -518,9 +536,8 @@ fn load(vm: &mut Vm, e: Entry) -> NativeResult {
             return load_bytes(vm, &code, &name, 2, 3);
         }
         vm.check_func(0)?;
-        vm.opt_str(1)?;
         vm.set_top(STATE);
-        let state = vm.heap.new_udata(Vec::<u8>::new(), None);
+        let state = vm.heap.new_udata(Pieces::default(), None);
         vm.push(state.value());
     } else {
         if e.is_error() {
@@ -533,26 +550,70 @@ fn load(vm: &mut Vm, e: Entry) -> NativeResult {
         vm.set_top(STATE + 1);
         let state = vm.slot(STATE).as_obj::<Userdata>();
         if v.is_nil() || v.as_obj::<Str>().is_some_and(|s| s.bytes(&vm.heap).is_empty()) {
-            let code = state.and_then(|s| s.take::<Vec<u8>>(&mut vm.heap)).unwrap_or_default();
-            let name = match vm.slot(1).as_obj::<Str>() {
-                Some(n) => n.bytes(&vm.heap).to_vec(),
-                None => b"=(load)".to_vec(),
-            };
-            return load_bytes(vm, &code, &name, 2, 3);
+            return load_pieces(vm, state);
         }
         if !v.is::<Str>() && !v.is_num() {
+            let mut text = vm.position(1);
+            text.extend_from_slice(b"reader function must return a string");
             vm.push(Value::NIL);
-            let s = vm.heap.str(b"reader function must return a string");
+            let s = vm.heap.str(&text);
             vm.push(Value::obj(s));
             return Ok(Outcome::top(2));
         }
         let text = vm.raw_text(v);
-        if let Some(buf) = state.and_then(|s| s.downcast_mut::<Vec<u8>>(&mut vm.heap)) {
-            buf.extend_from_slice(&text);
+        let options = vm.syntax_options();
+        let mut broken = false;
+        if let Some(p) = state.and_then(|s| s.downcast_mut::<Pieces>(&mut vm.heap)) {
+            broken = p.add(&text, options);
+            let size = p.code.capacity();
+            if let Some(s) = state {
+                // So that the memory limit ends a reader that never does.
+                vm.heap.set_udata_extern(s, size);
+            }
+        }
+        if broken {
+            // Nothing that could follow would make it right.
+            return load_pieces(vm, state);
         }
     }
     vm.prepare_call(vm.slot(0));
     Ok(Outcome::pcall(0, 1))
+}
+
+/// What a reader has given so far.
+#[derive(Default)]
+struct Pieces {
+    code: Vec<u8>,
+    count: usize,
+    /// Length at which it is looked at again.
+    look_at: usize,
+}
+
+impl Pieces {
+    /// Adds a piece; answers whether the code is known to be wrong. It is looked at when it has doubled, so that all
+    /// looks together cost no more than one; and not at the first piece, which is mostly all there is.
+    fn add(&mut self, piece: &[u8], options: crate::syntax::SyntaxOptions) -> bool {
+        self.code.extend_from_slice(piece);
+        self.count += 1;
+        if self.count < 2 || self.code.len() < self.look_at || self.code[0] == 0x1b {
+            return false;
+        }
+        self.look_at = self.code.len() * 2;
+        crate::syntax::parser::parse(&self.code, b"", options).is_err_and(|e| e.inside)
+    }
+}
+
+/// Compiles what a reader gave.
+fn load_pieces(vm: &mut Vm, state: Option<Gc<Userdata>>) -> NativeResult {
+    if let Some(s) = state {
+        vm.heap.set_udata_extern(s, 0);
+    }
+    let code = state.and_then(|s| s.take::<Pieces>(&mut vm.heap)).unwrap_or_default().code;
+    let name = match vm.slot(1).as_obj::<Str>() {
+        Some(n) => n.bytes(&vm.heap).to_vec(),
+        None => b"=(load)".to_vec(),
+    };
+    load_bytes(vm, &code, &name, 2, 3)
 }
 
 /// Compiles; mode and environment are arguments of the running native.
@@ -573,14 +634,12 @@ fn load_bytes(vm: &mut Vm, code: &[u8], name: &[u8], mode: usize, env: usize) ->
     }
 }
 
-/// Contents of a source file without a first line that starts with `#` (its newline stays).
-pub(super) fn read_source(path: Option<&[u8]>) -> Result<Vec<u8>, Vec<u8>> {
+/// Contents of a source file, or of standard input, without a first line that starts with `#` (its newline stays).
+/// The error is the whole message.
+pub fn read_source(vm: &mut Vm, path: Option<&[u8]>) -> Result<Vec<u8>, Vec<u8>> {
     let read = match path {
         Some(p) => super::sys::path(p).and_then(std::fs::read),
-        None => {
-            let mut all = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut all).map(|_| all)
-        }
+        None => super::io::read_stdin(vm),
     };
     let mut code = read.map_err(|e| {
         let mut text = b"cannot open ".to_vec();
@@ -607,7 +666,7 @@ fn chunk_name_of(path: Option<&[u8]>) -> Vec<u8> {
 /// `loadfile(path, mode, env)`: a function, or nil and a message.
 fn loadfile(vm: &mut Vm, _: Entry) -> NativeResult {
     let path = vm.opt_str(0)?.map(|s| s.bytes(&vm.heap).to_vec());
-    match read_source(path.as_deref()) {
+    match read_source(vm, path.as_deref()) {
         Ok(code) => load_bytes(vm, &code, &chunk_name_of(path.as_deref()), 1, 2),
         Err(text) => {
             vm.push(Value::NIL);
@@ -622,7 +681,7 @@ fn loadfile(vm: &mut Vm, _: Entry) -> NativeResult {
 fn dofile(vm: &mut Vm, _: Entry) -> NativeResult {
     let path = vm.opt_str(0)?.map(|s| s.bytes(&vm.heap).to_vec());
     let env = Some(vm.globals_of_running());
-    let loaded = read_source(path.as_deref())
+    let loaded = read_source(vm, path.as_deref())
         .and_then(|code| vm.load(&code, &chunk_name_of(path.as_deref()), b"bt", env));
     match loaded {
         Ok(f) => {
@@ -641,6 +700,6 @@ impl Vm {
 }
 
 /// The set of loaded modules.
-pub(super) fn loaded_table(vm: &mut Vm) -> Gc<Table> {
+pub fn loaded_table(vm: &mut Vm) -> Gc<Table> {
     registry_table(vm, "_LOADED")
 }

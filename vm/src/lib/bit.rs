@@ -77,18 +77,29 @@ extern "C" fn tobit32(a: i32) -> i32 {
     a
 }
 
-/// An operand: bits, and whether it was 64-bit C data (and unsigned).
+/// An operand: a number, or 64 bits of C data and whether they are unsigned.
 #[derive(Clone, Copy)]
 enum Operand {
-    Narrow(i32),
+    Number(f64),
     Wide(u64, bool),
 }
 
 impl Operand {
-    /// Bits of the operand as 64-bit: numbers are sign-extended.
+    /// The low 32 bits.
+    fn narrow(self) -> i32 {
+        match self {
+            Operand::Number(n) => number::to_bit(n),
+            Operand::Wide(b, _) => b as i32,
+        }
+    }
+
+    /// 64 bits: beside C data a number counts with all its bits, cut towards zero.
     fn wide(self) -> u64 {
         match self {
-            Operand::Narrow(i) => i as i64 as u64,
+            Operand::Number(n) => match n >= -9223372036854775808.0 && n < 9223372036854775808.0 {
+                true => n as i64 as u64,
+                false => i64::MIN as u64,
+            },
             Operand::Wide(b, _) => b,
         }
     }
@@ -107,7 +118,7 @@ fn operand(vm: &mut Vm, i: usize) -> Result<Operand, Raised> {
             }
         };
     }
-    Ok(Operand::Narrow(number::to_bit(vm.check_num(i)?)))
+    vm.check_num(i).map(Operand::Number)
 }
 
 /// A 64-bit result as C data.
@@ -124,42 +135,43 @@ fn wide_result(vm: &mut Vm, bits: u64, unsigned: bool) -> NativeResult {
 
 fn one(vm: &mut Vm, narrow: fn(i32) -> i32, wide: fn(u64) -> u64) -> NativeResult {
     match operand(vm, 0)? {
-        Operand::Narrow(a) => Ok(Outcome::one(Value::int(narrow(a)))),
+        a @ Operand::Number(_) => Ok(Outcome::one(Value::int(narrow(a.narrow())))),
         Operand::Wide(a, u) => wide_result(vm, wide(a), u),
     }
 }
 
 fn fold(vm: &mut Vm, e: Entry, narrow: fn(i32, i32) -> i32, wide: fn(u64, u64) -> u64) -> NativeResult {
-    let mut acc = operand(vm, 0)?;
-    for i in 1..e.count() {
+    let first = operand(vm, 0)?;
+    let mut acc = first.narrow();
+    let mut unsigned = None;
+    for i in 0..e.count() {
         let b = operand(vm, i)?;
-        acc = match (acc, b) {
-            (Operand::Narrow(a), Operand::Narrow(b)) => Operand::Narrow(narrow(a, b)),
-            (a, b) => {
-                let unsigned = matches!(a, Operand::Wide(_, true)) || matches!(b, Operand::Wide(_, true));
-                Operand::Wide(wide(a.wide(), b.wide()), unsigned)
-            }
-        };
+        if let Operand::Wide(_, u) = b {
+            unsigned = Some(unsigned == Some(true) || u);
+        } else if i > 0 {
+            acc = narrow(acc, b.narrow());
+        }
     }
-    match acc {
-        Operand::Narrow(a) => Ok(Outcome::one(Value::int(a))),
-        Operand::Wide(a, u) => wide_result(vm, a, u),
+    let Some(unsigned) = unsigned else { return Ok(Outcome::one(Value::int(acc))) };
+    let mut acc = first.wide();
+    for i in 1..e.count() {
+        acc = wide(acc, operand(vm, i)?.wide());
     }
+    wide_result(vm, acc, unsigned)
 }
 
 fn shift(vm: &mut Vm, narrow: fn(i32, i32) -> i32, wide: fn(u64, u32) -> u64) -> NativeResult {
     let a = operand(vm, 0)?;
-    let n = operand(vm, 1)?.wide() as u32;
+    let n = operand(vm, 1)?.narrow();
     match a {
-        Operand::Narrow(a) => Ok(Outcome::one(Value::int(narrow(a, n as i32)))),
-        Operand::Wide(a, u) => wide_result(vm, wide(a, n & 63), u),
+        Operand::Number(_) => Ok(Outcome::one(Value::int(narrow(a.narrow(), n)))),
+        Operand::Wide(a, u) => wide_result(vm, wide(a, n as u32 & 63), u),
     }
 }
 
 /// `bit.tobit(x)`: the low 32 bits as a signed number.
 fn tobit(vm: &mut Vm, _: Entry) -> NativeResult {
-    let a = operand(vm, 0)?.wide();
-    Ok(Outcome::one(Value::int(a as i32)))
+    Ok(Outcome::one(Value::int(operand(vm, 0)?.narrow())))
 }
 
 /// `bit.bnot(x)`.
@@ -216,10 +228,10 @@ fn ror(vm: &mut Vm, _: Entry) -> NativeResult {
 fn tohex(vm: &mut Vm, _: Entry) -> NativeResult {
     let a = operand(vm, 0)?;
     let (bits, digits) = match a {
-        Operand::Narrow(i) => (i as u32 as u64, 8),
+        Operand::Number(_) => (a.narrow() as u32 as u64, 8),
         Operand::Wide(b, _) => (b, 16),
     };
-    let n = if vm.arg_opt(1).is_none() { digits } else { operand(vm, 1)?.wide() as i32 };
+    let n = if vm.arg_opt(1).is_none() { digits } else { operand(vm, 1)?.narrow() };
     let letters = if n < 0 { b"0123456789ABCDEF" } else { b"0123456789abcdef" };
     let len = n.unsigned_abs().min(254) as usize;
     let out: Vec<u8> = (0..len)

@@ -87,14 +87,18 @@ fn isyieldable(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::bool(yes)))
 }
 
+/// Modules that are one function each.
+pub const MODULES: &[NativeRow] =
+    &[NativeRow::new("thread.exdata", exdata), NativeRow::new("thread.exdata2", exdata2)];
+
 /// Loader of `thread.exdata`.
 fn load_exdata(vm: &mut Vm, _: Entry) -> NativeResult {
-    Ok(Outcome::one(Value::obj(vm.new_native(NativeRow::new("thread.exdata", exdata), &[]))))
+    Ok(Outcome::one(Value::obj(vm.new_native(MODULES[0], &[]))))
 }
 
 /// Loader of `thread.exdata2`.
 fn load_exdata2(vm: &mut Vm, _: Entry) -> NativeResult {
-    Ok(Outcome::one(Value::obj(vm.new_native(NativeRow::new("thread.exdata2", exdata2), &[]))))
+    Ok(Outcome::one(Value::obj(vm.new_native(MODULES[1], &[]))))
 }
 
 /// A word of host data of the running coroutine: returned as `void *`, or set to the pointer given.

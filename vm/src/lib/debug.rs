@@ -121,7 +121,7 @@ fn getinfo(vm: &mut Vm, _: Entry) -> NativeResult {
                 set_field(vm, t, "currentline", Value::int(line));
             }
             b'u' => {
-                let n = f.get(&vm.heap).nupvals() as i32;
+                let n = upvalue_count(vm, f) as i32;
                 let (params, vararg) = match f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto) {
                     Some(pt) => {
                         let p = pt.get(&vm.heap);
@@ -230,20 +230,20 @@ fn setlocal(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::obj(vm.heap.str(&name))))
 }
 
-/// Name of upvalue `n` (from 1) of a function; those of natives have an empty one.
+/// Upvalues of a function that programs may see: what a native keeps is its own business.
+fn upvalue_count(vm: &Vm, f: Gc<Func>) -> usize {
+    if f.get(&vm.heap).is_native() { 0 } else { f.get(&vm.heap).nupvals() }
+}
+
+/// Name of upvalue `n` (from 1) of a function.
 fn upvalue_name(vm: &Vm, f: Gc<Func>, n: i32) -> Option<Vec<u8>> {
     let i = (n as usize).checked_sub(1)?;
-    if n < 1 || i >= f.get(&vm.heap).nupvals() {
+    if n < 1 || i >= upvalue_count(vm, f) {
         return None;
     }
-    let names = f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto);
-    Some(match names {
-        Some(pt) => {
-            let info = pt.get(&vm.heap).debug_info();
-            info.upvalue_names.get(i).map_or(Vec::new(), |n| n.to_vec())
-        }
-        None => Vec::new(),
-    })
+    let pt = f.as_lua(&vm.heap)?.get(&vm.heap).proto;
+    let info = pt.get(&vm.heap).debug_info();
+    Some(info.upvalue_names.get(i).map_or(Vec::new(), |n| n.to_vec()))
 }
 
 /// `debug.getupvalue(f, n)`: name and value; nothing if there is none.
@@ -252,12 +252,7 @@ fn getupvalue(vm: &mut Vm, _: Entry) -> NativeResult {
     let n = vm.check_int(1)?;
     let Some(name) = upvalue_name(vm, f, n) else { return Ok(Outcome::none()) };
     let i = n as usize - 1;
-    let v = if let Some(l) = f.as_lua(&vm.heap) {
-        let u = l.get(&vm.heap).upvals()[i];
-        u.read(&vm.heap)
-    } else {
-        f.as_native(&vm.heap).map_or(Value::NIL, |f| f.get(&vm.heap).upvals()[i])
-    };
+    let v = f.as_lua(&vm.heap).map_or(Value::NIL, |l| l.get(&vm.heap).upvals()[i].read(&vm.heap));
     let s = vm.heap.str(&name);
     vm.push(Value::obj(s));
     vm.push(v);
@@ -274,9 +269,6 @@ fn setupvalue(vm: &mut Vm, _: Entry) -> NativeResult {
     if let Some(l) = f.as_lua(&vm.heap) {
         let u = l.get(&vm.heap).upvals()[i];
         u.write(&mut vm.heap, v);
-    } else if let Some(c) = f.as_native(&vm.heap) {
-        c.get_mut(&mut vm.heap).upvals_mut()[i] = v;
-        vm.heap.barrier(f);
     }
     Ok(Outcome::one(Value::obj(vm.heap.str(&name))))
 }
@@ -285,7 +277,7 @@ fn setupvalue(vm: &mut Vm, _: Entry) -> NativeResult {
 fn check_upvalue(vm: &mut Vm, i: usize) -> Result<(Gc<Func>, usize), Raised> {
     let f = vm.check_func(i)?;
     let n = vm.check_int(i + 1)?;
-    if n < 1 || n as usize > f.get(&vm.heap).nupvals() {
+    if n < 1 || n as usize > upvalue_count(vm, f) {
         return Err(vm.arg_error(i + 1, b"index out of range"));
     }
     Ok((f, n as usize - 1))

@@ -300,6 +300,7 @@ struct LuaFile(Shared);
 
 /// What the library keeps per VM besides Lua values.
 struct IoState {
+    stdin: Shared,
     stdout: Shared,
     stderr: Shared,
     lines_aux: crate::index::NativeId,
@@ -321,6 +322,25 @@ pub fn standard_stream(vm: &Vm, v: Value) -> Option<u8> {
         Some(Source::Stdout) => Some(1),
         Some(Source::Stderr) => Some(2),
         _ => None,
+    }
+}
+
+/// The descriptor of the open file in argument `i` of function `name`. Raises `name: closed file`.
+pub(super) fn descriptor(vm: &mut Vm, i: usize, name: &str) -> Result<i32, Raised> {
+    use std::os::fd::AsRawFd;
+    let Some(s) = stream_of(vm, vm.arg(i)) else { return Err(vm.type_error(i, "FILE*")) };
+    let fd = match &s.borrow().source {
+        Some(Source::Stdin) => Some(0),
+        Some(Source::Stdout) => Some(1),
+        Some(Source::Stderr) => Some(2),
+        Some(Source::File(f)) => Some(f.as_raw_fd()),
+        Some(Source::FromCommand(_, out)) => Some(out.as_raw_fd()),
+        Some(Source::ToCommand(_, i)) => i.as_ref().map(|i| i.as_raw_fd()),
+        None => None,
+    };
+    match fd {
+        Some(fd) => Ok(fd),
+        None => Err(vm.throw_str(format!("{name}: closed file").as_bytes())),
     }
 }
 
@@ -356,11 +376,29 @@ pub fn open(vm: &mut Vm) {
     }
     vm.new_native(NativeRow::new("io.lines_aux", lines_aux), &[]);
     let lines_aux = crate::index::NativeId::new(vm.natives.len() as u32 - 1);
-    vm.app.set(IoState { stdout, stderr, lines_aux });
+    vm.app.set(IoState { stdin, stdout, stderr, lines_aux });
+}
+
+/// The next line of `io.stdin` without its newline; `None` at its end or when it cannot be read.
+pub fn read_stdin_line(vm: &mut Vm) -> Option<Vec<u8>> {
+    let stdin = vm.app.get::<IoState>()?.stdin.clone();
+    stdin.borrow_mut().read_line(false).ok().flatten()
+}
+
+/// What is left of `io.stdin`.
+pub fn read_stdin(vm: &mut Vm) -> io::Result<Vec<u8>> {
+    match vm.app.get::<IoState>().map(|s| s.stdin.clone()) {
+        Some(stdin) => stdin.borrow_mut().read_all(),
+        None => {
+            let mut all = Vec::new();
+            io::stdin().lock().read_to_end(&mut all)?;
+            Ok(all)
+        }
+    }
 }
 
 /// Writes to the stream `print` uses.
-pub(crate) fn write_stdout(vm: &mut Vm, bytes: &[u8]) {
+pub fn write_stdout(vm: &mut Vm, bytes: &[u8]) {
     match vm.app.get::<IoState>() {
         // As in C, nobody looks at the result.
         Some(s) => drop(s.stdout.borrow_mut().write(bytes)),
@@ -524,6 +562,10 @@ fn close_stream(vm: &mut Vm, s: &Shared) -> NativeResult {
         vm.push(Value::obj(text));
         return Ok(Outcome::top(2));
     }
+    if s.source.is_none() {
+        drop(s);
+        return Err(vm.throw_str(CLOSED));
+    }
     let r = s.flush();
     s.ahead = Vec::new();
     s.pending = Vec::new();
@@ -552,8 +594,15 @@ fn closed_command(vm: &mut Vm, status: io::Result<std::process::ExitStatus>) -> 
 
 /// `io.close(file)`: the default output without one.
 fn close(vm: &mut Vm, _: Entry) -> NativeResult {
-    let s = if vm.arg_opt(0).is_none() { default_file(vm, OUTPUT)? } else { check_file(vm, 0)? };
-    close_stream(vm, &s)
+    if vm.arg_opt(0).is_some() {
+        let s = check_file(vm, 0)?;
+        return close_stream(vm, &s);
+    }
+    let v = shared_table(vm)?.geti(&vm.heap, OUTPUT);
+    match stream_of(vm, v) {
+        Some(s) => close_stream(vm, &s),
+        None => Err(vm.throw_str(CLOSED)),
+    }
 }
 
 /// `file:close()`.
@@ -567,10 +616,8 @@ fn file_close(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// Closes a file nobody can reach any more.
 fn file_gc(vm: &mut Vm, _: Entry) -> NativeResult {
-    if let Some(s) = stream_of(vm, vm.arg(0))
-        && !s.borrow().is_standard()
-        && s.borrow().source.is_some()
-    {
+    let Some(s) = stream_of(vm, vm.arg(0)) else { return Err(vm.type_error(0, "FILE*")) };
+    if !s.borrow().is_standard() && s.borrow().source.is_some() {
         close_stream(vm, &s)?;
     }
     Ok(Outcome::none())

@@ -130,7 +130,7 @@ pub fn open(vm: &mut Vm) {
 /// `math.log(x, base)`.
 fn log(vm: &mut Vm, _: Entry) -> NativeResult {
     let x = vm.check_num(0)?;
-    let r = if vm.arg_opt(1).is_none() { x.ln() } else { x.log2() / vm.check_num(1)?.log2() };
+    let r = if vm.arg_opt(1).is_none() { x.ln() } else { x.log2() * (1.0 / vm.check_num(1)?.log2()) };
     Ok(Outcome::one(Value::num(r)))
 }
 

@@ -6,12 +6,15 @@
 pub mod base;
 pub mod bit;
 pub mod buffer;
+pub mod catalogue;
 pub mod cjson;
 pub mod coroutine;
 pub mod debug;
 pub mod format;
 pub mod io;
 pub mod jit;
+pub mod jit_util;
+pub mod lfs;
 pub mod math;
 pub mod os;
 pub mod package;
@@ -43,8 +46,10 @@ pub fn open_all(vm: &mut Vm) {
     debug::open(vm);
     bit::open(vm);
     jit::open(vm);
+    jit_util::open(vm);
     cjson::open(vm);
     buffer::open(vm);
+    lfs::open(vm);
 }
 
 /// Every table of rows, by library.
@@ -61,7 +66,10 @@ pub const ALL: &[(&str, &[NativeRow])] = &[
     ("debug", debug::FNS),
     ("package", package::FNS),
     ("jit", jit::FNS),
+    ("jit.util", jit_util::FNS),
     ("cjson", cjson::FNS),
+    ("lfs", lfs::FNS),
+    ("lfs.dir", lfs::METHODS),
     ("string.buffer", buffer::FNS),
     ("buffer", buffer::METHODS),
 ];
@@ -127,13 +135,14 @@ pub(crate) fn table_error(vm: &mut Vm, e: TableErr) -> Raised {
         TableErr::Overflow => msg::TABLE_OVERFLOW,
         TableErr::Memory => return vm.throw_memory(),
     };
-    vm.throw_str(text.as_bytes())
+    // The table is a native's own business: no position.
+    vm.throw_plain(text.as_bytes())
 }
 
 /// Makes a string result of bytes that may be long: asks the heap first.
 pub(crate) fn new_string(vm: &mut Vm, bytes: &[u8]) -> Result<Value, Raised> {
     if bytes.len() > crate::limits::STR_LEN_MAX {
-        return Err(vm.throw_str(msg::STRING_OVERFLOW.as_bytes()));
+        return Err(vm.throw_memory());
     }
     if bytes.len() > 65536 && vm.heap.may_alloc(bytes.len()).is_err() {
         return Err(vm.throw_memory());

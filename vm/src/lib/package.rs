@@ -231,7 +231,8 @@ fn loader_lua(vm: &mut Vm, _: Entry) -> NativeResult {
     };
     let chunk = [b"@", &file[..]].concat();
     let env = Some(vm.globals_of_running());
-    let loaded = super::base::read_source(Some(&file)).and_then(|code| vm.load(&code, &chunk, b"bt", env));
+    let loaded =
+        super::base::read_source(vm, Some(&file)).and_then(|code| vm.load(&code, &chunk, b"bt", env));
     match loaded {
         Ok(f) => Ok(Outcome::one(Value::obj(f))),
         Err(why) => Err(load_failure(vm, &name, &file, &why)),

@@ -29,6 +29,8 @@ pub enum PatternError {
     TooManyCaptures,
     /// Nested too deeply.
     TooComplex,
+    /// Whoever watches does not want it to go on.
+    Stopped,
 }
 
 impl PatternError {
@@ -44,6 +46,7 @@ impl PatternError {
             PatternError::UnfinishedCapture => "unfinished capture",
             PatternError::TooManyCaptures => "too many captures",
             PatternError::TooComplex => "pattern too complex",
+            PatternError::Stopped => "pattern matching stopped",
         }
     }
 }
@@ -367,16 +370,33 @@ pub struct Matcher<'a> {
     src: &'a [u8],
     pattern: &'a Pattern,
     depth: u32,
+    /// Attempts made so far.
+    pub steps: u64,
+    watch: Option<&'a dyn Fn(u64) -> bool>,
     /// Captures of the last match.
     pub captures: Captures,
 }
+
+/// A matcher asks whether to go on once in so many steps.
+const WATCH_STEPS: u64 = 1 << 14;
 
 type MatchResult = Result<Option<usize>, PatternError>;
 
 impl<'a> Matcher<'a> {
     /// A matcher for `src`.
     pub fn new(src: &'a [u8], pattern: &'a Pattern) -> Matcher<'a> {
-        Matcher { src, pattern, depth: 0, captures: Captures::default() }
+        Matcher { src, pattern, depth: 0, steps: 0, watch: None, captures: Captures::default() }
+    }
+
+    /// Lets `watch` decide now and then, by the steps made so far, whether to go on: backtracking may take for ever.
+    pub fn watched(mut self, watch: &'a dyn Fn(u64) -> bool) -> Matcher<'a> {
+        self.watch = Some(watch);
+        self
+    }
+
+    #[cold]
+    fn ask(&self) -> Result<(), PatternError> {
+        if self.watch.is_none_or(|w| w(self.steps)) { Ok(()) } else { Err(PatternError::Stopped) }
     }
 
     /// Matches at `at` exactly; answers the end.
@@ -456,6 +476,10 @@ impl<'a> Matcher<'a> {
 
     fn run(&mut self, s: usize, p: usize) -> MatchResult {
         self.depth += 1;
+        self.steps += 1;
+        if self.steps % WATCH_STEPS == 0 {
+            self.ask()?;
+        }
         if self.depth > DEPTH_MAX {
             return Err(PatternError::TooComplex);
         }

@@ -154,7 +154,7 @@ fn rep(vm: &mut Vm, _: Entry) -> NativeResult {
     let unit = s.get(&vm.heap).len as usize + sep.map_or(0, |p| p.get(&vm.heap).len as usize);
     let total = unit * n - sep.map_or(0, |p| p.get(&vm.heap).len as usize);
     if total > crate::limits::STR_LEN_MAX {
-        return Err(vm.throw_str(msg::STRING_OVERFLOW.as_bytes()));
+        return Err(vm.throw_memory());
     }
     if total > 65536 {
         vm.make_room(2 * total)?;
@@ -233,6 +233,36 @@ fn pattern_error(vm: &mut Vm, e: PatternError) -> Raised {
     vm.throw_str(e.text().as_bytes())
 }
 
+/// A search that minds the VM's limits: one that backtracks for ever ends with their error.
+fn limited_search(
+    vm: &mut Vm,
+    s: Gc<Str>,
+    pattern: &Pattern,
+    at: usize,
+    caps: &mut Captures,
+) -> Result<Option<(usize, usize)>, Raised> {
+    let mut scale = 1;
+    loop {
+        let go_on = |steps: u64| vm.may_go_on(steps / scale);
+        let mut m = Matcher::new(s.bytes(&vm.heap), pattern).watched(&go_on);
+        let found = m.search(at);
+        let steps = m.steps;
+        *caps = m.captures;
+        match found {
+            Ok(found) => {
+                vm.charge_steps(steps);
+                return Ok(found);
+            }
+            Err(PatternError::Stopped) => {
+                // The host may let it go on: then it gets further than before.
+                vm.steps_exhausted()?;
+                scale *= 2;
+            }
+            Err(e) => return Err(pattern_error(vm, e)),
+        }
+    }
+}
+
 /// One capture of `s` as a value.
 fn capture_value(vm: &mut Vm, s: Gc<Str>, c: Capture) -> Value {
     match c {
@@ -308,12 +338,10 @@ fn search(vm: &mut Vm, find: bool) -> NativeResult {
         };
     }
     let pattern = compiled(vm, p, true);
-    let mut m = Matcher::new(s.bytes(&vm.heap), &pattern);
-    match m.search(start) {
-        Err(e) => Err(pattern_error(vm, e)),
-        Ok(None) => Ok(Outcome::one(Value::NIL)),
-        Ok(Some((a, b))) => {
-            let caps = m.captures;
+    let mut caps = Captures::default();
+    match limited_search(vm, s, &pattern, start, &mut caps)? {
+        None => Ok(Outcome::one(Value::NIL)),
+        Some((a, b)) => {
             if find {
                 vm.push(Value::num((a + 1) as f64));
                 vm.push(Value::num(b as f64));
@@ -361,15 +389,13 @@ fn gmatch_aux(vm: &mut Vm, _: Entry) -> NativeResult {
         return Ok(Outcome::none());
     }
     let pattern = compiled(vm, p, false);
-    let mut m = Matcher::new(s.bytes(&vm.heap), &pattern);
-    match m.search(at) {
-        Err(e) => Err(pattern_error(vm, e)),
-        Ok(None) => {
+    let mut caps = Captures::default();
+    match limited_search(vm, s, &pattern, at, &mut caps)? {
+        None => {
             vm.set_upvalue(2, Value::num(f64::from(u32::MAX)));
             Ok(Outcome::none())
         }
-        Ok(Some((a, b))) => {
-            let caps = m.captures;
+        Some((a, b)) => {
             vm.set_upvalue(2, Value::num((if a == b { b + 1 } else { b }) as f64));
             let n = push_captures(vm, s, &caps, a, b, true)?;
             Ok(Outcome::top(n))
@@ -395,6 +421,8 @@ struct Gsub {
 type GsubCell = Option<Box<Gsub>>;
 
 const GSUB_STATE: usize = 4;
+/// Bytes of a result from which on the heap is asked for room.
+const GSUB_ROOM: usize = 1 << 16;
 
 impl Gsub {
     /// Goes on behind the match; answers whether that was the last one.
@@ -468,20 +496,23 @@ fn gsub_loop(vm: &mut Vm, s: Gc<Str>, mut st: Box<Gsub>) -> NativeResult {
     let literal = repl.as_obj::<Str>();
     let simple = literal.is_some_and(|r| memchr::memchr(b'%', r.bytes(&vm.heap)).is_none());
     let pattern = st.pattern.clone();
+    let mut caps = Captures::default();
+    let mut room_for = GSUB_ROOM;
     while st.count < st.limit {
+        if st.out.len() > room_for {
+            if st.out.len() > crate::limits::STR_LEN_MAX {
+                return Err(vm.throw_memory());
+            }
+            vm.make_room(2 * st.out.len())?;
+            room_for = 2 * st.out.len();
+        }
+        let Some((a, b)) = limited_search(vm, s, &pattern, st.at, &mut caps)? else { break };
         let src = s.bytes(&vm.heap);
-        let mut m = Matcher::new(src, &pattern);
-        let (a, b) = match m.search(st.at) {
-            Ok(Some(found)) => found,
-            Ok(None) => break,
-            Err(e) => return Err(pattern_error(vm, e)),
-        };
         st.out.extend_from_slice(&src[st.at..a]);
         st.count += 1;
         (st.start, st.end) = (a, b);
         // From here on the subject up to the match is in `out`.
         st.at = a;
-        let caps = m.captures;
         if let Some(r) = literal {
             let r = r.bytes(&vm.heap);
             if simple {

@@ -43,7 +43,7 @@ const WANTED: &[(&str, &str)] = &[
     ("coroutine", "create isyieldable resume running status wrap yield"),
     ("package", "config cpath loaded loaders loadlib path preload searchpath seeall"),
     ("bit", "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex"),
-    ("jit", "arch attach flush off on opt os prngstate security status version version_num"),
+    ("jit", "arch attach flush off on os security status version version_num"),
 ];
 
 fn fields(vm: &Vm, t: crate::cell::gc_ref::Gc<Table>) -> Vec<String> {
@@ -84,4 +84,15 @@ fn compat52_adds_its_functions() {
             vm.globals.get_bytes(&vm.heap, library.as_bytes()).as_obj().expect(library);
         assert!(!t.get_bytes(&vm.heap, name.as_bytes()).is_nil(), "{library}.{name}");
     }
+}
+
+#[test]
+fn compatibility_page_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../COMPATIBILITY.md");
+    let want = super::catalogue::document();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, &want).expect("the page can be written");
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(found == want, "COMPATIBILITY.md is not what `lib::catalogue` makes; BLESS=1 writes it");
 }

@@ -228,8 +228,16 @@ impl Vm {
                     .and_then(|x| x.as_native(&self.heap))
                     .map_or(0, |n| n.get(&self.heap).id.get());
                 let named = name.is_some();
+                let host = self
+                    .frame_func(f)
+                    .and_then(|x| x.as_native(&self.heap))
+                    .is_some_and(|n| self.natives.get(n.get(&self.heap).id).is_host());
                 Line {
-                    source: if named { b"[C]".to_vec() } else { format!("[builtin#{id}]").into_bytes() },
+                    source: if named || host {
+                        b"[C]".to_vec()
+                    } else {
+                        format!("[builtin#{id}]").into_bytes()
+                    },
                     line: 0,
                     name,
                     main: false,

@@ -70,6 +70,8 @@ pub struct HookState {
     pub left: u32,
     /// A hook is running.
     pub active: bool,
+    /// Address of the coroutine it runs on.
+    pub thread: u64,
     /// How many kinds of events of the current instruction are through.
     pub stage: u8,
     /// Position of the last line event, to find out whether the line changed.
@@ -182,8 +184,12 @@ pub struct Vm {
     pub(crate) deadline_skip: u32,
     /// The VM's end of [`interrupt::Interrupt`].
     pub(crate) interrupt: Option<interrupt::Owner>,
+    /// Asked when the fuel is used up: gives more of it, or `None` for an error. Without it there is an error.
+    pub on_exhausted: Option<Box<dyn FnMut(&mut Vm) -> Option<u64>>>,
     /// Called at the next poll after `vmflags::POKE` was set.
     pub on_poke: Option<Box<dyn FnMut(&mut Vm)>>,
+    /// Called with each function made of a chunk (`jit.attach`).
+    pub(crate) on_load: Option<fn(&mut Vm, Gc<crate::function::closure::Func>)>,
     /// Buffer of concatenations.
     pub(crate) cat_buf: Vec<u8>,
     /// Token of the host operation a coroutine chain waits for.

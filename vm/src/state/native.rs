@@ -252,6 +252,11 @@ impl NativeRow {
         NativeRow { name, f, sig: None, op: crate::bytecode::ops::Op::FUNCC }
     }
 
+    /// Is it the host's own, and not of a library? It has no name then.
+    pub fn is_host(&self) -> bool {
+        self.name.starts_with('=')
+    }
+
     /// Is it one of the operators of C data? Their errors belong to the instruction that led to them.
     pub fn is_operator(&self) -> bool {
         self.name.starts_with("ffi.__")

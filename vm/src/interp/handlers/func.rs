@@ -316,6 +316,7 @@ op! { FUNCYIELD |pc, base, k, vm, a, d| {
     if let Some(r) = (*co).resumer
         && (*co).nruns == 0
         && !(*vm).recording
+        && !(*vm).hook.active
     {
         let r = r.as_ptr();
         let rb = (*r).base;

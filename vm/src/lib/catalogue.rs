@@ -1,0 +1,99 @@
+//! What programs find, as a document: every registered function with the implementation whose behaviour it has, and
+//! what those have that is not here. The text of `COMPATIBILITY.md`.
+
+use super::{ALL, base, coroutine, debug, package, table};
+use crate::state::native::NativeRow;
+
+/// Whose behaviour a library has.
+const MODELS: &[(&str, &str)] = &[
+    ("cjson", "lua-cjson 2.1 (OpenResty's), in the module `cjson`"),
+    ("lfs", "LuaFileSystem 1.8, in the module `lfs`"),
+    ("lfs.dir", "LuaFileSystem 1.8: what `lfs.dir` returns"),
+    ("string.buffer", "LuaJIT 2.1, in the module `string.buffer`"),
+    ("buffer", "LuaJIT 2.1: methods of a `string.buffer`"),
+    ("file", "LuaJIT 2.1: methods of a file"),
+    ("jit.util", "LuaJIT 2.1, in the module `jit.util`"),
+    ("table (modules)", "LuaJIT 2.1 (`table.new`, `table.clear`) and OpenResty's LuaJIT, each by `require`"),
+    ("thread (modules)", "OpenResty's LuaJIT, each by `require`"),
+    ("_G (5.2)", "LuaJIT built with LUA52COMPAT: `moonlitd` and `resty`"),
+    ("debug (5.2)", "LuaJIT built with LUA52COMPAT: `moonlitd` and `resty`"),
+    ("table (5.2)", "LuaJIT built with LUA52COMPAT: `moonlitd` and `resty`"),
+];
+
+/// Modules without functions of the registry.
+const MODULES: &[(&str, &str)] = &[
+    ("cjson.safe", "as `cjson`, but errors are returned"),
+    ("ffi", "LuaJIT's ffi (feature `ffi`)"),
+    ("jit.bc", "listings of bytecode"),
+    ("jit.dump", "the IR of traces (feature `jit`)"),
+    ("jit.opt", "flags and parameters of the compiler (feature `jit`)"),
+    ("jit.v", "a line for each trace (feature `jit`)"),
+    ("jit.vmdef", "names of instructions and of builtin functions"),
+    ("jit.zone", "names for the parts of a program"),
+];
+
+/// What the models have and this has not.
+const MISSING: &[(&str, &str)] = &[
+    ("C modules", "there is no C API: `package.loadlib` and the C loaders say so"),
+    ("LuaJIT's bytecode", "the format is this machine's own; LuaJIT's is refused as incompatible"),
+    ("jit.attach", "event `bc` only; the others raise an error"),
+    ("jit.util", "`traceir`, `tracek`, `tracesnap`, `tracemc`, `traceexitstub`, `ircalladdr`"),
+    ("jit.profile, jit.p", "the profiler"),
+    ("jit.prngstate", "OpenResty's"),
+    ("jit.dis_*", "the disassemblers"),
+    (
+        "moonlit -b",
+        "object files for other systems than ELF ones, and other architectures than x64 and arm64",
+    ),
+];
+
+fn library(out: &mut String, name: &str, rows: &[NativeRow]) {
+    let model = MODELS.iter().find(|m| m.0 == name).map_or("LuaJIT 2.1", |m| m.1);
+    out.push_str(&format!("\n### {name}\n\n{model}:\n"));
+    let mut names: Vec<&str> = rows.iter().map(|r| r.field()).collect();
+    names.sort_unstable();
+    let mut width = 0;
+    for (i, n) in names.iter().enumerate() {
+        let word = format!("`{n}`{}", if i + 1 < names.len() { "," } else { "." });
+        if i == 0 || width + word.len() + 1 > 116 {
+            out.push_str(if i == 0 { "" } else { "\n" });
+            width = 0;
+        } else {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(&word);
+        width += word.len();
+    }
+    out.push('\n');
+}
+
+/// The document.
+pub fn document() -> String {
+    let mut out = String::from(
+        "# Compatibility of the Lua machine\n\n\
+         Generated from the registries of `vm/src/lib`; a test fails when it is not current (`BLESS=1` writes it). What a\n\
+         function does is what its model does, to the text of its errors; where that is known to differ, it says so here.\n\n\
+         ## Libraries\n",
+    );
+    for (name, rows) in ALL {
+        library(&mut out, name, rows);
+    }
+    for (name, rows) in [
+        ("package (globals)", package::GLOBALS),
+        ("table (modules)", table::MODULES),
+        ("thread (modules)", coroutine::MODULES),
+        ("_G (5.2)", base::FNS52),
+        ("table (5.2)", table::FNS52),
+        ("debug (5.2)", debug::FNS52),
+    ] {
+        library(&mut out, name, rows);
+    }
+    for (title, rows) in [("Other modules", MODULES), ("Not there", MISSING)] {
+        out.push_str(&format!("\n## {title}\n\n"));
+        for (name, text) in rows {
+            out.push_str(&format!("- **{name}**: {text}\n"));
+        }
+    }
+    out
+}
