@@ -1,0 +1,6 @@
+//! The tests of this crate from outside: one binary, one module a topic.
+
+mod fuzz;
+mod host;
+mod hostile;
+mod memory;

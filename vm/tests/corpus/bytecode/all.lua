@@ -1,0 +1,1 @@
+local up = 1 local function f(a, ...) up = up + a for i = 1, 3 do a = a .. i end local t = {..., [a] = up, 1, 2} for k, v in pairs(t) do up = up + 1 end while up < 5 do up = up + 1 end return select(2, ...), t end return f(1, 2, 3)

@@ -1,0 +1,1 @@
+local t = {1, 2, x = 3, [4] = {}} for k, v in pairs(t) do print(k, v) end return t?.x ?? 1

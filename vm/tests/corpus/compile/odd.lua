@@ -1,0 +1,1 @@
+local a <const> = 1 goto x ::x:: return function(...) return ... end

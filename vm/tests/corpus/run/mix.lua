@@ -1,0 +1,1 @@
+local t = setmetatable({}, {__index = function(t, k) return k .. "!" end, __lt = function() return true end}) local co = coroutine.wrap(function(a) for i = 1, 3 do a = coroutine.yield(a, i) end error("x") end) for i = 1, 3 do co(i) end pcall(co) return t.x, t < t, ("x"):rep(10), table.concat({1,2,3}, ",")
