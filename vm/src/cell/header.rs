@@ -33,7 +33,7 @@ pub struct Header {
     pub flags: u8,
     /// By kind. Table: log2 of the hash size. Function: builtin id for the recorder.
     pub extra: u8,
-    /// By kind. String: hash. Function: number of upvalues. Table: free index of the hash part. Cdata: ctype id.
+    /// By kind. String: its number (see `string::intern`). Function: number of upvalues. Table: free index of the hash part. Cdata: ctype id.
     pub aux: u32,
 }
 
@@ -61,7 +61,7 @@ pub mod gcbits {
 pub mod strflags {
     /// Longer than the interning limit and not interned.
     pub const LONG: u8 = 1;
-    /// `aux` holds the hash.
+    /// The hash of the contents is known.
     pub const HASHED: u8 = 2;
     /// Interned: equal contents have one address.
     pub const INTERNED: u8 = 4;

@@ -5,6 +5,7 @@ pub mod alloc;
 pub mod arena;
 pub mod barrier;
 pub mod roots;
+pub mod str_numbers;
 pub mod zeal;
 
 pub use crate::cell::{gc_ref, header};
@@ -19,6 +20,7 @@ use accounting::Accounting;
 use alloc::{Large, Run};
 use arena::{Chunks, RUNS};
 use roots::Roots;
+use str_numbers::StrNumbers;
 use zeal::Zeal;
 
 /// What the collector is doing.
@@ -130,6 +132,8 @@ pub struct Heap {
     pub intern: InternSlots,
     /// Secret of the string hash.
     pub seed: u64,
+    /// Numbers of the strings to come.
+    pub str_numbers: StrNumbers,
     /// Lists of the collector.
     pub lists: Lists,
     /// Objects the host holds.
@@ -191,6 +195,7 @@ impl Heap {
                 peak: 0,
             },
             seed,
+            str_numbers: StrNumbers::new(seed),
             lists: Lists {
                 gray: Vec::new(),
                 again: Vec::new(),

@@ -3,13 +3,11 @@
 use super::Str;
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, Kind, gcbits, strflags};
-use crate::heap::arena::{Group, prefetch};
+use crate::heap::arena::{self, Group, prefetch};
 use crate::heap::{Heap, InternSlots, Phase};
 use crate::limits::STR_INTERN_MAX;
 
-const K0: u64 = 0x9e37_79b9_7f4a_7c15;
 const K1: u64 = 0xd6e8_feb8_6659_fd93;
-const K2: u64 = 0xa076_1d64_78bd_642f;
 
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
@@ -27,10 +25,12 @@ fn read4(b: &[u8], at: usize) -> u64 {
     u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]) as u64
 }
 
-/// Hash of a string's bytes under a secret seed; covers all bytes.
-#[inline]
+/// Hash of a string's bytes under a secret seed; covers all bytes. The secret enters both factors of every product:
+/// a known one could be made zero by chosen contents, and then nothing else would count.
+#[inline(always)]
 pub fn hash_bytes(seed: u64, b: &[u8]) -> u32 {
     let n = b.len();
+    let k = seed.rotate_left(32) ^ K1;
     let (x, y);
     let mut acc = seed;
     if n <= 16 {
@@ -48,17 +48,23 @@ pub fn hash_bytes(seed: u64, b: &[u8]) -> u32 {
             y = 0;
         }
     } else {
-        let mut at = 0;
-        while at + 16 < n {
-            acc = fold(read8(b, at) ^ K1, read8(b, at + 8) ^ acc);
-            at += 16;
-        }
+        acc = hash_blocks(seed, k, b);
         x = read8(b, n - 16);
         y = read8(b, n - 8);
     }
-    let h = fold(x ^ K0 ^ acc, y ^ K1 ^ n as u64);
-    let h = fold(h ^ acc, K2);
+    let h = fold(x ^ acc, y ^ k ^ n as u64);
     (h ^ h >> 32) as u32
+}
+
+/// All of a string but its last 16 bytes or fewer.
+fn hash_blocks(seed: u64, k: u64, b: &[u8]) -> u64 {
+    let mut acc = seed;
+    let mut at = 0;
+    while at + 16 < b.len() {
+        acc = fold(read8(b, at) ^ k, read8(b, at + 8) ^ acc);
+        at += 16;
+    }
+    acc
 }
 
 /// Equality of contents, made for short ones.
@@ -86,6 +92,9 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
         n == 0 || a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]
     }
 }
+
+/// How many slots ahead of the sweep mark bits are fetched.
+const SWEEP_AHEAD: usize = 12;
 
 /// Bits of the hash kept above the address in a slot.
 const TAG_SHIFT: u32 = 48;
@@ -118,21 +127,25 @@ impl Heap {
     }
 
     /// The interned string of these bytes, however long.
+    #[inline]
     pub fn str_intern(&mut self, b: &[u8]) -> Gc<Str> {
         let hash = hash_bytes(self.seed, b);
         match self.intern_lookup(b, hash) {
             Ok(s) => s,
-            Err(at) => {
-                let s = self.str_alloc(b.len(), hash, strflags::HASHED | strflags::INTERNED);
-                // SAFETY: `str_alloc` made room for these bytes; nobody else has seen the object yet.
-                unsafe {
-                    let p = s.as_ptr() as *mut u8;
-                    std::ptr::copy_nonoverlapping(b.as_ptr(), p.add(Str::DATA_OFFSET), b.len());
-                }
-                self.intern_insert(at, s, hash);
-                s
-            }
+            Err(at) => self.intern_new(b, hash, at),
         }
+    }
+
+    /// A string that is not in the table yet and belongs in slot `at`.
+    fn intern_new(&mut self, b: &[u8], hash: u32, at: usize) -> Gc<Str> {
+        let s = self.str_alloc(b.len(), hash, strflags::HASHED | strflags::INTERNED);
+        // SAFETY: `str_alloc` made room for these bytes; nobody else has seen the object yet.
+        unsafe {
+            let p = s.as_ptr() as *mut u8;
+            std::ptr::copy_nonoverlapping(b.as_ptr(), p.add(Str::DATA_OFFSET), b.len());
+        }
+        self.intern_insert(at, s, hash);
+        s
     }
 
     /// A long string: not interned, not hashed.
@@ -164,6 +177,18 @@ impl Heap {
         s
     }
 
+    /// `n` bytes of a string from `at` on, as a string. They are hashed and compared where they lie: a copy on the
+    /// native stack, just written, would have to reach the cache first.
+    ///
+    /// # Panics
+    /// When the range is not inside the string.
+    pub fn str_sub(&mut self, s: Gc<Str>, at: usize, n: usize) -> Gc<Str> {
+        let part = &s.get(self).bytes()[at..at + n];
+        // SAFETY: the contents of a string do not move or change, and nothing is freed before this function returns.
+        let part = unsafe { std::slice::from_raw_parts(part.as_ptr(), n) };
+        self.str(part)
+    }
+
     /// The concatenation of two strings' bytes.
     pub fn str_concat2(&mut self, a: Gc<Str>, b: Gc<Str>) -> Gc<Str> {
         let (la, lb) = (a.get(self).len as usize, b.get(self).len as usize);
@@ -193,8 +218,8 @@ impl Heap {
         let (p, large) = self.alloc(Group::Str, Str::DATA_OFFSET + len + 1);
         // SAFETY: the allocation holds the struct, the bytes and the NUL.
         unsafe {
-            let hdr = Header { kind: Kind::Str as u8, gc: large, flags, extra: 0, aux: hash };
-            (p as *mut Str).write(Str { hdr, len: len as u32, reserved: 0 });
+            let hdr = Header { kind: Kind::Str as u8, gc: large, flags, extra: 0, aux: 0 };
+            (p as *mut Str).write(Str { hdr, len: len as u32, hash });
             p.add(Str::DATA_OFFSET + len).write(0);
         }
         Gc::from_addr(p as u64).expect("the allocator never returns null")
@@ -227,7 +252,7 @@ impl Heap {
             return Some(s);
         }
         let hash =
-            if o.hdr.flags & strflags::HASHED != 0 { o.hdr.aux } else { hash_bytes(self.seed, o.bytes()) };
+            if o.hdr.flags & strflags::HASHED != 0 { o.hash } else { hash_bytes(self.seed, o.bytes()) };
         self.intern_lookup(o.bytes(), hash).ok()
     }
 
@@ -240,11 +265,11 @@ impl Heap {
     pub fn str_hash(&mut self, s: Gc<Str>) -> u32 {
         let o = s.get(self);
         if o.hdr.flags & strflags::HASHED != 0 {
-            return o.hdr.aux;
+            return o.hash;
         }
         let hash = hash_bytes(self.seed, o.bytes());
         let o = s.get_mut(self);
-        o.hdr.aux = hash;
+        o.hash = hash;
         o.hdr.flags |= strflags::HASHED;
         hash
     }
@@ -258,38 +283,38 @@ impl Heap {
     // -- the table
 
     /// Finds a string; else the slot where it belongs.
-    #[inline]
+    #[inline(always)]
     fn intern_lookup(&self, b: &[u8], hash: u32) -> Result<Gc<Str>, usize> {
         let slots = &self.intern.slots;
         let mask = slots.len() - 1;
-        let tag = slot_tag(hash);
+        let tag = hash >> 16;
         let mut i = hash as usize & mask;
         let mut hole = usize::MAX;
         loop {
             let slot = slots[i];
-            if slot == 0 {
-                return Err(if hole != usize::MAX { hole } else { i });
-            }
-            if slot == InternSlots::DELETED {
-                if hole == usize::MAX {
-                    hole = i;
-                }
-            } else if slot & !0 << TAG_SHIFT == tag
+            if (slot >> TAG_SHIFT) as u32 == tag
                 && let Some(s) = slot_str(slot)
             {
                 let o = s.get(self);
-                if o.hdr.aux == hash && same_bytes(o.bytes(), b) {
+                if o.hash == hash && same_bytes(o.bytes(), b) {
                     if self.phase == Phase::SweepStrings {
                         self.mark_shared(s.cast());
                     }
                     return Ok(s);
                 }
             }
+            if slot <= InternSlots::DELETED {
+                if slot == 0 {
+                    return Err(if hole != usize::MAX { hole } else { i });
+                }
+                hole = hole.min(i);
+            }
             i = (i + 1) & mask;
         }
     }
 
     fn intern_insert(&mut self, at: usize, s: Gc<Str>, hash: u32) {
+        s.get_mut(self).hdr.aux = self.str_numbers.take();
         let large = if s.get(self).hdr.gc & gcbits::LARGE != 0 { InternSlots::LARGE } else { 0 };
         if self.intern.slots[at] == 0 {
             self.intern.used += 1;
@@ -300,16 +325,17 @@ impl Heap {
         if self.phase == Phase::SweepStrings {
             self.mark_shared(s.cast());
         }
-        if self.intern.used * 4 > self.intern.slots.len() * 3 {
+        if self.intern.used * 8 > self.intern.slots.len() * 5 {
             self.intern_grow();
         }
     }
 
-    /// Makes room: doubles the table, or only drops deleted slots when there are many.
+    /// Makes room: doubles the table, or only drops deleted slots when there are many. It is never fuller than five
+    /// eighths: how many slots a search looks at should not depend on the string.
     #[cold]
     fn intern_grow(&mut self) {
         let old_len = self.intern.slots.len();
-        let len = if self.intern.live * 2 > old_len { old_len * 2 } else { old_len };
+        let len = if self.intern.live * 12 > old_len * 5 { old_len * 2 } else { old_len };
         self.intern_rebuild(len);
     }
 
@@ -333,7 +359,7 @@ impl Heap {
             if sweep && i < self.intern.sweep_at && !self.slot_marked(slot) {
                 continue;
             }
-            let mut at = s.get(self).hdr.aux as usize & mask;
+            let mut at = s.get(self).hash as usize & mask;
             while slots[at] != 0 {
                 at = (at + 1) & mask;
             }
@@ -363,6 +389,12 @@ impl Heap {
         let end = self.intern.sweep_at;
         let start = end.saturating_sub(max);
         for i in (start..end).rev() {
+            if let Some(ahead) = i.checked_sub(SWEEP_AHEAD) {
+                let slot = self.intern.slots[ahead];
+                if slot > InternSlots::DELETED {
+                    prefetch(arena::mark_word(slot_addr(slot) as *const u8, self.mark_set));
+                }
+            }
             let slot = self.intern.slots[i];
             if slot == 0 {
                 continue;

@@ -14,12 +14,12 @@ use crate::value::{Object, tag};
 /// A string object; the bytes follow directly, then one NUL.
 #[repr(C)]
 pub struct Str {
-    /// Header; `aux` is the hash when `strflags::HASHED` is set.
+    /// Header; `aux` is the number of an interned string, which tables hash it by.
     pub hdr: Header,
     /// Length in bytes.
     pub len: u32,
-    /// Reserved for the collector and the JIT (zero).
-    pub reserved: u32,
+    /// Hash of the contents when `strflags::HASHED` is set.
+    pub hash: u32,
 }
 
 // SAFETY: `Str` is `repr(C)` and starts with its header of kind `Str`.
