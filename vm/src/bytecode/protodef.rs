@@ -21,6 +21,10 @@ pub mod protoflags {
 pub const UV_LOCAL: u16 = 0x8000;
 /// Bit of an upvalue description: the captured local is never assigned after its declaration.
 pub const UV_IMMUTABLE: u16 = 0x4000;
+/// Bits of an upvalue description: the register.
+pub const UV_SLOT: u16 = 0xff;
+/// Bits of an upvalue description: the index in the enclosing function's upvalues.
+pub const UV_INDEX: u16 = 0x3fff;
 
 /// Bias of the number constant of `TSETM`: the first index is the low word of the double
 /// `2^52 + index`.

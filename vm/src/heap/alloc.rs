@@ -28,6 +28,25 @@ impl Run {
     }
 }
 
+/// A cell of class `class` of the group `Obj`, if the current run has one: for callers that borrow nothing.
+///
+/// # Safety
+/// `heap` is alive and nobody else uses it; `class` is a class.
+#[inline(always)]
+pub unsafe fn take_cell(heap: *mut Heap, class: usize) -> *mut u8 {
+    // SAFETY: the caller's promise; the runs of the first group come first.
+    unsafe {
+        let r = (&raw mut (*heap).runs as *mut Run).add(class);
+        let p = (*r).bump;
+        if p < (*r).end {
+            (*r).bump = p.wrapping_add(*(&raw const CELL_SIZE as *const u16).add(class) as usize);
+            p
+        } else {
+            std::ptr::null_mut()
+        }
+    }
+}
+
 /// Longest run handed out, bytes: it is charged as a whole.
 const RUN_MAX: usize = 8 * 1024;
 

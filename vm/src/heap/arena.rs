@@ -22,7 +22,8 @@ pub const CLASSES: usize = 20;
 pub const CELL_MAX: usize = 512;
 
 /// Cell size of each class, bytes.
-pub const CELL_SIZE: [u16; CLASSES] = {
+pub static CELL_SIZE: [u16; CLASSES] = SIZES;
+const SIZES: [u16; CLASSES] = {
     let mut t = [0u16; CLASSES];
     let mut i = 0;
     while i < 16 {
@@ -37,12 +38,13 @@ pub const CELL_SIZE: [u16; CLASSES] = {
 };
 
 /// Class of a size in granules (`ceil(bytes / 16)`).
+static CLASS_OF_GRANULES: [u8; CELL_MAX / GRANULE + 1] = CLASS_OF;
 const CLASS_OF: [u8; CELL_MAX / GRANULE + 1] = {
     let mut t = [0u8; CELL_MAX / GRANULE + 1];
     let mut g = 1;
     while g <= CELL_MAX / GRANULE {
         let mut c = 0;
-        while (CELL_SIZE[c] as usize) < g * GRANULE {
+        while (SIZES[c] as usize) < g * GRANULE {
             c += 1;
         }
         t[g] = c as u8;
@@ -55,6 +57,16 @@ const CLASS_OF: [u8; CELL_MAX / GRANULE + 1] = {
 #[inline(always)]
 pub const fn class_of(bytes: usize) -> usize {
     CLASS_OF[bytes.div_ceil(GRANULE)] as usize
+}
+
+/// [`class_of`] without a check of the size.
+///
+/// # Safety
+/// `bytes` is at most [`CELL_MAX`].
+#[inline(always)]
+pub unsafe fn class_of_small(bytes: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { *(&raw const CLASS_OF_GRANULES as *const u8).add((bytes + GRANULE - 1) / GRANULE) as usize }
 }
 
 /// What lives in a block. Each group has blocks of its own, so that a sweep knows what to do.
@@ -122,6 +134,13 @@ pub fn prefetch(p: *const u8) {
 #[inline(always)]
 pub fn block_of(p: *const u8) -> *mut Block {
     (p as usize & !(BLOCK - 1)) as *mut Block
+}
+
+/// Address of the mark word of a cell, for [`prefetch`]; of a large object, some address.
+#[inline(always)]
+pub fn mark_word(p: *const u8, set: u8) -> *const u8 {
+    let (w, _) = bit_of(p);
+    (block_of(p) as *const u8).wrapping_add((set as usize * WORDS + w) * 8)
 }
 
 /// Word and bit of a cell.

@@ -108,8 +108,10 @@ macro_rules! helper {
         ) -> usize {
             #[inline(never)]
             fn run(vm: &mut $crate::state::Vm, a: usize, d: usize) -> usize {
-                let r = $body(vm, a, d);
-                $crate::interp::settle(vm, r)
+                match $body(vm, a, d) {
+                    Ok(act) if act != $crate::interp::dispatch::NATIVE => act,
+                    r => $crate::interp::settle(vm, r),
+                }
             }
             // SAFETY: `vm` is the only reference to the VM while a helper runs; see `op!` for the rest.
             unsafe {

@@ -3,6 +3,7 @@
 use super::dispatch::{HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use super::index::barrier;
 use super::meta::{current_ins, kstr, set_reg};
+use crate::bytecode::protodef::{UV_IMMUTABLE, UV_INDEX, UV_LOCAL, UV_SLOT};
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::Header;
 use crate::function::closure::LuaFunc;
@@ -40,11 +41,6 @@ fn close(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
     Ok(NEXT)
 }
 
-/// Description of an upvalue: bit 15, a local of the enclosing function; the low bits are its index.
-const UV_LOCAL: u16 = 0x8000;
-/// Bit 14: never written after the closure exists.
-const UV_IMMUTABLE: u16 = 0x4000;
-
 fn make_closure(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     vm.gc_check()?;
     let Some(pt) = kstr(vm, d).as_obj::<Proto>() else { return Ok(NEXT) };
@@ -62,13 +58,13 @@ fn make_closure(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
         // SAFETY: the prototype has `nupvals` descriptions.
         let desc = unsafe { *uv.add(i) };
         let u = if desc & UV_LOCAL != 0 {
-            let slot = vm.base().wrapping_add((desc & 0xff) as usize);
+            let slot = vm.base().wrapping_add((desc & UV_SLOT) as usize);
             let u = vm.cur.find_upval(&mut vm.heap, slot);
             let h = &mut u.get_mut(&mut vm.heap).hdr;
             h.extra = (desc & UV_IMMUTABLE != 0) as u8;
             u
         } else {
-            parent.get(&vm.heap).upvals()[(desc & 0x3fff) as usize]
+            parent.get(&vm.heap).upvals()[(desc & UV_INDEX) as usize]
         };
         // SAFETY: the closure has room for `n` handles behind the struct.
         unsafe { to.add(i).write(u) };

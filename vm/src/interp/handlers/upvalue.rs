@@ -4,7 +4,7 @@ use crate::cell::header::gcbits;
 use crate::function::closure::LuaFunc;
 use crate::function::upvalue::Upval;
 use crate::interp::dispatch::{func_ptr, next, op, tail};
-use crate::interp::func::{close_slow, new_closure, upval_barrier};
+use crate::interp::func::{close_slow, upval_barrier};
 use crate::value::{Value, tag};
 
 /// Upvalue `i` of the function of the frame at `base`.
@@ -59,11 +59,22 @@ op! { USETP |pc, base, k, vm, a, d| {
     next!(pc, base, k, vm)
 } }
 op! { UCLO |pc, base, k, vm, a, d| {
-    if (*(*vm).cur.as_ptr()).open.is_some() {
-        tail!(close_slow, pc, base, k, vm, a, d)
+    let th = (*vm).cur.as_ptr();
+    let level = base.add(a);
+    while let Some(u) = (*th).open {
+        let u = u.as_ptr();
+        if (*u).v < level {
+            break;
+        }
+        if (*u).hdr.gc & gcbits::BLACK != 0 {
+            tail!(close_slow, pc, base, k, vm, a, d)
+        }
+        // As `Heap::close_upval`.
+        (*th).open = (*u).next;
+        (*u).tv = *(*u).v;
+        (*u).v = &raw mut (*u).tv;
+        (*u).hdr.flags = 1;
+        (*u).next = None;
     }
     next!(pc.add(d).sub(0x8000), base, k, vm)
-} }
-op! { FNEW |pc, base, k, vm, a, d| {
-    tail!(new_closure, pc, base, k, vm, a, d)
 } }
