@@ -38,8 +38,11 @@ pub struct NativeFunc {
     pub func: Func,
     /// Row in the VM's table of natives.
     pub id: NativeId,
-    /// How the interpreter may call its typed form: 0 not at all, or one of the constants below.
-    pub entry: u32,
+    /// Address of the interpreter's own handler of this function, null when it has none: see
+    /// [`crate::state::native::NativeRow::fast`].
+    pub fast: *const (),
+    /// Address of its typed form, null when it has none.
+    pub direct: *const (),
 }
 
 // SAFETY: `Func` is `repr(C)` and starts with its header of kind `Func`; the two forms below are told
@@ -108,14 +111,6 @@ impl LuaFunc {
 impl NativeFunc {
     /// Offset of the first upvalue.
     pub const UPVALS_OFFSET: usize = std::mem::size_of::<NativeFunc>();
-    /// `fn(f64) -> f64`.
-    pub const NUM: u32 = 1;
-    /// `fn(f64, f64) -> f64`.
-    pub const NUM2: u32 = 2;
-    /// `fn(i32) -> i32`.
-    pub const INT: u32 = 3;
-    /// `fn(i32, i32) -> i32`.
-    pub const INT2: u32 = 4;
 
     /// Upvalues.
     #[inline(always)]
@@ -185,7 +180,12 @@ impl Heap {
         };
         // SAFETY: the allocation has room for the struct and the values.
         unsafe {
-            (p as *mut NativeFunc).write(NativeFunc { func: Func { hdr, pc, env }, id, entry: 0 });
+            (p as *mut NativeFunc).write(NativeFunc {
+                func: Func { hdr, pc, env },
+                id,
+                fast: std::ptr::null(),
+                direct: std::ptr::null(),
+            });
             let u = p.add(NativeFunc::UPVALS_OFFSET) as *mut Value;
             std::ptr::copy_nonoverlapping(upvals.as_ptr(), u, upvals.len());
         }
@@ -194,5 +194,5 @@ impl Heap {
 }
 
 const _: () = {
-    assert!(std::mem::size_of::<LuaFunc>() == 32 && std::mem::size_of::<NativeFunc>() == 32);
+    assert!(std::mem::size_of::<LuaFunc>() == 32 && std::mem::size_of::<NativeFunc>() == 48);
 };

@@ -62,13 +62,13 @@ fn arith(vm: &mut Vm, a: usize, _d: usize) -> HelperResult {
     let ins = current_ins(vm);
     let mm = ins.op().info().mm;
     let [l, r] = operands(vm, ins);
+    if let (Some(x), Some(y)) = (vm.to_number(l.0), vm.to_number(r.0)) {
+        set_reg(vm, a, Value::num(compute(mm, x, y)));
+        return Ok(NEXT);
+    }
     if let Some(v) = on_cdata(vm, mm, l.0, r.0) {
         set_reg(vm, a, v);
         vm.gc_check()?;
-        return Ok(NEXT);
-    }
-    if let (Some(x), Some(y)) = (vm.to_number(l.0), vm.to_number(r.0)) {
-        set_reg(vm, a, Value::num(compute(mm, x, y)));
         return Ok(NEXT);
     }
     binary_meta(vm, mm, l, r)
@@ -306,8 +306,6 @@ fn join(vm: &mut Vm, from: usize, last: usize) -> Result<Value, crate::state::na
         }
     }
     let s = vm.heap.str(&buf);
-    if buf.capacity() <= 1 << 16 {
-        vm.cat_buf = buf;
-    }
+    vm.keep_buffer(buf);
     Ok(Value::obj(s))
 }

@@ -2,7 +2,7 @@
 //! 64-bit integers. Everything else is asked of the ffi.
 
 use super::dispatch::{next, op, tail};
-use super::handlers::index::get_udata_field;
+use super::handlers::index::get_method;
 use super::index::{get_slow, set_slow};
 use crate::bytecode::ops::Mm;
 use crate::cdata::{Cdata, Scalar, Where, ctid};
@@ -175,7 +175,7 @@ op! {
             }
             tail!(get_slow, pc, base, k, vm, a, d)
         }
-        tail!(get_udata_field, pc, base, k, vm, a, d)
+        tail!(get_method, pc, base, k, vm, a, d)
     }
 }
 op! {

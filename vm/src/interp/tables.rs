@@ -2,7 +2,8 @@
 
 use super::dispatch::{Act, enter_func, next, op, resume, tail};
 use super::handlers::{
-    arith::*, call::*, compare::*, constant::*, forloop::*, func::*, index::*, ret::*, upvalue::*,
+    arith::*, call::*, compare::*, constant::*, create::*, forloop::*, func::*, index::*, native::FUNCC,
+    ret::*, upvalue::*,
 };
 use crate::bytecode::ops::Op;
 use crate::for_each_op;

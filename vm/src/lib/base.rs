@@ -5,6 +5,7 @@ use crate::bytecode::ops::{Mm, Op};
 use crate::error::messages as msg;
 use crate::function::closure::Func;
 use crate::heap::gc_ref::Gc;
+use crate::interp::handlers::builtin as fast;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
@@ -14,31 +15,31 @@ use crate::value::{Value, number, tag};
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    NativeRow::new("assert", assert),
+    NativeRow::new("assert", assert).with_fast(fast::ASSERT),
     NativeRow::new("collectgarbage", collectgarbage),
     NativeRow::new("dofile", dofile),
     NativeRow::new("error", error),
     NativeRow::new("gcinfo", gcinfo),
     NativeRow::new("getfenv", getfenv),
-    NativeRow::new("getmetatable", getmetatable),
-    NativeRow::new("ipairs", ipairs),
+    NativeRow::new("getmetatable", getmetatable).with_fast(fast::GETMETATABLE),
+    NativeRow::new("ipairs", ipairs).with_fast(fast::IPAIRS),
     NativeRow::new("load", load),
     NativeRow::new("loadfile", loadfile),
     NativeRow::new("loadstring", load),
     NativeRow::new("newproxy", newproxy),
-    NativeRow::new("next", next),
-    NativeRow::new("pairs", pairs),
+    NativeRow::new("next", next).with_fast(fast::NEXT),
+    NativeRow::new("pairs", pairs).with_fast(fast::PAIRS),
     op_row("pcall", Op::FUNCPCALL),
     NativeRow::new("print", print),
     NativeRow::new("rawequal", rawequal),
-    NativeRow::new("rawget", rawget),
+    NativeRow::new("rawget", rawget).with_fast(fast::RAWGET),
     NativeRow::new("rawset", rawset),
-    NativeRow::new("select", select),
+    NativeRow::new("select", select).with_fast(fast::SELECT),
     NativeRow::new("setfenv", setfenv),
-    NativeRow::new("setmetatable", setmetatable),
-    NativeRow::new("tonumber", tonumber),
-    NativeRow::new("tostring", tostring),
-    NativeRow::new("type", type_),
+    NativeRow::new("setmetatable", setmetatable).with_fast(fast::SETMETATABLE),
+    NativeRow::new("tonumber", tonumber).with_fast(fast::TONUMBER),
+    NativeRow::new("tostring", tostring).with_fast(fast::TOSTRING),
+    NativeRow::new("type", type_).with_fast(fast::TYPE),
     NativeRow::new("unpack", unpack),
     op_row("xpcall", Op::FUNCXPCALL),
 ];
@@ -48,6 +49,12 @@ pub const FNS52: &[NativeRow] = &[NativeRow::new("rawlen", rawlen)];
 
 /// The native `tostring`, which `print` need not call.
 struct Tostring(crate::index::NativeId);
+
+/// Names of the types, as `Value::type_name` has them, by type index.
+const TYPE_NAMES: [&str; fast::TYPE_NAMES] = [
+    "nil", "boolean", "boolean", "userdata", "string", "upval", "thread", "proto", "function", "trace",
+    "cdata", "table", "userdata", "number",
+];
 
 /// Opens the library.
 pub fn open(vm: &mut Vm) {
@@ -62,8 +69,11 @@ pub fn open(vm: &mut Vm) {
     set_loaded(vm, "_G", Value::obj(g));
 
     // `ipairs` keeps its iterator, `newproxy` the set of metatables it has made.
-    let aux = vm.new_native(NativeRow::new("ipairs_aux", ipairs_aux), &[]);
+    let aux = vm.new_native(NativeRow::new("ipairs_aux", ipairs_aux).with_fast(fast::IPAIRSAUX), &[]);
     super::give_upvalues(vm, g, "ipairs", &[Value::obj(aux)]);
+    // `type` has the names of all types at hand, in the order of `type_index`.
+    let names: Vec<Value> = TYPE_NAMES.iter().map(|n| Value::obj(vm.heap.str(n.as_bytes()))).collect();
+    super::give_upvalues(vm, g, "type", &names);
     let proxies = vm.heap.new_table(0, 1);
     let meta = vm.heap.new_table(0, 1);
     let mode = vm.heap.str(b"k");
@@ -304,7 +314,7 @@ fn rawlen(vm: &mut Vm, _: Entry) -> NativeResult {
 fn getmetatable(vm: &mut Vm, _: Entry) -> NativeResult {
     let v = vm.check_any(0)?;
     let Some(mt) = vm.metatable_of(v) else { return Ok(Outcome::one(Value::NIL)) };
-    let shown = mt.get_bytes(&vm.heap, b"__metatable");
+    let shown = mt.gets(&vm.heap, vm.mm_names[Mm::Metatable as usize]);
     Ok(Outcome::one(if shown.is_nil() { Value::obj(mt) } else { shown }))
 }
 
@@ -317,7 +327,7 @@ fn setmetatable(vm: &mut Vm, _: Entry) -> NativeResult {
         _ => return Err(vm.arg_error(1, b"nil or table expected")),
     };
     if let Some(old) = t.get(&vm.heap).meta
-        && !old.get_bytes(&vm.heap, b"__metatable").is_nil()
+        && !old.gets(&vm.heap, vm.mm_names[Mm::Metatable as usize]).is_nil()
     {
         return Err(vm.throw_str(b"cannot change a protected metatable"));
     }

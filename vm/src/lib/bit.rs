@@ -1,12 +1,15 @@
 //! The bit library: 32-bit operations with signed results; 64-bit ones on integer C data.
 
 use super::new_string;
-use crate::state::Vm;
-use crate::state::native::{Effect, Entry, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig};
+use crate::interp::handlers::builtin as fast;
+use crate::state::native::{
+    Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig,
+};
+use crate::state::{Handler, Vm};
 use crate::value::{Value, number, tag};
 
-const fn row(name: &'static str, f: crate::state::native::NativeFn, sig: TypedSig) -> NativeRow {
-    NativeRow { name, f, sig: Some(sig), op: crate::bytecode::ops::Op::FUNCC }
+const fn row(name: &'static str, f: NativeFn, sig: TypedSig, fast: Handler) -> NativeRow {
+    NativeRow::new(name, f).with_sig(sig).with_fast(fast)
 }
 
 const fn unary(f: extern "C" fn(i32) -> i32) -> TypedSig {
@@ -24,17 +27,17 @@ const fn binary(f: extern "C" fn(i32, i32) -> i32) -> TypedSig {
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    row("bit.arshift", arshift, binary(arshift32)),
-    row("bit.band", band, binary(band32)),
-    row("bit.bnot", bnot, unary(bnot32)),
-    row("bit.bor", bor, binary(bor32)),
-    row("bit.bswap", bswap, unary(bswap32)),
-    row("bit.bxor", bxor, binary(bxor32)),
-    row("bit.lshift", lshift, binary(lshift32)),
-    row("bit.rol", rol, binary(rol32)),
-    row("bit.ror", ror, binary(ror32)),
-    row("bit.rshift", rshift, binary(rshift32)),
-    row("bit.tobit", tobit, unary(tobit32)),
+    row("bit.arshift", arshift, binary(arshift32), fast::ARSHIFT),
+    row("bit.band", band, binary(band32), fast::BITAND),
+    row("bit.bnot", bnot, unary(bnot32), fast::BITNOT),
+    row("bit.bor", bor, binary(bor32), fast::BITOR),
+    row("bit.bswap", bswap, unary(bswap32), fast::BSWAP),
+    row("bit.bxor", bxor, binary(bxor32), fast::BITXOR),
+    row("bit.lshift", lshift, binary(lshift32), fast::LSHIFT),
+    row("bit.rol", rol, binary(rol32), fast::ROL),
+    row("bit.ror", ror, binary(ror32), fast::ROR),
+    row("bit.rshift", rshift, binary(rshift32), fast::RSHIFT),
+    row("bit.tobit", tobit, unary(tobit32), fast::TOBIT),
     NativeRow::new("bit.tohex", tohex),
 ];
 

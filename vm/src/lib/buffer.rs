@@ -283,6 +283,7 @@ fn putf(vm: &mut Vm, e: Entry) -> NativeResult {
         Err(call) => Ok(call),
         Ok(text) => {
             buffer_mut(&mut vm.heap, u).append(&text);
+            vm.keep_buffer(text);
             check_size(vm, u)?;
             Ok(Outcome::one(vm.slot(0)))
         }

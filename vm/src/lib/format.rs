@@ -23,6 +23,14 @@ pub struct Spec {
     pub letter: u8,
 }
 
+impl Spec {
+    /// Is it nothing but its letter?
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        *self == Spec { letter: self.letter, ..Spec::default() }
+    }
+}
+
 /// A piece of a format string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
@@ -43,7 +51,17 @@ pub struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     /// The pieces of `format`.
     pub fn new(format: &'a [u8]) -> Pieces<'a> {
-        Pieces { format, at: 0 }
+        Pieces::behind(format, 0)
+    }
+
+    /// The pieces of `format` from the one at `at` on.
+    pub fn behind(format: &'a [u8], at: usize) -> Pieces<'a> {
+        Pieces { format, at }
+    }
+
+    /// Where the next piece begins.
+    pub fn position(&self) -> usize {
+        self.at
     }
 
     fn digits(&mut self) -> usize {
@@ -65,7 +83,11 @@ impl<'a> Iterator for Pieces<'a> {
     fn next(&mut self) -> Option<Piece<'a>> {
         let start = self.at;
         let rest = &self.format[start..];
-        match memchr::memchr(b'%', rest) {
+        let percent = match rest.len() {
+            0..=32 => rest.iter().position(|&c| c == b'%'),
+            _ => memchr::memchr(b'%', rest),
+        };
+        match percent {
             _ if rest.is_empty() => return None,
             None => {
                 self.at = self.format.len();

@@ -737,6 +737,24 @@ fn check_format(vm: &mut Vm, i: usize, v: Value) -> Result<Format, Raised> {
 /// Reads one thing and pushes it; answers whether there was something.
 fn read_one(vm: &mut Vm, s: &Shared, f: Format) -> Result<io::Result<bool>, Raised> {
     let mut st = s.borrow_mut();
+    if let Format::Line(keep) = f {
+        match st.fill() {
+            Ok(true) => {}
+            Ok(false) => {
+                vm.push(Value::NIL);
+                return Ok(Ok(false));
+            }
+            Err(e) => return Ok(Err(e)),
+        }
+        // A line that was read ahead whole becomes a string where it lies.
+        let rest = &st.ahead[st.read_at..];
+        if let Some(at) = memchr::memchr(b'\n', rest) {
+            let v = Value::obj(vm.heap.str(&rest[..at + keep as usize]));
+            vm.push(v);
+            st.read_at += at + 1;
+            return Ok(Ok(true));
+        }
+    }
     let r = match f {
         Format::Number => match st.read_number() {
             Ok(n) => {

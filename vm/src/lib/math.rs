@@ -1,6 +1,8 @@
 //! The math library, with LuaJIT's random number generator: the same sequence for the same seed.
 
 use super::set_field;
+use crate::interp::handlers::builtin as fast;
+use crate::interp::handlers::native::{typed_num, typed_num2};
 use crate::state::Vm;
 use crate::state::native::{
     Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig,
@@ -18,7 +20,7 @@ const fn unary(name: &'static str, f: NativeFn, direct: Unary) -> NativeRow {
         effect: Effect::Pure,
         addr: direct as *const (),
     };
-    NativeRow { name, f, sig: Some(sig), op: crate::bytecode::ops::Op::FUNCC }
+    NativeRow::new(name, f).with_sig(sig).with_fast(typed_num)
 }
 
 const fn binary(name: &'static str, f: NativeFn, direct: Binary) -> NativeRow {
@@ -28,7 +30,7 @@ const fn binary(name: &'static str, f: NativeFn, direct: Binary) -> NativeRow {
         effect: Effect::Pure,
         addr: direct as *const (),
     };
-    NativeRow { name, f, sig: Some(sig), op: crate::bytecode::ops::Op::FUNCC }
+    NativeRow::new(name, f).with_sig(sig).with_fast(typed_num2)
 }
 
 /// Functions of one argument: the row's function and its direct form from one expression.
@@ -86,24 +88,24 @@ binary_functions! {
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    unary("math.abs", abs, abs_direct),
+    unary("math.abs", abs, abs_direct).with_fast(fast::ABS),
     unary("math.acos", acos, acos_direct),
     unary("math.asin", asin, asin_direct),
     unary("math.atan", atan, atan_direct),
     binary("math.atan2", atan2, atan2_direct),
-    unary("math.ceil", ceil, ceil_direct),
+    unary("math.ceil", ceil, ceil_direct).with_fast(fast::CEIL),
     unary("math.cos", cos, cos_direct),
     unary("math.cosh", cosh, cosh_direct),
     unary("math.deg", deg, deg_direct),
     unary("math.exp", exp, exp_direct),
-    unary("math.floor", floor, floor_direct),
+    unary("math.floor", floor, floor_direct).with_fast(fast::FLOOR),
     binary("math.fmod", fmod, fmod_direct),
     NativeRow::new("math.frexp", frexp),
     NativeRow::new("math.ldexp", ldexp),
     NativeRow::new("math.log", log),
     unary("math.log10", log10, log10_direct),
-    NativeRow::new("math.max", max),
-    NativeRow::new("math.min", min),
+    NativeRow::new("math.max", max).with_fast(fast::MAX),
+    NativeRow::new("math.min", min).with_fast(fast::MIN),
     NativeRow::new("math.modf", modf),
     binary("math.pow", pow, pow_direct),
     unary("math.rad", rad, rad_direct),
@@ -111,7 +113,7 @@ pub const FNS: &[NativeRow] = &[
     NativeRow::new("math.randomseed", randomseed),
     unary("math.sin", sin, sin_direct),
     unary("math.sinh", sinh, sinh_direct),
-    unary("math.sqrt", sqrt, sqrt_direct),
+    unary("math.sqrt", sqrt, sqrt_direct).with_fast(fast::SQRT),
     unary("math.tan", tan, tan_direct),
     unary("math.tanh", tanh, tanh_direct),
 ];

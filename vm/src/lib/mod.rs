@@ -228,7 +228,7 @@ pub(crate) fn entered_by_op(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// A row whose entry op does the work.
 pub(crate) const fn op_row(name: &'static str, op: crate::bytecode::ops::Op) -> NativeRow {
-    NativeRow { name, f: entered_by_op, sig: None, op }
+    NativeRow { op, ..NativeRow::new(name, entered_by_op) }
 }
 
 #[cfg(test)]

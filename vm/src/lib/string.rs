@@ -11,6 +11,7 @@ use crate::error::messages as msg;
 use crate::function::closure::Func;
 use crate::heap::gc_ref::Gc;
 use crate::index::NativeId;
+use crate::interp::handlers::builtin as fast;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
@@ -20,19 +21,19 @@ use crate::value::{Value, number, tag};
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    NativeRow::new("string.byte", byte),
-    NativeRow::new("string.char", char_),
+    NativeRow::new("string.byte", byte).with_fast(fast::STRBYTE),
+    NativeRow::new("string.char", char_).with_fast(fast::STRCHAR),
     NativeRow::new("string.dump", dump),
     NativeRow::new("string.find", find),
     NativeRow::new("string.format", format_),
     NativeRow::new("string.gmatch", gmatch),
     NativeRow::new("string.gsub", gsub),
-    NativeRow::new("string.len", len),
+    NativeRow::new("string.len", len).with_fast(fast::STRLEN),
     NativeRow::new("string.lower", lower),
     NativeRow::new("string.match", match_),
     NativeRow::new("string.rep", rep),
     NativeRow::new("string.reverse", reverse),
-    NativeRow::new("string.sub", sub),
+    NativeRow::new("string.sub", sub).with_fast(fast::STRSUB),
     NativeRow::new("string.upper", upper),
 ];
 
@@ -77,15 +78,10 @@ fn sub(vm: &mut Vm, _: Entry) -> NativeResult {
     if r.len() == n {
         return Ok(Outcome::one(Value::obj(s)));
     }
-    // Short results are the usual ones: no detour over the allocator.
-    if r.len() <= 64 {
-        let mut buf = [0u8; 64];
-        let n = r.len();
-        buf[..n].copy_from_slice(&s.bytes(&vm.heap)[r]);
-        return Ok(Outcome::one(Value::obj(vm.heap.str(&buf[..n]))));
+    if r.len() > 65536 && vm.heap.may_alloc(r.len()).is_err() {
+        return Err(vm.throw_memory());
     }
-    let copy = s.bytes(&vm.heap)[r].to_vec();
-    Ok(Outcome::one(new_string(vm, &copy)?))
+    Ok(Outcome::one(Value::obj(vm.heap.str_sub(s, r.start, r.len()))))
 }
 
 /// `string.byte(s, i, j)`. Raises `string slice too long`.
@@ -267,16 +263,7 @@ fn limited_search(
 fn capture_value(vm: &mut Vm, s: Gc<Str>, c: Capture) -> Value {
     match c {
         Capture::Position(n) => Value::num(n as f64),
-        Capture::Range(a, b) => {
-            if b - a <= 64 {
-                let mut buf = [0u8; 64];
-                buf[..b - a].copy_from_slice(&s.bytes(&vm.heap)[a..b]);
-                Value::obj(vm.heap.str(&buf[..b - a]))
-            } else {
-                let copy = s.bytes(&vm.heap)[a..b].to_vec();
-                Value::obj(vm.heap.str(&copy))
-            }
-        }
+        Capture::Range(a, b) => Value::obj(vm.heap.str_sub(s, a, b - a)),
     }
 }
 
@@ -607,7 +594,11 @@ fn expand(
 /// `bad argument #2 to 'format' (number expected, got string)`.
 fn format_(vm: &mut Vm, e: Entry) -> NativeResult {
     match format_values(vm, e, 0)? {
-        Ok(out) => Ok(Outcome::one(new_string(vm, &out)?)),
+        Ok(out) => {
+            let v = new_string(vm, &out)?;
+            vm.keep_buffer(out);
+            Ok(Outcome::one(v))
+        }
         Err(call) => Ok(call),
     }
 }
@@ -655,10 +646,15 @@ fn is_text_option(fmt: &[u8], i: usize) -> bool {
 }
 
 fn format_args(vm: &mut Vm, fmt: Gc<Str>, first: usize, nargs: usize) -> Result<Vec<u8>, Raised> {
-    let text = fmt.bytes(&vm.heap).to_vec();
-    let mut out = Vec::with_capacity(text.len() + 16);
+    // The caller gives the buffer back.
+    let mut out = std::mem::take(&mut vm.cat_buf);
+    out.clear();
     let mut arg = first;
-    for piece in Pieces::new(&text) {
+    let mut at = 0;
+    loop {
+        let mut pieces = Pieces::behind(fmt.bytes(&vm.heap), at);
+        let Some(piece) = pieces.next() else { break };
+        at = pieces.position();
         match piece {
             Piece::Literal(b) => out.extend_from_slice(b),
             Piece::Fault(b) => {
@@ -681,6 +677,8 @@ fn format_args(vm: &mut Vm, fmt: Gc<Str>, first: usize, nargs: usize) -> Result<
 fn format_one(vm: &mut Vm, spec: &Spec, i: usize, out: &mut Vec<u8>) -> Result<(), Raised> {
     let v = vm.slot(i);
     match spec.letter {
+        b'd' if v.is_num() && spec.is_plain() => number::write_int(number::to_i64(v.num_unchecked()), out),
+        b's' if v.is_num() && spec.is_plain() => number::write_number(v.num_unchecked(), out),
         b'd' | b'i' | b'u' | b'x' | b'X' | b'o' => {
             if v.tag() == tag::CDATA
                 && let Some((bits, _)) = vm.cdata.as_ref().and_then(|h| h.to_bits64(vm, v))
@@ -705,6 +703,10 @@ fn format_one(vm: &mut Vm, spec: &Spec, i: usize, out: &mut Vec<u8>) -> Result<(
         }
         b's' => {
             if let Some(s) = v.as_obj::<Str>() {
+                if spec.is_plain() {
+                    out.extend_from_slice(s.bytes(&vm.heap));
+                    return Ok(());
+                }
                 format::write_str(s.bytes(&vm.heap), spec, out);
             } else {
                 let text = vm.raw_text(v);

@@ -290,9 +290,25 @@ impl Vm {
         crate::value::number::parse(s.bytes(&self.heap))
     }
 
+    /// Keeps a buffer for the next text to be made, unless it is large.
+    #[inline]
+    pub(crate) fn keep_buffer(&mut self, buf: Vec<u8>) {
+        if buf.capacity() <= 1 << 16 {
+            self.cat_buf = buf;
+        }
+    }
+
     /// Text of a value without metamethods, as a string object.
     pub fn tostring_raw(&mut self, v: Value) -> Gc<Str> {
         if let Some(s) = v.as_obj::<Str>() {
+            return s;
+        }
+        if let Some(n) = v.as_num() {
+            let mut text = std::mem::take(&mut self.cat_buf);
+            text.clear();
+            crate::value::number::write_number(n, &mut text);
+            let s = self.heap.str(&text);
+            self.keep_buffer(text);
             return s;
         }
         let text = self.raw_text(v);

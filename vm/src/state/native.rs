@@ -244,12 +244,25 @@ pub struct NativeRow {
     pub sig: Option<TypedSig>,
     /// Entry op: `FUNCC` for all but the few that the interpreter enters itself.
     pub op: crate::bytecode::ops::Op,
+    /// The interpreter's own handler for the usual arguments, which `FUNCC` jumps to. It is entered as the header is
+    /// and leaves everything it is not made for to `f`, before it has changed anything.
+    pub fast: Option<crate::state::Handler>,
 }
 
 impl NativeRow {
     /// An ordinary row.
     pub const fn new(name: &'static str, f: NativeFn) -> NativeRow {
-        NativeRow { name, f, sig: None, op: crate::bytecode::ops::Op::FUNCC }
+        NativeRow { name, f, sig: None, op: crate::bytecode::ops::Op::FUNCC, fast: None }
+    }
+
+    /// The row with a handler of its own.
+    pub const fn with_fast(self, h: crate::state::Handler) -> NativeRow {
+        NativeRow { fast: Some(h), ..self }
+    }
+
+    /// The row with a typed form.
+    pub const fn with_sig(self, sig: TypedSig) -> NativeRow {
+        NativeRow { sig: Some(sig), ..self }
     }
 
     /// Is it the host's own, and not of a library? It has no name then.
@@ -285,15 +298,6 @@ impl NativeTable {
     #[inline(always)]
     pub fn get(&self, id: NativeId) -> &NativeRow {
         &self.rows[id.index()]
-    }
-
-    /// Address of the typed form of a native, null when it has none.
-    #[inline(always)]
-    pub fn address(&self, id: NativeId) -> *const () {
-        match self.rows.get(id.index()) {
-            Some(NativeRow { sig: Some(sig), .. }) => sig.addr,
-            _ => std::ptr::null(),
-        }
     }
 
     /// Number of natives.

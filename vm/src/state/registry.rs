@@ -3,9 +3,9 @@
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::Op;
 use crate::cell::gc_ref::Gc;
-use crate::function::closure::{Func, NativeFunc};
+use crate::function::closure::Func;
 use crate::state::Vm;
-use crate::state::native::{NativeRow, SigType, TypedSig};
+use crate::state::native::NativeRow;
 use crate::table::Table;
 use crate::value::Value;
 
@@ -20,18 +20,6 @@ pub static HEADERS: [u32; Op::COUNT] = {
     words
 };
 
-/// How the interpreter may call the typed form of a row.
-fn typed_entry(row: &NativeRow) -> u32 {
-    use SigType::{Int, Num};
-    match &row.sig {
-        Some(TypedSig { args: [Num], ret: Num, .. }) => NativeFunc::NUM,
-        Some(TypedSig { args: [Num, Num], ret: Num, .. }) => NativeFunc::NUM2,
-        Some(TypedSig { args: [Int], ret: Int, .. }) => NativeFunc::INT,
-        Some(TypedSig { args: [Int, Int], ret: Int, .. }) => NativeFunc::INT2,
-        _ => 0,
-    }
-}
-
 impl Vm {
     /// A function object for a row, with upvalues. Its environment is the table of globals.
     pub fn new_native(&mut self, row: NativeRow, upvals: &[Value]) -> Gc<Func> {
@@ -43,11 +31,14 @@ impl Vm {
     pub fn native_func(&mut self, id: crate::index::NativeId, upvals: &[Value]) -> Gc<Func> {
         let row = self.natives.get(id);
         let pc = &HEADERS[row.op as usize] as *const u32;
-        let entry = typed_entry(row);
+        let fast = row.fast.map_or(std::ptr::null(), |h| h as *const ());
+        let direct = row.sig.map_or(std::ptr::null(), |sig| sig.addr);
         let is_next = row.name == "next";
         let f = self.heap.new_native_func(id, self.globals, pc, upvals);
         if let Some(n) = f.as_native(&self.heap) {
-            n.get_mut(&mut self.heap).entry = entry;
+            let n = n.get_mut(&mut self.heap);
+            n.fast = fast;
+            n.direct = direct;
         }
         if is_next && self.next_func.is_nil() {
             self.next_func = Value::obj(f);

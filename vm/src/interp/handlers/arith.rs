@@ -3,6 +3,7 @@
 use crate::interp::arith::{arith_slow, bit_slow, concat, len_slow, pow, unm_slow};
 use crate::interp::dispatch::{next, op, tail};
 use crate::string::Str;
+use crate::table::Table;
 use crate::value::{Value, number, tag};
 
 /// `x` rounded down, without a call: adding and subtracting 2^52 rounds to an integer.
@@ -108,8 +109,37 @@ op! { LEN |pc, base, k, vm, a, d| {
         *base.add(a) = Value::num_trusted((*s).len as f64);
         next!(pc, base, k, vm)
     }
-    tail!(len_slow, pc, base, k, vm, a, d)
+    tail!(len_table, pc, base, k, vm, a, d)
 } }
+op! {
+    /// `LEN` of a table whose border lies in its array part: see [`Table::len`].
+    #[inline(never)]
+    len_table |pc, base, k, vm, a, d| {
+        let v = *base.add(d);
+        if v.tag() == tag::TAB {
+            let t = v.payload() as *const Table;
+            if (*t).meta.is_none() || !(*vm).compat52 {
+                let array = (*t).array;
+                let mut hi = (*t).asize as usize;
+                hi -= (hi != 0) as usize;
+                if hi > 0 && (*array.add(hi)).is_nil() {
+                    let mut lo = 0;
+                    while hi - lo > 1 {
+                        let mid = (lo + hi) / 2;
+                        if (*array.add(mid)).is_nil() { hi = mid } else { lo = mid }
+                    }
+                    *base.add(a) = Value::num_trusted(lo as f64);
+                    next!(pc, base, k, vm)
+                }
+                if (*t).hmask == 0 {
+                    *base.add(a) = Value::num_trusted(hi as f64);
+                    next!(pc, base, k, vm)
+                }
+            }
+        }
+        tail!(len_slow, pc, base, k, vm, a, d)
+    }
+}
 
 op! { BNOT |pc, base, k, vm, a, d| {
     let v = *base.add(d);

@@ -3,17 +3,16 @@
 use crate::bytecode::ops::Op;
 use crate::cell::gc_ref::Gc;
 use crate::function::closure::{LuaFunc, NativeFunc};
-use crate::interp::call::{NATIVE_ONE, after_native, native_entry};
 use crate::interp::coroutine::{resume_op, wrap_op, yield_op};
 use crate::interp::dispatch::{constants, enter_func, func_ptr, next, op, put, tail};
-use crate::interp::handlers::arith::{is_num_in, num_in};
+use crate::interp::handlers::native::results;
 use crate::interp::hot::{enter_trace_call, func_slow, hot_call};
 use crate::interp::unwind::{pcall_slow, xpcall_slow};
 use crate::limits::COROUTINE_DEPTH_MAX;
 use crate::state::HOT_SIZE;
 use crate::thread::frame::{self, FrameType};
 use crate::thread::{Status, Thread};
-use crate::value::{Value, number, tag};
+use crate::value::{Value, tag};
 
 /// Room for the frame, else `$slow`; missing arguments become nil; leaves `$k` set.
 macro_rules! fixed {
@@ -96,106 +95,6 @@ op! { JFUNCV |pc, base, k, vm, a, d| {
     tail!(enter_trace_call, pc, base, k, vm, a, d)
 } }
 
-op! { FUNCC |pc, base, k, vm, a, d| {
-    let entry = (*(func_ptr(*base.sub(2)) as *const NativeFunc)).entry;
-    if entry == 0 {
-        tail!(any_native, pc, base, k, vm, a, d)
-    }
-    if entry == NativeFunc::INT2 {
-        tail!(typed_int2, pc, base, k, vm, a, d)
-    }
-    if entry == NativeFunc::NUM {
-        tail!(typed_num, pc, base, k, vm, a, d)
-    }
-    if entry == NativeFunc::INT {
-        tail!(typed_int, pc, base, k, vm, a, d)
-    }
-    tail!(typed_num2, pc, base, k, vm, a, d)
-} }
-
-/// Returns `$v` to a Lua caller that wants one value; any other caller gets it the long way.
-macro_rules! one_result {
-    ($vm:ident, $base:ident, $v:expr) => {{
-        *$base.sub(2) = $v;
-        let link = (*$base.sub(1)).0;
-        let at = (link as *const u8).sub(4);
-        if frame::is_lua(link) && (*at.add(3) == 2 || *at.add(3) == 0) {
-            if *at.add(3) == 0 {
-                (*$vm).multres = 2;
-            }
-            let base = $base.sub(2).sub(*at.add(1) as usize);
-            let k = constants(base);
-            next!(link as *const u32, base, k, $vm)
-        }
-        (*(*$vm).cur.as_ptr()).base = $base;
-        tail!(after_native, std::ptr::null(), $base, std::ptr::null(), $vm, NATIVE_ONE, 0)
-    }};
-}
-/// Natives with a typed signature of numbers: called directly when the arguments fit. One handler per signature, so
-/// that each saves two registers only.
-macro_rules! typed {
-    ($(#[$doc:meta])* $name:ident($count:literal) $ty:ty, |$base:ident, $f:ident| $call:expr) => {
-        op! {
-            $(#[$doc])*
-            #[inline(never)]
-            $name |pc, base, k, vm, a, d| {
-                let $base = base;
-                if d == $count + 1 && is_num_in($base) && ($count == 1 || is_num_in($base.add(1))) {
-                    let func = func_ptr(*$base.sub(2)) as *const NativeFunc;
-                    let $f: $ty = std::mem::transmute((*vm).natives.address((*func).id));
-                    let v = $call;
-                    one_result!(vm, $base, v)
-                }
-                tail!(any_native, pc, base, k, vm, a, d)
-            }
-        }
-    };
-}
-typed!(
-    /// Number to number.
-    typed_num(1) extern "C" fn(f64) -> f64, |base, f| Value::num(f(num_in(base)))
-);
-typed!(
-    /// Two numbers to number.
-    typed_num2(2) extern "C" fn(f64, f64) -> f64, |base, f| Value::num(f(num_in(base), num_in(base.add(1))))
-);
-typed!(
-    /// Integer to integer.
-    typed_int(1) extern "C" fn(i32) -> i32, |base, f| Value::num_trusted(f(number::to_bit(num_in(base))) as f64)
-);
-typed!(
-    /// Two integers to integer.
-    typed_int2(2) extern "C" fn(i32, i32) -> i32, |base, f| Value::num_trusted(
-        f(number::to_bit(num_in(base)), number::to_bit(num_in(base.add(1)))) as f64
-    )
-);
-op! {
-    /// A native through its one general signature.
-    #[inline(never)]
-    any_native |pc, base, k, vm, a, d| {
-    let th = (*vm).cur.as_ptr();
-    let top = base.add(d).sub(1);
-    (*th).base = base;
-    (*th).top = top;
-    // Natives may push some slots without asking: those above `maxstack`.
-    if top > (*th).maxstack {
-        tail!(func_slow, pc, base, k, vm, a, d)
-    }
-    let act = native_entry(vm, d - 1);
-    let base = (*(*vm).cur.as_ptr()).base;
-    if act == NATIVE_ONE {
-        let link = (*base.sub(1)).0;
-        let at = (link as *const u8).sub(4);
-        if frame::is_lua(link) && *at.add(3) == 2 {
-            // The result is in its place.
-            let base = base.sub(2).sub(*at.add(1) as usize);
-            let k = constants(base);
-            next!(link as *const u32, base, k, vm)
-        }
-    }
-    tail!(after_native, std::ptr::null(), base, std::ptr::null(), vm, act, 0)
-} }
-
 op! { FUNCPCALL |pc, base, k, vm, a, d| {
     if d < 2 || base.add(d + 1) > (*(*vm).cur.as_ptr()).maxstack || (*base).tag() != tag::FUNC {
         tail!(pcall_slow, pc, base, k, vm, a, d)
@@ -230,34 +129,6 @@ op! { FUNCXPCALL |pc, base, k, vm, a, d| {
     *nb.sub(1) = frame::raw(frame::link(frame::XPCALL_DELTA, FrameType::Xpcall));
     enter_func!(nb, vm, d - 2)
 } }
-/// Values `$n` from `$from` become the results of the native frame at `$base`, `$lead` of them stored already; its
-/// link is a Lua caller's.
-macro_rules! results {
-    ($vm:ident, $base:ident, $link:ident, $lead:expr, $from:ident, $n:expr) => {{
-        let at = ($link as *const u8).sub(4);
-        let wanted = *at.add(3) as usize;
-        let to = $base.sub(2);
-        let n = $n;
-        let mut i = 0;
-        while i < n {
-            put(to.add(i + $lead), *$from.add(i));
-            i += 1;
-        }
-        i += $lead;
-        if wanted == 0 {
-            (*$vm).multres = i as u32 + 1;
-        } else {
-            while i + 1 < wanted {
-                put(to.add(i), Value::NIL);
-                i += 1;
-            }
-        }
-        let base = to.sub(*at.add(1) as usize);
-        let k = constants(base);
-        next!($link as *const u32, base, k, $vm)
-    }};
-}
-
 /// Makes `$co` the running coroutine.
 macro_rules! switch {
     ($vm:ident, $co:ident) => {{

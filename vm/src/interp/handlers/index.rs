@@ -5,9 +5,7 @@ use crate::cell::header::{Header, gcbits, strflags};
 use crate::function::closure::{Func, LuaFunc};
 use crate::interp::cdata::{get_other_b, get_other_s, get_other_v, set_other_b, set_other_s, set_other_v};
 use crate::interp::dispatch::{enter_func, func_ptr, next, op, tail};
-use crate::interp::index::{
-    dup_table, get_slow, new_table, raw_get, raw_set, set_multi, set_slow, table_barrier,
-};
+use crate::interp::index::{get_slow, raw_get, raw_set, set_multi, set_slow, table_barrier};
 use crate::table::{Node, Table};
 use crate::thread::frame;
 use crate::userdata::Userdata;
@@ -18,7 +16,7 @@ use crate::value::{Value, tag};
 /// # Safety
 /// `t` is a table and `key` an interned string.
 #[inline(always)]
-unsafe fn node_str(t: *const Table, key: Value) -> *mut Node {
+pub(crate) unsafe fn node_str(t: *const Table, key: Value) -> *mut Node {
     // SAFETY: the index is masked by the size of the hash part; chains stay inside it and end in null.
     unsafe {
         // Volatile, so that the load is not folded into the mask's instruction: that saves a register.
@@ -55,7 +53,7 @@ unsafe fn main_node(t: *const Table, key: Value) -> *mut Node {
 /// # Safety
 /// None needed on the processors known; elsewhere a saturating conversion stands in.
 #[inline(always)]
-unsafe fn cut(n: f64) -> i32 {
+pub(crate) unsafe fn cut(n: f64) -> i32 {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: SSE2 is part of the architecture.
     unsafe {
@@ -207,13 +205,16 @@ op! {
     }
 }
 op! {
-    /// `TGETS` of a userdata whose `__index` is a table: methods of objects, functions of C libraries.
+    /// `TGETS` of a string or userdata whose `__index` is a table: methods of objects, functions of C libraries.
     #[inline(never)]
-    get_udata_field |pc, base, k, vm, a, d| {
+    get_method |pc, base, k, vm, a, d| {
         let o = *base.add(d >> 8);
-        if o.tag() == tag::UDATA
-            && let Some(mt) = (*(o.payload() as *const Userdata)).meta
-        {
+        let meta = match o.tag() {
+            tag::STR => (*vm).base_meta[!tag::STR as usize],
+            tag::UDATA => (*(o.payload() as *const Userdata)).meta,
+            _ => None,
+        };
+        if let Some(mt) = meta {
             let n = node_str(mt.as_ptr(), (*vm).index_name);
             if !n.is_null() && (*n).val.tag() == tag::TAB {
                 let key = *k.sub(1 + (d & 0xff));
@@ -294,7 +295,7 @@ macro_rules! set_str {
         let t: *mut Table = $t;
         let key = $key;
         let n = main_node(t, key);
-        if (*n).key.0 == key.0 && !(*n).val.is_nil() {
+        if (*n).key.0 == key.0 && (!(*n).val.is_nil() || (*t).meta.is_none()) {
             (*t).hdr.flags = 0;
             store!(&raw mut (*n).val, *$base.add($a), t, $pc, $base, $k, $vm, $d)
         }
@@ -396,10 +397,4 @@ op! { TSETM |pc, base, k, vm, a, d| {
 } }
 op! { TSETR |pc, base, k, vm, a, d| {
     tail!(raw_set, pc, base, k, vm, a, d)
-} }
-op! { TNEW |pc, base, k, vm, a, d| {
-    tail!(new_table, pc, base, k, vm, a, d)
-} }
-op! { TDUP |pc, base, k, vm, a, d| {
-    tail!(dup_table, pc, base, k, vm, a, d)
 } }
