@@ -394,6 +394,23 @@ fn lrucache() {
 }
 
 #[test]
+fn lock() {
+    let Some(lib) = library("lock") else { return };
+    let server = Server::start(
+        &lib,
+        "lua_shared_dict locks 100k; ---",
+        "local lock = require 'LIB'
+         local a, b = lock:new('locks'), lock:new('locks', {timeout = 0.02})
+         ngx.say(a:lock('k')) ngx.say(b:lock('k'))
+         local t = ngx.thread.spawn(function()
+           local c = lock:new('locks') local waited = c:lock('k') c:unlock() return waited > 0
+         end)
+         ngx.sleep(0.03) ngx.say(a:unlock()) ngx.say(ngx.thread.wait(t)) ngx.say(a:unlock())",
+    );
+    assert_eq!(server.get(), "0\nniltimeout\n1\ntruetrue\nnilunlocked\n", "{}", server.log());
+}
+
+#[test]
 fn limit_traffic() {
     let (Some(lib), Some(_)) = (library("limit.req"), library("limit.conn")) else { return };
     let server = Server::start(

@@ -144,8 +144,12 @@ impl Source {
     }
 }
 
+/// Takes what goes wrong with a server: the call's name, the error, the server.
+pub type Complain = Rc<dyn Fn(&'static str, &io::Error, SocketAddr)>;
+
 /// A resolver with its cache.
 pub struct Resolver {
+    complain: Complain,
     source: Source,
     /// How long answers are kept; `None` leaves it to them.
     valid_ms: Option<u64>,
@@ -189,8 +193,15 @@ struct Conf {
 
 impl Resolver {
     /// A resolver with an empty cache. `valid_ms` replaces the times that answers carry.
-    pub fn new(source: Source, valid_ms: Option<u64>, ipv4: bool, ipv6: bool) -> Rc<Resolver> {
+    pub fn new(
+        source: Source,
+        valid_ms: Option<u64>,
+        ipv4: bool,
+        ipv6: bool,
+        complain: Complain,
+    ) -> Rc<Resolver> {
         Rc::new(Resolver {
+            complain,
             source,
             valid_ms,
             ipv4,
@@ -338,13 +349,15 @@ impl Resolver {
             let begun = Instant::now();
             let question = Question { id: random_id(), name: name.clone(), kind };
             let limit = Duration::from_millis(TRY_MS);
-            if let Ok(Ok(answer)) = tokio::time::timeout(limit, exchange(&question, server)).await {
-                match answer.code {
+            match tokio::time::timeout(limit, exchange(&question, server)).await {
+                Ok(Ok(answer)) => match answer.code {
                     0 => return Ok(answer),
                     // Another server may know better than one that is broken.
                     2 | 5 if attempt + 1 < servers.len() => continue,
                     code => return Err(Failure(u16::from(code))),
-                }
+                },
+                Ok(Err((call, error))) => (self.complain)(call, &error, server),
+                Err(_) => {}
             }
             // Who refuses at once is not asked again at once.
             if (attempt + 1) % servers.len() == 0 {
@@ -407,22 +420,28 @@ fn random_id() -> u16 {
 
 /// One question to one server. The socket is new, so its port is a random one, and connected, so that only
 /// the server is heard.
-async fn exchange(question: &Question, server: SocketAddr) -> io::Result<Answer> {
+async fn exchange(question: &Question, server: SocketAddr) -> Result<Answer, (&'static str, io::Error)> {
+    let during = |call: &'static str| move |error| (call, error);
     let any = if server.is_ipv4() {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))
     } else {
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
     };
-    let socket = tokio::net::UdpSocket::bind(any).await?;
-    socket.connect(server).await?;
-    socket.send(&question.encode()).await?;
+    let socket = tokio::net::UdpSocket::bind(any).await.map_err(during("bind()"))?;
+    socket.connect(server).await.map_err(during("connect()"))?;
+    socket.send(&question.encode()).await.map_err(during("send()"))?;
     let mut buf = vec![0u8; 4096];
     // A server that is not there is reported as an error, which is no readiness to read.
     let wake = Interest::READABLE.add(Interest::ERROR);
     loop {
-        let n = socket.async_io(wake, || (&*SockRef::from(&socket)).read(&mut buf)).await?;
+        let n = socket
+            .async_io(wake, || (&*SockRef::from(&socket)).read(&mut buf))
+            .await
+            .map_err(during("recv()"))?;
         match question.decode(&buf[..n]) {
-            Some(answer) if answer.truncated => return exchange_tcp(question, server).await,
+            Some(answer) if answer.truncated => {
+                return exchange_tcp(question, server).await.map_err(during("asking over TCP"));
+            }
             Some(answer) => return Ok(answer),
             // A stray or forged message: go on listening.
             None => {}
@@ -537,6 +556,10 @@ mod tests {
         m
     }
 
+    fn resolver(source: Source, valid_ms: Option<u64>) -> Rc<Resolver> {
+        Resolver::new(source, valid_ms, true, false, Rc::new(|_, _, _| {}))
+    }
+
     async fn look(r: &Rc<Resolver>, name: &str, ms: u64) -> Result<String, String> {
         let found = Names::Resolver(r.clone(), ms).lookup(name, &Trace::default()).await?;
         Ok(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
@@ -552,7 +575,7 @@ mod tests {
                 _ => reply(q, 3, None),
             })
             .await;
-            let r = Resolver::new(Source::Servers(vec![addr]), None, true, false);
+            let r = resolver(Source::Servers(vec![addr]), None);
             assert_eq!(look(&r, "Good.test", 1000).await.unwrap(), "127.0.0.9");
             assert_eq!(look(&r, "good.test.", 1000).await.unwrap(), "127.0.0.9");
             assert_eq!(count.get(), 1);
@@ -579,7 +602,7 @@ mod tests {
                 m
             })
             .await;
-            let r = Resolver::new(Source::Servers(vec![addr]), None, true, false);
+            let r = resolver(Source::Servers(vec![addr]), None);
             let e = look(&r, "a.test", 50).await.unwrap_err();
             assert_eq!(e, "a.test could not be resolved (110: Operation timed out)");
         });
@@ -591,10 +614,28 @@ mod tests {
             let (bad, _) = server(|_, q| reply(q, 5, None)).await;
             let (good, _) = server(|_, q| reply(q, 0, Some([1, 2, 3, 4]))).await;
             for list in [vec![bad, good], vec![good, bad]] {
-                let r = Resolver::new(Source::Servers(list), Some(0), true, false);
+                let r = resolver(Source::Servers(list), Some(0));
                 assert_eq!(look(&r, "a.test", 1000).await.unwrap(), "1.2.3.4");
                 assert_eq!(look(&r, "a.test", 1000).await.unwrap(), "1.2.3.4");
             }
+        });
+    }
+
+    #[test]
+    fn server_that_is_not_there_is_complained_about_at_once() {
+        run(async {
+            let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let addr = socket.local_addr().unwrap();
+            drop(socket);
+            let (good, _) = server(|_, q| reply(q, 0, Some([1, 2, 3, 4]))).await;
+            let said = Rc::new(RefCell::new(Vec::new()));
+            let to = said.clone();
+            let complain: Complain = Rc::new(move |call, e, at| {
+                to.borrow_mut().push(format!("{call} {:?} {}", e.kind(), at == addr));
+            });
+            let r = Resolver::new(Source::Servers(vec![addr, good]), None, true, false, complain);
+            assert_eq!(look(&r, "a.test", 1000).await.unwrap(), "1.2.3.4");
+            assert_eq!(*said.borrow(), ["recv() ConnectionRefused true"]);
         });
     }
 
@@ -618,7 +659,7 @@ mod tests {
                 s.write_u16(m.len() as u16).await.unwrap();
                 s.write_all(&m).await.unwrap();
             });
-            let r = Resolver::new(Source::Servers(vec![addr]), None, true, false);
+            let r = resolver(Source::Servers(vec![addr]), None);
             assert_eq!(look(&r, "long.test", 2000).await.unwrap(), "9.9.9.9");
         });
     }
@@ -640,7 +681,7 @@ mod tests {
             let dir = std::env::temp_dir().join(format!("moonlit-hosts-{}", std::process::id()));
             std::fs::write(&dir, "10.1.2.3 inner\n").unwrap();
             let source = Source::System { hosts: dir.clone(), conf: "/nowhere/resolv.conf".into() };
-            let r = Resolver::new(source, None, true, true);
+            let r = resolver(source, None);
             assert_eq!(look(&r, "INNER", 1000).await.unwrap(), "10.1.2.3");
             let e = look(&r, "outer", 1000).await.unwrap_err();
             assert_eq!(e, "outer could not be resolved (2: Server failure)");

@@ -341,3 +341,40 @@ fn connection_ends_with_the_requests_that_its_location_allows() {
     assert_eq!(got.matches("HTTP/1.1 200").count(), 2, "{got}");
     assert!(got.contains("Connection: close"), "{got}");
 }
+
+#[test]
+fn sockets_work_in_every_phase() {
+    let http = format!(
+        "init_by_lua_block {{
+           function ask(text)
+             local s = ngx.socket.tcp()
+             assert(s:connect('127.0.0.1', {port}))
+             s:send(text .. '\\n')
+             local got = s:receive()
+             s:setkeepalive()
+             return ngx.get_phase() .. '=' .. got
+           end
+         }}
+         init_worker_by_lua_block {{ first = ask('w') }}
+         server {{ listen 8080; location / {{
+           set_by_lua_block $x {{ return ask('s') }}
+           rewrite_by_lua_block {{ ngx.ctx.all = {{first, ngx.var.x, ask('r')}} }}
+           access_by_lua_block {{ table.insert(ngx.ctx.all, ask('a')) }}
+           content_by_lua_block {{ table.insert(ngx.ctx.all, ask('c')) ngx.print(table.concat(ngx.ctx.all, ' ')) }}
+           header_filter_by_lua_block {{ ngx.header.X = ask('h') }}
+           body_filter_by_lua_block {{ if ngx.arg[2] then ngx.arg[1] = ngx.arg[1] .. ' ' .. ask('b') end }}
+           log_by_lua_block {{ ngx.log(ngx.WARN, ask('l')) }}
+         }} }}",
+        port = line_echo()
+    );
+    let s = start(&http, &[]);
+    let got = s.raw(b"GET / HTTP/1.0\r\n\r\n");
+    let want = "init_worker=w set=s rewrite=r access=a content=c body_filter=b";
+    assert_eq!(body(&got), want, "{}", s.error_log());
+    assert_eq!(super::header(&got, "X"), Some("header_filter=h"));
+    let start = std::time::Instant::now();
+    while !s.error_log().contains("log=l") && start.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    line_with(&s.error_log(), "log=l while logging request, client: ");
+}

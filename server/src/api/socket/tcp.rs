@@ -264,7 +264,7 @@ fn connect_options(vm: &mut Vm, i: usize, asked: &mut Asked) -> Result<bool, Rai
 pub(super) fn names() -> Names {
     let w = here();
     let (conf, timeout_ms) = with_level(|l| (l.resolver.clone(), l.resolver_timeout));
-    match w.resolvers.of(conf.as_ref(), w.strict()) {
+    match w.resolvers.of(&w, conf.as_ref()) {
         Some(resolver) => Names::Resolver(resolver, timeout_ms),
         None => Names::None,
     }
