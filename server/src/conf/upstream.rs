@@ -112,6 +112,8 @@ pub struct Upstream {
     pub zone: Option<Zone>,
     /// `balancer_by_lua*`.
     pub balancer: Option<Arc<LuaCode>>,
+    /// No server is given: one stands in, and only the script can choose.
+    pub placeholder: bool,
     /// `balancer_keepalive`: idle connections to servers that the script has chosen.
     pub balancer_keepalive: usize,
 }
@@ -180,6 +182,7 @@ impl Upstream {
             keepalive: None,
             zone: None,
             balancer: None,
+            placeholder: false,
             balancer_keepalive: BALANCER_KEEPALIVE,
         }
     }
@@ -188,7 +191,7 @@ impl Upstream {
 impl UpstreamDraft {
     /// The finished group. Names of implicit groups are resolved here; the error is nginx's.
     pub fn finish(self) -> Result<Upstream, ConfError> {
-        let Some(block) = self.block else {
+        let Some(mut block) = self.block else {
             let addrs = match self.literal {
                 Some(addr) => vec![addr],
                 None if self.port == 0 => {
@@ -210,6 +213,19 @@ impl UpstreamDraft {
             };
             return Ok(Upstream::implicit(&self.name, self.port, server));
         };
+        let placeholder = block.servers.is_empty() && block.balancer.is_some();
+        if placeholder {
+            block.servers.push(UpstreamServer {
+                name: "0.0.0.1".to_owned(),
+                addrs: vec![PeerAddr::Inet(SocketAddr::from(([0, 0, 0, 1], 80)))],
+                weight: 1,
+                max_conns: 0,
+                max_fails: 1,
+                fail_timeout_s: 10,
+                backup: false,
+                down: false,
+            });
+        }
         if block.servers.iter().all(|server| server.backup) {
             return Err(ConfError::at(&self.place, format!("no servers in upstream \"{}\"", self.name)));
         }
@@ -230,6 +246,7 @@ impl UpstreamDraft {
             keepalive: (max > 0).then_some(keepalive),
             zone: block.zone,
             balancer: block.balancer,
+            placeholder,
             balancer_keepalive: block.balancer_keepalive.unwrap_or(BALANCER_KEEPALIVE),
         })
     }

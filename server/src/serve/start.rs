@@ -122,7 +122,7 @@ pub fn prepare<F: AppFactory>(
     Some(Cycle { config, logs, app, bound, account })
 }
 
-/// Makes the folders for large request bodies.
+/// Makes the folders for large bodies.
 fn make_folders(config: &Config, account: Option<&Account>) -> Result<(), String> {
     let mut folders: Vec<&[u8]> = Vec::new();
     if let Some(http) = &config.http {
@@ -150,8 +150,10 @@ fn make_folders(config: &Config, account: Option<&Account>) -> Result<(), String
 }
 
 fn each_level<'c>(level: &'c Location, folders: &mut Vec<&'c [u8]>) {
-    if !folders.contains(&&*level.client_body_temp_path.folder) {
-        folders.push(&level.client_body_temp_path.folder);
+    for temp in [&level.client_body_temp_path, &level.proxy.proxy_temp_path] {
+        if !folders.contains(&&*temp.folder) {
+            folders.push(&temp.folder);
+        }
     }
     for op in level.rewrite.iter() {
         if let RewriteOp::If { level, .. } = op {

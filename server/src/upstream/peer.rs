@@ -515,6 +515,7 @@ mod tests {
             keepalive: None,
             zone: None,
             balancer: None,
+            placeholder: false,
             balancer_keepalive: 1,
         }))
     }

@@ -370,7 +370,7 @@ impl Job<'_> {
             }
         }
         match picker.pick() {
-            Some((addr, _)) if self.group.conf.balancer.is_some() && is_placeholder(&addr) => {
+            Some(_) if self.group.conf.placeholder => {
                 self.begin_try(String::new());
                 self.req.log(Level::Error, b"lua balancer: no peer set");
                 Err(Fault::Status(500))
@@ -419,7 +419,8 @@ impl Job<'_> {
                         t.bytes_sent = link.sent;
                     }
                 });
-                self.on_kept = link.reused;
+                // What a script keeps, a script retries.
+                self.on_kept = link.reused && self.group.conf.balancer.is_none();
                 return Err(fault);
             }
         };
@@ -903,9 +904,4 @@ fn declared_length(req: &Request) -> BodyFraming {
         Some(n) => BodyFraming::Length(n),
         None => BodyFraming::None,
     }
-}
-
-/// The address that stands in groups whose servers a script chooses.
-fn is_placeholder(addr: &PeerAddr) -> bool {
-    matches!(addr, PeerAddr::Inet(a) if a.ip() == IpAddr::from([0, 0, 0, 1]))
 }

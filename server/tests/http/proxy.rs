@@ -558,7 +558,7 @@ fn balancer_script_chooses_retries_and_may_wait() {
                      end
                  }}
              }}
-             upstream none {{ server 0.0.0.1; balancer_by_lua_block {{ print('nothing chosen') }} }}
+             upstream none {{ balancer_by_lua_block {{ print('nothing chosen') }} }}
              upstream exit {{ server 0.0.0.1; balancer_by_lua_block {{ ngx.exit(403) }} }}
              upstream fails {{ server 0.0.0.1; balancer_by_lua_block {{ error('no') }} }}
              server {{ listen 8080; add_header X-A $upstream_addr;

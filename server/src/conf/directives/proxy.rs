@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::conf::directive::{Arity, Cx, Row, simple};
-use crate::conf::error::Fail;
+use crate::conf::error::{ConfError, Fail};
 use crate::conf::model::{Content, LocationKind};
 use crate::conf::proxy::{CookieFlags, ProxyPass, ProxyTarget, Redirects, RewriteRule, Rule};
 use crate::conf::tree::Node;
@@ -49,7 +49,9 @@ fn proxy_pass(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         let has_scheme =
             |scheme: &[u8]| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
         if has_scheme(b"https://") {
-            return Err(Fail::Message("https protocol requires SSL support".to_owned()));
+            let error = ConfError::at(&node.place, "unknown directive \"proxy_pass\"");
+            let hint = "\"proxy_pass https://...\" is known, but this server does not support it yet";
+            return Err(error.with_hint(Some(hint.to_owned())).into());
         }
         if !has_scheme(SCHEME) {
             return Err(Fail::Message("invalid URL prefix".to_owned()));

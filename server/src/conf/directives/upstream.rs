@@ -79,7 +79,7 @@ fn upstream(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     walk(cx.all, &mut level, node.items())?;
     let mut block = level.upstream.take().expect("put there above");
     block.balancer = level.lua.get(Phase::Balancer).cloned();
-    if block.servers.is_empty() {
+    if block.servers.is_empty() && block.balancer.is_none() {
         return Err(Fail::Message("no servers are inside upstream".to_owned()));
     }
     let draft = UpstreamDraft {
