@@ -66,7 +66,7 @@ fn index(vm: &mut Vm, _: Entry) -> NativeResult {
             let res = req.response.borrow();
             Value::int(i32::from(if req.err_status.get() != 0 { req.err_status.get() } else { res.status }))
         }
-        b"headers_sent" => Value::bool(request(vm)?.response.borrow().head != HeadState::Open),
+        b"headers_sent" => Value::bool(request(vm)?.response.borrow().head == HeadState::Sent),
         b"is_subrequest" => Value::bool(!request(vm)?.is_main()),
         _ => Value::NIL,
     };
@@ -82,7 +82,8 @@ fn newindex(vm: &mut Vm, _: Entry) -> NativeResult {
             let Some(n) = vm.to_number(v) else {
                 return Err(vm.throw_str(b"bad argument to ngx.status: number expected"));
             };
-            if req.response.borrow().head != HeadState::Open {
+            // A header filter may still change it.
+            if req.response.borrow().head == HeadState::Sent {
                 req.log(Level::Error, b"attempt to set ngx.status after sending out response headers");
             } else {
                 req.err_status.set(0);

@@ -67,7 +67,6 @@ const ON_DEMAND: &[Module] = &[
 
 /// Modules that need what this server does not have yet, and what that is.
 const REFUSED: &[(&str, &str)] = &[
-    ("ngx.balancer", "balancer_by_lua*"),
     ("ngx.ocsp", "TLS"),
     ("ngx.proxyssl", "TLS"),
     ("ngx.ssl", "TLS"),

@@ -623,3 +623,13 @@ fn subrequests_are_passed_on_too() {
     assert_eq!(body(&r), "200/one?x=1/one?x=1 /two abctrue");
     assert!(up.requests().iter().any(|(_, r)| r.starts_with("POST /two ") && r.ends_with("hi")));
 }
+
+#[test]
+fn status_may_be_set_in_a_header_filter() {
+    let up = Stub::fixed("HTTP/1.1 206 Part\r\nContent-Length: 2\r\n\r\nok");
+    let a = up.addr;
+    let s = server(&format!(
+        "location / {{ proxy_pass http://{a}; header_filter_by_lua_block {{ if ngx.status == 206 then ngx.status = 200 end }} }}"
+    ));
+    assert_eq!(status(&s.get("/")), "200");
+}
