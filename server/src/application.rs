@@ -180,18 +180,32 @@ pub fn make_lua(
     // The process may still fork: nothing is compiled until a worker starts.
     vm.with(|vm| vm.hold_jit(true));
     let w = LuaWorker::new(vm, config.clone(), logs.clone(), dicts.clone());
-    // Set once: the worker has just been made.
+    // Set once, here and below: the worker has just been made.
     let _ = w.maker.set(vms.maker());
+    let base = Rc::downgrade(&w);
+    let _ = w.fresh.set(Box::new(move || {
+        let base = base.upgrade().ok_or("the worker is gone")?;
+        let make = base.maker.get().ok_or("there is no maker of VMs")?;
+        let own = LuaWorker::beside(&base, make());
+        prepare_vm(&own).inspect_err(|_| own.release())?;
+        Ok(own)
+    }));
     let pids = PidTable::new(worker_slots(config)).map_err(|e| format!("mmap() failed ({e})"))?;
     let _ = w.pids.set(Arc::new(pids));
-    set_paths(&w);
-    api::install(&w);
     http1::clock::update();
-    if let Some(code) = &w.http().lua.init {
-        run_init(&w, code)?;
-    }
-    api::guard::install(&w);
+    prepare_vm(&w)?;
     Ok(w)
+}
+
+/// Fills a VM: search paths, the API, what `init_by_lua*` makes.
+fn prepare_vm(w: &Rc<LuaWorker>) -> Result<(), String> {
+    set_paths(w);
+    api::install(w);
+    if let Some(code) = &w.http().lua.init {
+        run_init(w, code)?;
+    }
+    api::guard::install(w);
+    Ok(())
 }
 
 /// How many workers the configuration asks for.
@@ -288,8 +302,10 @@ impl App for Gateway {
         }
         self.draining.notify_waiters();
         if let Some(lua) = &self.lua {
-            if lua.timers.pending.get() > 0 {
+            let n = lua.timers.pending.get();
+            if n > 0 {
                 lua.debug_plain(|| "lua abort pending timers");
+                lua.debug_plain(|| format!("lua found {n} pending timers to be aborted prematurely"));
             }
             lua.draining.notify_waiters();
         }

@@ -103,15 +103,32 @@ fn newindex(vm: &mut Vm, _: Entry) -> NativeResult {
 }
 
 /// What a request keeps of `ngx.ctx`.
-struct Kept(Rooted);
+struct Kept {
+    table: Rooted,
+    worker: Rc<LuaWorker>,
+}
+
+impl Kept {
+    fn new(vm: &mut Vm, v: Value) -> Box<Kept> {
+        let worker = here();
+        Box::new(Kept { table: Rooted::new(&worker, vm, v), worker })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let n = self.table.number();
+        self.worker.debug_plain(|| format!("lua release ngx.ctx at ref {n}"));
+    }
+}
 
 /// Makes a table the `ngx.ctx` of a request.
 pub fn keep(vm: &mut Vm, req: &Request, v: Value) {
-    *req.script_ctx.borrow_mut() = Some(Box::new(Kept(Rooted::new(&here(), vm, v))));
+    *req.script_ctx.borrow_mut() = Some(Kept::new(vm, v));
 }
 
 fn of_request(vm: &Vm, req: &Request) -> Option<Value> {
-    req.script_ctx.borrow().as_ref()?.downcast_ref::<Kept>().map(|k| k.0.get(vm))
+    req.script_ctx.borrow().as_ref()?.downcast_ref::<Kept>().map(|k| k.table.get(vm))
 }
 
 fn ctx(vm: &mut Vm) -> Result<Value, moonlit_vm::host::native::Raised> {
@@ -123,7 +140,7 @@ fn ctx(vm: &mut Vm) -> Result<Value, moonlit_vm::host::native::Raised> {
                 return Ok(v);
             }
             let v = Value::obj(vm.heap.new_table(0, 2));
-            *req.script_ctx.borrow_mut() = Some(Box::new(Kept(Rooted::new(&w, vm, v))));
+            *req.script_ctx.borrow_mut() = Some(Kept::new(vm, v));
             Ok(v)
         }
         CtxOwner::Run => {
@@ -148,7 +165,7 @@ fn set_ctx(vm: &mut Vm, v: Value) -> Result<(), moonlit_vm::host::native::Raised
     match w.phase().info().ctx {
         CtxOwner::Request => {
             let req = request(vm)?;
-            *req.script_ctx.borrow_mut() = Some(Box::new(Kept(Rooted::new(&w, vm, v))));
+            *req.script_ctx.borrow_mut() = Some(Kept::new(vm, v));
         }
         _ => {
             if let Some(run) = w.run() {

@@ -1,6 +1,6 @@
 //! `ngx.exit`, `ngx.redirect`, `ngx.exec`: ways a handler decides about its request.
 
-use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Table, Vm};
+use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Raised, Table, Vm};
 
 use super::encode::encode_table;
 use super::{ApiFn, request};
@@ -29,6 +29,12 @@ pub fn end_run(v: Verdict) -> Outcome {
     w.suspend(Handoff::End, 0)
 }
 
+/// Refuses to end a request whose subrequests are under way.
+fn refuse_pending(vm: &mut Vm) -> Result<(), Raised> {
+    let pending = here().run().is_some_and(|r| r.subrequests.get() > 0);
+    if pending { Err(vm.throw_str(b"attempt to abort with pending subrequests")) } else { Ok(()) }
+}
+
 /// `ngx.exit(status)`: see the table of its effects in the phases' documentation.
 ///
 /// Raises `bad argument to 'ngx.exit': does not accept NGX_AGAIN or NGX_DONE`. Does not return where the
@@ -44,6 +50,9 @@ fn exit(vm: &mut Vm, _: Entry) -> NativeResult {
         return Ok(end_run(Verdict::Done));
     }
     let req = request(vm)?;
+    if !matches!(status, -1 | 408 | 444 | 499) {
+        refuse_pending(vm)?;
+    }
     if matches!(phase.info().exit, ExitRule::Later) {
         if let Some(run) = w.run() {
             run.later_exit.set(Some(status));
@@ -114,6 +123,7 @@ fn redirect(vm: &mut Vm, _: Entry) -> NativeResult {
         return Err(vm.throw_str(text.as_bytes()));
     }
     let req = request(vm)?;
+    refuse_pending(vm)?;
     if req.response.borrow().head != HeadState::Open {
         return Err(vm.throw_str(b"attempt to call ngx.redirect after sending out the headers"));
     }
@@ -135,6 +145,7 @@ fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
         return Err(vm.throw_str(b"The uri argument is empty"));
     }
     let req = request(vm)?;
+    refuse_pending(vm)?;
     if req.response.borrow().head != HeadState::Open {
         return Err(vm.throw_str(b"attempt to call ngx.exec after sending out response headers"));
     }

@@ -16,8 +16,8 @@ use crate::flow::engine;
 use crate::flow::filters::drive;
 use crate::http1::clock;
 use crate::lua::args::{array_values, pairs, set_field, string, text_of};
-use crate::lua::thread::Handoff;
-use crate::lua::worker::here;
+use crate::lua::thread::{Handoff, Light, Run};
+use crate::lua::worker::{LuaWorker, here};
 use crate::phase::Phases;
 use crate::request::Request;
 use crate::request::body::Body;
@@ -180,6 +180,8 @@ fn text_pairs(vm: &mut Vm, options: Option<Gc<Table>>, name: &str, error: &str) 
 /// Subrequests under way, each a task of its own: they may run Lua, which must not be entered from inside
 /// Lua. Dropped, it stops them.
 struct Running {
+    run: Option<Rc<Run>>,
+    light: Option<Rc<Light>>,
     list: Vec<(Rc<Request>, Option<JoinHandle<()>>)>,
 }
 
@@ -198,8 +200,23 @@ impl Running {
     }
 }
 
+impl Running {
+    fn new(w: &LuaWorker, list: Vec<(Rc<Request>, Option<JoinHandle<()>>)>) -> Running {
+        let (run, light) = (w.run(), w.light());
+        if let (Some(run), Some(light)) = (&run, &light) {
+            run.subrequests.set(run.subrequests.get() + 1);
+            light.subrequests.set(light.subrequests.get() + 1);
+        }
+        Running { run, light, list }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
+        if let (Some(run), Some(light)) = (&self.run, &self.light) {
+            run.subrequests.set(run.subrequests.get() - 1);
+            light.subrequests.set(light.subrequests.get() - 1);
+        }
         for (_, task) in &self.list {
             if let Some(t) = task {
                 t.abort();
@@ -222,7 +239,7 @@ fn wait_for(vm: &mut Vm, made: Vec<Rc<Request>>) -> NativeResult {
             (r, Some(task))
         })
         .collect();
-    let mut running = Running { list };
+    let mut running = Running::new(&w, list);
     let pending = move |vm: &mut Vm, cx: &mut Context<'_>| {
         running.poll(cx).map(|()| running.list.iter().map(|(r, _)| result_of(vm, r)).collect::<Vec<Value>>())
     };

@@ -116,6 +116,11 @@ fn install_tables(w: &Rc<LuaWorker>, vm: &mut Vm, tables: &[&[ApiFn]]) -> Gc<Tab
 pub fn install_for_threads(w: &Rc<LuaWorker>) {
     w.enter(|vm| {
         let ngx = install_tables(w, vm, THREAD_TABLES);
+        let config = subtable(vm, ngx, "config");
+        for row in consts::FNS.iter().filter(|r| r.name.starts_with("ngx.config.")) {
+            let f = function(w, vm, row);
+            set_field(vm, config, row.name.rsplit('.').next().unwrap_or(row.name).as_bytes(), f);
+        }
         consts::install_config(vm, ngx);
         shdict::install(w, vm, ngx);
     });
@@ -177,7 +182,8 @@ pub fn function(w: &LuaWorker, vm: &mut Vm, row: &ApiFn) -> Value {
         if limits.len() <= at {
             limits.resize(at + 1, None);
         }
-        limits[at] = Some(Limit { phases, f: row.f });
+        let only_request = row.phases == Phases::REQUEST && !row.yields;
+        limits[at] = Some(Limit { phases, only_request, f: row.f });
     }
     Value::obj(f)
 }
@@ -188,7 +194,7 @@ fn gate(vm: &mut Vm, e: Entry) -> NativeResult {
     let limit = w.limits.borrow().get(vm.running_native().index()).copied().flatten();
     let Some(limit) = limit else { return Err(vm.throw_str(b"API function without a row")) };
     if e.label() == 0 && !limit.phases.has(w.phase()) {
-        if limit.phases == Phases::REQUEST {
+        if limit.only_request {
             // Here only the request is missing, not a power of the phase.
             return Err(no_request(vm, w.phase()));
         }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -60,7 +60,8 @@ struct Input {
 
 /// A process, as scripts hold it.
 struct Proc {
-    worker: Rc<LuaWorker>,
+    /// Not kept alive: a process is itself kept by the worker's VM.
+    worker: Weak<LuaWorker>,
     child: Child,
     merged: bool,
     /// Bytes of one read.
@@ -74,6 +75,13 @@ struct Proc {
 }
 
 impl Proc {
+    /// A debug line.
+    fn tell(&self, text: impl FnOnce() -> String) {
+        if let Some(w) = self.worker.upgrade() {
+            w.debug_plain(text);
+        }
+    }
+
     /// How the log calls it.
     fn name(&self) -> String {
         format!("process:{:X} pid:{}", std::ptr::from_ref(self) as usize, self.child.pid)
@@ -82,9 +90,9 @@ impl Proc {
 
 impl Drop for Proc {
     fn drop(&mut self) {
-        self.worker.debug_plain(|| format!("lua pipe destroy {}", self.name()));
+        self.tell(|| format!("lua pipe destroy {}", self.name()));
         if self.child.ended().is_none() {
-            self.worker.debug_plain(|| format!("lua pipe kill {}", self.name()));
+            self.tell(|| format!("lua pipe kill {}", self.name()));
         }
     }
 }
@@ -181,7 +189,7 @@ fn spawn(vm: &mut Vm, _: Entry) -> NativeResult {
         Err(e) => return fail(vm, &format!("fork failed: {}", words(&e))),
     };
     let proc = Proc {
-        worker: w.clone(),
+        worker: Rc::downgrade(&w),
         child,
         merged: merge_stderr,
         buffer_size: (buffer_size as usize).clamp(1, READ_BYTES),
@@ -391,7 +399,7 @@ impl Drop for Reading {
     fn drop(&mut self) {
         if !self.over {
             let which = if self.which == 1 { "stderr" } else { "stdout" };
-            self.proc.worker.debug_plain(|| format!("lua pipe proc read {which} cleanup"));
+            self.proc.tell(|| format!("lua pipe proc read {which} cleanup"));
         }
         self.proc.inputs[self.which].busy.set(false);
     }
@@ -534,9 +542,7 @@ impl Writing {
                 Poll::Ready(Ok(n)) => me.done += n,
                 Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
                     let address = std::ptr::from_ref(&*me.proc) as usize;
-                    me.proc.worker.debug_plain(|| {
-                        format!("lua pipe write data error pipe:{address:X} (32: Broken pipe)")
-                    });
+                    me.proc.tell(|| format!("lua pipe write data error pipe:{address:X} (32: Broken pipe)"));
                     return Poll::Ready(Err("closed".to_owned()));
                 }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(words(&e))),
@@ -550,7 +556,7 @@ impl Writing {
 impl Drop for Writing {
     fn drop(&mut self) {
         if !self.over {
-            self.proc.worker.debug_plain(|| "lua pipe proc write cleanup");
+            self.proc.tell(|| "lua pipe proc write cleanup".into());
         }
         self.proc.writing.set(false);
     }
@@ -658,7 +664,7 @@ impl Future for Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if !self.over {
-            self.proc.worker.debug_plain(|| "lua pipe proc wait cleanup");
+            self.proc.tell(|| "lua pipe proc wait cleanup".into());
         }
         self.proc.waiting.set(false);
     }

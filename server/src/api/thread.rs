@@ -125,6 +125,7 @@ fn kill(vm: &mut Vm, _: Entry) -> NativeResult {
         return fail(vm, "killer not parent");
     }
     match l.standing() {
+        Standing::Alive if l.subrequests.get() > 0 => fail(vm, "pending subrequests"),
         Standing::Alive => {
             l.kill();
             Ok(Outcome::one(Value::int(1)))

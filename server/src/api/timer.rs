@@ -64,7 +64,11 @@ fn create(vm: &mut Vm, repeat: bool) -> NativeResult {
     );
     let ms = (delay * 1000.0).min(1e15) as u64;
     let origin = origin(&w);
-    tokio::task::spawn_local(run_timer(w, args, ms, repeat, origin));
+    w.retain();
+    tokio::task::spawn_local(async move {
+        run_timer(&w, args, ms, repeat, origin).await;
+        w.release();
+    });
     Ok(Outcome::one(Value::int(1)))
 }
 
@@ -92,7 +96,13 @@ fn defined_at(vm: &Vm, f: Value) -> String {
     }
 }
 
-async fn run_timer(w: Rc<LuaWorker>, args: Rc<Vec<Rooted>>, ms: u64, repeat: bool, origin: Option<Rc<[u8]>>) {
+async fn run_timer(
+    w: &Rc<LuaWorker>,
+    args: Rc<Vec<Rooted>>,
+    ms: u64,
+    repeat: bool,
+    origin: Option<Rc<[u8]>>,
+) {
     loop {
         let premature = if w.exiting() {
             true
@@ -116,12 +126,12 @@ async fn run_timer(w: Rc<LuaWorker>, args: Rc<Vec<Rooted>>, ms: u64, repeat: boo
         } else {
             counts.pending.set(counts.pending.get() - 1);
             counts.running.set(counts.running.get() + 1);
-            let run = Run::new(&w, None, Phase::Timer);
+            let run = Run::new(w, None, Phase::Timer);
             *run.origin.borrow_mut() = origin.clone();
             let parts = w.enter(|vm| {
                 let mut values: Vec<Value> = args.iter().map(|a| a.get(vm)).collect();
                 values.insert(1, Value::bool(premature));
-                values.into_iter().map(|v| Rooted::new(&w, vm, v)).collect::<Vec<_>>()
+                values.into_iter().map(|v| Rooted::new(w, vm, v)).collect::<Vec<_>>()
             });
             drive(&run, Start::Function(parts)).await;
             w.debug_plain(|| "http lua close fake http connection");

@@ -76,20 +76,14 @@ impl Future for Drive {
         }
         w.enter(|vm| match me.start.take() {
             None => run.advance(vm, cx),
-            Some(Start::Code(code)) => {
-                let level = match &run.req {
-                    Some(req) => req.level.borrow().clone(),
-                    None => w.http().level.clone(),
-                };
-                match closure(&w, vm, &code, run.req.as_ref(), &level) {
-                    Ok(f) => run.begin(vm, f, Vec::new(), cx),
-                    Err(NoCode { status, text }) => {
-                        run.failed.set(true);
-                        *run.result.borrow_mut() = text.unwrap_or_default();
-                        *run.outcome.borrow_mut() = Some(Verdict::Status(status));
-                    }
+            Some(Start::Code(code)) => match closure(&w, vm, &code, run.req.as_ref()) {
+                Ok(f) => run.begin(vm, f, Vec::new(), cx),
+                Err(NoCode { status, text }) => {
+                    run.failed.set(true);
+                    *run.result.borrow_mut() = text.unwrap_or_default();
+                    *run.outcome.borrow_mut() = Some(Verdict::Status(status));
                 }
-            }
+            },
             Some(Start::Function(parts)) => {
                 let values: Vec<Value> = parts.iter().map(|p| p.get(vm)).collect();
                 run.begin(vm, values[0], values[1..].to_vec(), cx);
@@ -148,9 +142,47 @@ impl LuaScripts {
     }
 }
 
+/// A request's own VM.
+struct OwnVm(Rc<LuaWorker>);
+
+impl Drop for OwnVm {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl LuaScripts {
+    /// The VM that a request's code runs in: the worker's, or with `lua_code_cache off` one of its own, which its
+    /// subrequests share.
+    fn worker_of(&self, req: &Rc<Request>) -> Rc<LuaWorker> {
+        if req.location().lua_code_cache {
+            return self.0.clone();
+        }
+        let mut main = req.clone();
+        while let Some(p) = main.parent.clone() {
+            main = p;
+        }
+        let own = |x: &Box<dyn std::any::Any>| x.downcast_ref::<OwnVm>().map(|o| o.0.clone());
+        if let Some(w) = main.at_end.borrow().iter().find_map(own) {
+            return w;
+        }
+        match self.0.fresh.get().map(|make| make()) {
+            Some(Ok(w)) => {
+                main.at_end.borrow_mut().push(Box::new(OwnVm(w.clone())));
+                w
+            }
+            Some(Err(text)) => {
+                req.log(Level::Error, format!("failed to initialize Lua VM: {text}").as_bytes());
+                self.0.clone()
+            }
+            None => self.0.clone(),
+        }
+    }
+}
+
 impl Scripts for LuaScripts {
     fn run(&self, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>) -> flow::Run {
-        let run = Run::new(&self.0, Some(req), phase);
+        let run = Run::new(&self.worker_of(req), Some(req), phase);
         let (req, code) = (req.clone(), code.clone());
         flow::Run::Wait(Box::pin(async move {
             if req.location().lua_need_request_body {
@@ -166,7 +198,7 @@ impl Scripts for LuaScripts {
     }
 
     fn set(&self, req: &Rc<Request>, code: &Arc<LuaCode>, args: Vec<Vec<u8>>) -> Wait<Result<Vec<u8>, ()>> {
-        let run = Run::new(&self.0, Some(req), Phase::Set);
+        let run = Run::new(&self.worker_of(req), Some(req), Phase::Set);
         *run.set_args.borrow_mut() = args;
         let code = code.clone();
         Box::pin(async move {
@@ -176,7 +208,7 @@ impl Scripts for LuaScripts {
     }
 
     fn header_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>> {
-        let run = Run::new(&self.0, Some(req), Phase::HeaderFilter);
+        let run = Run::new(&self.worker_of(req), Some(req), Phase::HeaderFilter);
         let code = code.clone();
         Box::pin(async move {
             drive(&run, Start::Code(code)).await;
@@ -192,7 +224,7 @@ impl Scripts for LuaScripts {
     }
 
     fn body_filter(&self, req: &Rc<Request>, code: &Arc<LuaCode>, chunk: Chunk) -> Wait<Result<Chunk, ()>> {
-        let run = Run::new(&self.0, Some(req), Phase::BodyFilter);
+        let run = Run::new(&self.worker_of(req), Some(req), Phase::BodyFilter);
         let (code, req) = (code.clone(), req.clone());
         Box::pin(async move {
             {
@@ -214,7 +246,7 @@ impl Scripts for LuaScripts {
     }
 
     fn balancer(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<Result<(), u16>> {
-        let run = Run::new(&self.0, Some(req), Phase::Balancer);
+        let run = Run::new(&self.worker_of(req), Some(req), Phase::Balancer);
         let code = code.clone();
         Box::pin(async move {
             drive(&run, Start::Code(code)).await;
@@ -230,7 +262,7 @@ impl Scripts for LuaScripts {
     }
 
     fn log(&self, req: &Rc<Request>, code: &Arc<LuaCode>) -> Wait<()> {
-        let run = Run::new(&self.0, Some(req), Phase::Log);
+        let run = Run::new(&self.worker_of(req), Some(req), Phase::Log);
         let code = code.clone();
         Box::pin(async move {
             drive(&run, Start::Code(code)).await;

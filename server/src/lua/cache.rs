@@ -1,12 +1,13 @@
 //! Handlers' closures: compiled once per VM, kept as roots, by the number of their code.
 
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use moonlit_vm::host::native::{Value, Vm};
 
 use super::worker::LuaWorker;
-use crate::conf::model::{Level, Location, LuaCode, LuaSource};
+use crate::conf::model::{Level, LuaCode, LuaSource};
 use crate::phase::Phase;
 use crate::request::Request;
 use crate::request::body::bytes_to_path;
@@ -25,10 +26,10 @@ pub fn closure(
     vm: &mut Vm,
     code: &Arc<LuaCode>,
     req: Option<&Rc<Request>>,
-    level: &Location,
 ) -> Result<Value, NoCode> {
     let variable_path = matches!(&code.source, LuaSource::File(path) if path.as_literal().is_none());
-    let cached = level.lua_code_cache && !variable_path;
+    // A VM of its own sees its code once.
+    let cached = !variable_path;
     if cached && let Some(id) = w.closures.borrow().get(&code.id) {
         return Ok(vm.heap.roots.get(*id));
     }
@@ -39,7 +40,14 @@ pub fn closure(
         LuaSource::File(path) => {
             let path = match (path.as_literal(), req) {
                 (Some(p), _) => p.to_vec(),
-                (None, Some(req)) => req.eval(path),
+                (None, Some(req)) => {
+                    let path = req.eval(path);
+                    if path.starts_with(b"/") {
+                        path
+                    } else {
+                        [w.config.prefix.as_os_str().as_bytes(), &path].concat()
+                    }
+                }
                 (None, None) => Vec::new(),
             };
             let shown = String::from_utf8_lossy(&path).into_owned();

@@ -78,6 +78,8 @@ pub struct Run {
     pub result: RefCell<Vec<u8>>,
     /// Whether the entry thread ended with an error.
     pub failed: Cell<bool>,
+    /// Subrequests under way.
+    pub subrequests: Cell<usize>,
     threads: RefCell<Vec<Rc<Light>>>,
     ready: RefCell<VecDeque<(Rc<Light>, Go)>>,
 }
@@ -98,6 +100,8 @@ pub struct Light {
     co: Rooted,
     /// Whether it is the handler itself.
     entry: bool,
+    /// Its subrequests under way.
+    pub subrequests: Cell<usize>,
     /// Who spawned it.
     parent: Option<Rc<Light>>,
     /// The coroutine that spawned it: it may be one of the parent's own.
@@ -197,6 +201,15 @@ fn append_trace(body: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// What a dead coroutine has given to `error`. Whoever waits for a thread gets that, without the place, in front
+/// of the error itself, as upstream hands over the dead thread's innermost frame.
+fn argument_of_error(vm: &Vm, co: Gc<Thread>) -> Option<Value> {
+    let frame = vm.innermost(co)?;
+    let native = vm.frame_func(frame)?.as_native(&vm.heap)?;
+    let is_error = vm.natives.get(native.get(&vm.heap).id).name == "error";
+    if is_error { vm.frame_slot(frame, 0) } else { None }
+}
+
 impl Run {
     /// A run of `f` with these arguments, not begun. The values must be alive until the first poll.
     pub fn new(worker: &Rc<LuaWorker>, req: Option<&Rc<Request>>, phase: Phase) -> Rc<Run> {
@@ -215,6 +228,7 @@ impl Run {
             ctx: RefCell::new(None),
             result: RefCell::default(),
             failed: Cell::new(false),
+            subrequests: Cell::new(0),
             threads: RefCell::default(),
             ready: RefCell::default(),
         })
@@ -245,6 +259,7 @@ impl Run {
             co: Rooted::new(&self.worker, vm, Value::obj(co)),
             entry: parent.is_none(),
             parent,
+            subrequests: Cell::new(0),
             parent_co,
             state: RefCell::new(State::Ready),
         });
@@ -356,9 +371,15 @@ impl Run {
                 }
             }
             Resume::Error(e) => {
-                let error = Rooted::new(&self.worker, vm, e);
+                let mut values = Vec::new();
+                if !light.entry
+                    && let Some(v) = light.coroutine(vm).and_then(|co| argument_of_error(vm, co))
+                {
+                    values.push(Rooted::new(&self.worker, vm, v));
+                }
+                values.push(Rooted::new(&self.worker, vm, e));
                 self.log_error(vm, light, e);
-                *light.state.borrow_mut() = State::Ended { ok: false, values: vec![error] };
+                *light.state.borrow_mut() = State::Ended { ok: false, values };
                 if light.entry {
                     self.failed.set(true);
                     if self.outcome.borrow().is_none() {

@@ -46,8 +46,12 @@ pub struct LuaWorker {
     pub pools: Rc<Pools>,
     /// Who resolves names.
     pub resolvers: Resolvers,
-    /// Timers waiting and running.
-    pub timers: TimerCounts,
+    /// Timers waiting and running; counted over all VMs of the process.
+    pub timers: Rc<TimerCounts>,
+    /// Makes a VM like this one for a request of its own (`lua_code_cache off`).
+    pub fresh: OnceCell<Box<dyn Fn() -> Result<Rc<LuaWorker>, String>>>,
+    /// Who needs this VM: its request and its timers. Not counted for the worker's own.
+    users: Cell<usize>,
     /// Wakes waiting timers when the worker drains.
     pub draining: Rc<tokio::sync::Notify>,
     /// Compiled expressions by pattern and options.
@@ -77,6 +81,8 @@ pub type VmMaker = Arc<dyn Fn() -> Lua + Send + Sync>;
 pub struct Limit {
     /// The phases.
     pub phases: Phases,
+    /// Nothing but a request is needed: a refusal says so.
+    pub only_request: bool,
     /// The function.
     pub f: moonlit_vm::host::native::NativeFn,
 }
@@ -117,7 +123,9 @@ impl LuaWorker {
             info: Cell::new(None),
             pools: Pools::new(),
             resolvers: Resolvers::default(),
-            timers: TimerCounts::default(),
+            timers: Rc::default(),
+            fresh: OnceCell::new(),
+            users: Cell::new(0),
             draining: Rc::new(tokio::sync::Notify::new()),
             regexes: RefCell::default(),
             maker: OnceCell::new(),
@@ -131,6 +139,58 @@ impl LuaWorker {
             strict: OnceCell::new(),
             dead_roots: RefCell::default(),
         })
+    }
+
+    /// The state around a VM of its own that works for the same process as `base`.
+    pub fn beside(base: &LuaWorker, lua: Lua) -> Rc<LuaWorker> {
+        let w = LuaWorker::new(lua, base.config.clone(), base.logs.clone(), base.dicts.clone());
+        let mut w = Rc::into_inner(w).expect("made just now");
+        w.timers = base.timers.clone();
+        w.draining = base.draining.clone();
+        w.info = base.info.clone();
+        w.flow = base.flow.clone();
+        w.upstreams = base.upstreams.clone();
+        w.maker = base.maker.clone();
+        w.pids = base.pids.clone();
+        w.users = Cell::new(1);
+        Rc::new(w)
+    }
+
+    /// Whether the VM ends when nobody needs it any more.
+    fn is_transient(&self) -> bool {
+        self.users.get() > 0
+    }
+
+    /// One more needs the VM.
+    pub fn retain(&self) {
+        if self.is_transient() {
+            self.users.set(self.users.get() + 1);
+        }
+    }
+
+    /// One less needs the VM; the last one ends it. To be called outside of it.
+    pub fn release(self: &Rc<Self>) {
+        let n = self.users.get();
+        if n == 0 {
+            return;
+        }
+        if n > 1 {
+            self.debug_plain(|| format!("lua decrementing the reference count for Lua VM: {n}"));
+            self.users.set(n - 1);
+            return;
+        }
+        let address = std::ptr::from_ref(&**self) as usize;
+        self.debug_plain(|| format!("lua close the global Lua VM {address:X}"));
+        self.users.set(0);
+        let w = self.clone();
+        // Whoever lets it go may still be inside.
+        tokio::task::spawn_local(async move {
+            w.enter(|vm| {
+                vm.close();
+                // What natives keep names this worker: it would never go.
+                drop(std::mem::take(&mut vm.app));
+            });
+        });
     }
 
     /// `http {}`. There is Lua only where there is one.
@@ -292,6 +352,11 @@ impl Rooted {
     /// The value.
     pub fn get(&self, vm: &Vm) -> Value {
         vm.heap.roots.get(self.id)
+    }
+
+    /// The root's number, for the log.
+    pub fn number(&self) -> u32 {
+        self.id.number()
     }
 
     /// Replaces the value.

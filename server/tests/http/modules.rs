@@ -254,3 +254,59 @@ fn core_modules_are_loaded_and_tls_ones_say_what_they_need() {
          single 1\n"
     );
 }
+
+#[test]
+fn without_code_cache_each_request_has_a_vm_of_its_own() {
+    let s = start(
+        "lua_code_cache off; lua_package_path '$prefix/?.lua;;';
+         init_by_lua_block { made = (made or 0) + 1 }
+         server { listen 8080;
+           location /n { content_by_lua_block {
+             local m = require 'counter'
+             m.n = m.n + 1
+             ngx.say(m.n, ' ', made, ' ', ngx.location.capture('/sub').body)
+             ngx.timer.at(0, function() ngx.log(ngx.WARN, 'timer sees ', m.n) end)
+           } }
+           location /sub { content_by_lua_block { local m = require 'counter' m.n = m.n + 1 ngx.print(m.n) } }
+         }",
+        &[("counter.lua", "return { n = 0 }")],
+    );
+    for _ in 0..2 {
+        let r = s.raw(b"GET /n HTTP/1.0\r\nHost: t\r\n\r\n");
+        assert_eq!(body(&r), "1 1 2\n", "{}", s.error_log());
+    }
+    let closed = || s.error_log().matches("lua close the global Lua VM").count();
+    for _ in 0..200 {
+        if closed() == 2 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert_eq!(closed(), 2, "{}", s.error_log());
+    assert_eq!(s.error_log().matches("timer sees 2").count(), 2, "{}", s.error_log());
+    assert!(s.error_log().contains("lua decrementing the reference count for Lua VM: 2"));
+}
+
+#[test]
+fn pending_subrequests_cannot_be_left_behind() {
+    let s = start(
+        "server { listen 8080;
+           location /slow { content_by_lua_block { ngx.sleep(0.05) ngx.print('slow') } }
+           location / { content_by_lua_block {
+             local t = ngx.thread.spawn(function() return ngx.location.capture('/slow').body end)
+             ngx.say(ngx.thread.kill(t))
+             ngx.say(pcall(ngx.exit, 403))
+             ngx.say(pcall(ngx.exec, '/slow'))
+             ngx.say(ngx.thread.wait(t))
+             ngx.say(ngx.thread.wait(ngx.thread.spawn(function() error('bad') end)))
+           } } }",
+        &[],
+    );
+    let out = s.raw(b"GET / HTTP/1.0\r\nHost: t\r\n\r\n");
+    let lines: Vec<&str> = body(&out).lines().collect();
+    assert_eq!(lines[0], "nilpending subrequests", "{out}");
+    assert!(lines[1].ends_with("attempt to abort with pending subrequests"), "{out}");
+    assert!(lines[2].ends_with("attempt to abort with pending subrequests"), "{out}");
+    assert_eq!(lines[3], "trueslow");
+    assert!(lines[4].starts_with("falsebad"), "{out}");
+}

@@ -6,6 +6,13 @@ use crate::value::Value;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct RootId(u32);
 
+impl RootId {
+    /// Its number, for logs.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// The rooted slots of one heap.
 #[derive(Default)]
 pub struct Roots {
