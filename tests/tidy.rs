@@ -73,7 +73,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["phase"],
             &["conf"],
             &["log"],
-            &["app"],
+            &["app", "memory"],
             &["http1"],
             &["request"],
             &["flow"],
@@ -122,6 +122,7 @@ const UNSAFE_FILES: &[&str] = &[
     "server/src/shared/shm.rs",
     "server/src/serve/",
     "server/src/regex.rs",
+    "server/src/memory.rs",
     "server/src/subprocess.rs",
 ];
 

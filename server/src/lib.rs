@@ -12,6 +12,8 @@ pub mod log;
 
 pub mod app;
 
+pub mod memory;
+
 // S1: a request, no Lua.
 pub mod http1;
 

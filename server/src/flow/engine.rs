@@ -99,6 +99,7 @@ pub async fn log(w: &Rc<Worker>, req: &Rc<Request>) {
     if !req.is_main() && !req.location().log_subrequest {
         return;
     }
+    trim_heap_now_and_then(req);
     let code = req.location().lua.get(Phase::Log).cloned();
     if let (Some(code), Some(scripts)) = (code, &w.scripts) {
         req.phase.set(Phase::Log);
@@ -123,6 +124,21 @@ pub async fn log(w: &Rc<Worker>, req: &Rc<Request>) {
         if let Err(text) = crate::log::append_to(&path, &line) {
             req.log(Level::Crit, text.as_bytes());
         }
+    }
+}
+
+/// `lua_malloc_trim`: after so many requests the C heap's unused pages go back to the system.
+fn trim_heap_now_and_then(req: &Rc<Request>) {
+    let every = req.env.http().lua.settings.lua_malloc_trim;
+    if every == 0 {
+        req.log(Level::Debug, b"malloc_trim() disabled");
+        return;
+    }
+    let n = req.env.untrimmed.get() + 1;
+    req.env.untrimmed.set(n % every);
+    if n >= every {
+        let some = u8::from(crate::memory::trim_heap());
+        req.log(Level::Debug, format!("malloc_trim(1) returned {some}").as_bytes());
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Env {
     pub stats: Stats,
     /// The worker takes no new requests: responses say `Connection: close`.
     pub exiting: Cell<bool>,
+    /// Requests logged since the C heap was last trimmed.
+    pub untrimmed: Cell<u64>,
 }
 
 /// Counters of a worker.
@@ -72,6 +74,7 @@ impl Env {
             hostname: hostname.trim_end().to_ascii_lowercase(),
             stats: Stats::default(),
             exiting: Cell::new(false),
+            untrimmed: Cell::new(0),
         }
     }
 
