@@ -239,6 +239,13 @@ pub struct LuaMain {
     pub used: [bool; phase::COUNT],
 }
 
+impl LuaMain {
+    /// Whether any code runs that may make subrequests: their responses are watched.
+    pub fn captures(&self) -> bool {
+        [Phase::Rewrite, Phase::Access, Phase::Content].iter().any(|p| self.used[*p as usize])
+    }
+}
+
 /// A `lua_shared_dict`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedDict {

@@ -74,8 +74,15 @@ impl ServerNames {
             .map(|(_, server)| *server)
     }
 
-    /// The expression by which a server was found, for its named groups: matches anew.
+    /// The expression by which a server is found, for its named groups: matches anew. `None` where a name or
+    /// mask comes first.
     pub fn pattern_of(&self, host: &[u8], data: &mut MatchData) -> Option<&Pattern> {
+        let masked = self.exact.contains_key(host)
+            || self.suffixes.iter().any(|(mask, _)| host.len() > mask.len() && host.ends_with(mask))
+            || self.prefixes.iter().any(|(mask, _)| host.len() > mask.len() && host.starts_with(mask));
+        if masked || host.is_empty() {
+            return None;
+        }
         self.patterns
             .iter()
             .find(|(pattern, _)| pattern.regex.find_at(host, 0, data) == Ok(true))

@@ -20,7 +20,7 @@ use crate::phase::Phase;
 use crate::request::body::{Body, Incoming, discard};
 use crate::request::headers::Headers;
 use crate::request::response::Response;
-use crate::request::vars::Captures;
+use crate::request::vars::{Captures, set_named};
 use crate::request::{Request, postpone, uri, with_match};
 
 /// Internal redirects a request may make.
@@ -184,14 +184,7 @@ async fn read_head(
     server: &Server,
     head: &mut Head,
 ) -> Result<bool, HeadError> {
-    let (count, size) = server.large_client_header_buffers;
-    let limits = Limits {
-        line_bytes_max: size.max(server.client_header_buffer_size) as usize,
-        head_bytes_max: (count * size).max(server.client_header_buffer_size) as usize,
-        headers_max: usize::try_from(server.max_headers).unwrap_or(usize::MAX),
-        ignore_invalid: server.ignore_invalid_headers,
-        underscores: server.underscores_in_headers,
-    };
+    let limits = limits_of(server);
     let reading = &w.env.stats.reading;
     reading.set(reading.get() + 1);
     let mut armed = false;
@@ -277,8 +270,11 @@ fn make_request(
     conn.requests.set(conn.requests.get() + 1);
     let broken = parsed.is_err();
     if broken {
-        // What was understood of the head is not to be trusted: only the line may be shown.
         conn.with_input(|b| (head.give_up(b), 0));
+    }
+    let mut parsed = parsed;
+    if !broken {
+        parsed = by_rules_of_server(w, conn, listen, head);
     }
     let raw = conn.with_input(|b| (b[..head.len].to_vec(), head.len));
     let headers = Headers::over(raw, head.headers.clone());
@@ -287,11 +283,17 @@ fn make_request(
         Meaning { host: Vec::new(), decoder: None, keepalive: head.version >= 1001, expects_continue: false };
     if fault.is_none() {
         fault = understand(head, &headers, &mut meaning).err();
+    } else if head.line_done {
+        // The server may be known although the head is bad.
+        let named = head.host.map(|s| headers.bytes(s)).or_else(|| headers.get(b"host"));
+        meaning.host = named.and_then(valid_host).unwrap_or_default();
     }
     let server = with_match(|data| http.server_of(listen, &meaning.host, data).clone());
     let mut target = uri::Target { uri: b"/".to_vec(), args: Vec::new(), has_args: false };
     if fault.is_none() {
-        match uri::normalise(headers.bytes(head.path), server.merge_slashes) {
+        // Slashes are merged before the server of the name is known.
+        let default = &http.servers[listen.default_server];
+        match uri::normalise(headers.bytes(head.path), default.merge_slashes) {
             Ok(t) => target = t,
             Err(uri::BadUri) => fault = Some((400, "client sent invalid request")),
         }
@@ -322,6 +324,7 @@ fn make_request(
         args: RefCell::new(target.args),
         uri_changed: Cell::new(false),
         redirects_left: Cell::new(REDIRECTS_MAX),
+        cycled: Cell::new(false),
         internal: Cell::new(false),
         error_page: Cell::new(false),
         err_status: Cell::new(0),
@@ -337,6 +340,7 @@ fn make_request(
         response: RefCell::new(Response::default()),
         header_bytes: Cell::new(0),
         slots: Rc::default(),
+        unset: RefCell::default(),
         captures: RefCell::new(Captures::default()),
         phase: Cell::new(Phase::ServerRewrite),
         upstream: RefCell::default(),
@@ -352,10 +356,58 @@ fn make_request(
         limit_rate: Cell::new(None),
         echo: RefCell::default(),
     });
+    if listen.names.has_patterns() {
+        let host = req.host.borrow().clone();
+        with_match(|data| {
+            if let Some(pattern) = listen.names.pattern_of(&host, data) {
+                req.keep_captures(&host, data);
+                set_named(&req, pattern, &host, data);
+            }
+        });
+    }
     if let Some((_, text)) = fault {
         req.log(Level::Info, format!("{text} while reading client request headers").as_bytes());
     }
     (req, fault.map(|(status, _)| status))
+}
+
+/// Where the server of the head's name has other rules for header lines than the default one, they are
+/// read again by its rules.
+fn by_rules_of_server(
+    w: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    listen: &Listen,
+    head: &mut Head,
+) -> Result<(), HeadError> {
+    let http = w.env.http();
+    if http.servers.len() == 1 {
+        return Ok(());
+    }
+    let default = &http.servers[listen.default_server];
+    conn.with_input(|raw| {
+        let named = head.host.map(|s| s.of(raw)).or_else(|| {
+            let host = head.headers.iter().find(|h| h.name.of(raw).eq_ignore_ascii_case(b"host"));
+            host.map(|h| h.value.of(raw))
+        });
+        let host = named.and_then(valid_host).unwrap_or_default();
+        let server = with_match(|data| http.server_of(listen, &host, data).clone());
+        let same = server.ignore_invalid_headers == default.ignore_invalid_headers
+            && server.underscores_in_headers == default.underscores_in_headers;
+        let result = if same { Ok(()) } else { head.read_again(&raw[..head.len], &limits_of(&server)) };
+        (result, 0)
+    })
+}
+
+/// What limits the head of a request for this server.
+fn limits_of(server: &Server) -> Limits {
+    let (count, size) = server.large_client_header_buffers;
+    Limits {
+        line_bytes_max: size.max(server.client_header_buffer_size) as usize,
+        head_bytes_max: (count * size).max(server.client_header_buffer_size) as usize,
+        headers_max: usize::try_from(server.max_headers).unwrap_or(usize::MAX),
+        ignore_invalid: server.ignore_invalid_headers,
+        underscores: server.underscores_in_headers,
+    }
 }
 
 type Fault = (u16, &'static str);
@@ -443,23 +495,38 @@ fn decimal(value: &[u8]) -> Option<u64> {
 
 /// A host in lower case without its port and trailing dot; `None` when it cannot be one.
 fn valid_host(host: &[u8]) -> Option<Vec<u8>> {
-    let end = if host.first() == Some(&b'[') {
-        let close = memchr::memchr(b']', host)?;
-        match host.get(close + 1) {
-            None | Some(b':') => close + 1,
-            Some(_) => return None,
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(b);
+    let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
+        let close = memchr::memchr(b']', rest)?;
+        let port = match &rest[close + 1..] {
+            [] => None,
+            [b':', port @ ..] => Some(port),
+            _ => return None,
+        };
+        if !rest[..close].iter().all(|b| plain(b) || *b == b':') {
+            return None;
         }
+        (&host[..close + 2], port)
     } else {
-        memchr::memchr(b':', host).unwrap_or(host.len())
+        let colon = memchr::memchr(b':', host);
+        let name = &host[..colon.unwrap_or(host.len())];
+        if !name.iter().all(|b| plain(b) || *b == b'%') {
+            return None;
+        }
+        (name, colon.map(|n| &host[n + 1..]))
     };
-    let name = &host[..end];
-    let name = name.strip_suffix(b".").unwrap_or(name);
-    let bad = |b: &u8| *b <= 0x20 || *b == 0x7f || matches!(b, b'/' | b'\\' | b'@' | b'?' | b'#');
-    // What stands behind the colon is not looked at, but it must not be harmful either.
-    if name.is_empty() || host.iter().any(bad) || name.windows(2).any(|w| w == b"..") {
+    if let Some(port) = port {
+        let number = port.iter().try_fold(0u32, |n, b| {
+            let n = n * 10 + u32::from(b.is_ascii_digit().then(|| b - b'0')?);
+            (n <= 65_535).then_some(n)
+        });
+        number?;
+    }
+    if name.windows(2).any(|w| w == b"..") {
         return None;
     }
-    Some(name.to_ascii_lowercase())
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    (!name.is_empty()).then(|| name.to_ascii_lowercase())
 }
 
 #[cfg(test)]
@@ -477,7 +544,13 @@ mod tests {
             (b"a b", None),
             (b"a..b", None),
             (b":80", None),
-            (b"a:8x", Some("a")),
+            (b"a:8x", None),
+            (b"a:99999", None),
+            (b"a:", Some("a")),
+            (b"a:b:c", None),
+            (b"\x80", None),
+            (b"u@h", None),
+            (b"a%20b", Some("a%20b")),
             (b"a:8/", None),
             (b"[::1", None),
         ] {

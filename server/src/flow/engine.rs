@@ -1,5 +1,6 @@
 //! The phases of a request, in order, with their loops: redirects, error pages, log.
 
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -9,7 +10,7 @@ use super::special::{After, respond};
 use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, more_headers, realip, rewrite};
 use crate::conf::model::{Content, Level, Location, LuaCode};
 use crate::phase::Phase;
-use crate::request::body::bytes_to_path;
+use crate::request::body::{Body, bytes_to_path};
 use crate::request::escape::{Place, escape};
 use crate::request::response::Chunk;
 use crate::request::vars::{Vars, set_named};
@@ -29,9 +30,43 @@ enum Entry {
 pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
     let mut entry = first_status.map_or(Entry::Start, Entry::Status);
     loop {
+        phases(w, req, entry).await;
+        if let Some(scripts) = &w.scripts {
+            scripts.end(req);
+        }
+        end_output(w, req);
+        finish(req).await;
+        // A header filter may have refused the response: another takes its place.
+        let refused = req.response.borrow_mut().take_refusal();
+        match refused {
+            Some(status) if !req.gone.get() => entry = Entry::Status(status),
+            _ => break,
+        }
+    }
+    postpone::finished(req);
+}
+
+/// Runs a handler until it is done or a header filter has refused what it made.
+async fn unless_refused(req: &Rc<Request>, handler: impl Future<Output = Verdict>) -> Verdict {
+    let mut handler = std::pin::pin!(handler);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(verdict) = handler.as_mut().poll(cx) {
+            return Poll::Ready(verdict);
+        }
+        if req.response.borrow().refused.is_some() {
+            return Poll::Ready(Verdict::Done);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// From an entry to the end of a handler whose output stands.
+async fn phases(w: &Rc<Worker>, req: &Rc<Request>, mut entry: Entry) {
+    loop {
         let verdict = match entry {
-            Entry::Start => from_start(w, req).await,
-            Entry::Located => from_rewrite(w, req).await,
+            Entry::Start => unless_refused(req, from_start(w, req)).await,
+            Entry::Located => unless_refused(req, from_rewrite(w, req)).await,
             Entry::Status(s) => Verdict::Status(s),
         };
         let verdict = match verdict {
@@ -64,25 +99,19 @@ pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
                 true => Entry::Located,
                 false => Entry::Status(500),
             },
-            Verdict::UriChanged => match count_redirect(req) {
+            Verdict::UriChanged => match count_change(req) {
                 true => Entry::Start,
                 false => Entry::Status(500),
             },
             Verdict::Status(s) => Entry::Status(s),
         };
     }
-    if let Some(scripts) = &w.scripts {
-        scripts.end(req);
-    }
-    end_output(w, req);
-    finish(req).await;
-    postpone::finished(req);
 }
 
 /// Ends the response if its handler has not, with what was gathered for its length.
 fn end_output(w: &Rc<Worker>, req: &Rc<Request>) {
     let mut res = req.response.borrow_mut();
-    if res.eof || req.gone.get() {
+    if res.eof || res.refused.is_some() || req.gone.get() {
         return;
     }
     let data = std::mem::take(&mut res.gathered);
@@ -101,6 +130,9 @@ pub async fn log(w: &Rc<Worker>, req: &Rc<Request>) {
     }
     trim_heap_now_and_then(req);
     let code = req.location().lua.get(Phase::Log).cloned();
+    if req.env.http().lua.used[Phase::Log as usize] {
+        debug_handler(req, Phase::Log);
+    }
     if let (Some(code), Some(scripts)) = (code, &w.scripts) {
         req.phase.set(Phase::Log);
         scripts.log(req, &code).await;
@@ -156,29 +188,39 @@ pub async fn finish_or_detach(f: Wait<()>) {
     .await;
 }
 
-fn count_redirect(req: &Rc<Request>) -> bool {
+/// Counts a change of the URI; false when there were too many. `what` is nginx's word for it.
+fn count_redirect(req: &Rc<Request>, what: &str, target: &[u8]) -> bool {
     let left = req.redirects_left.get();
     if left == 0 {
-        let mut text = b"rewrite or internal redirection cycle while internally redirecting to \"".to_vec();
-        text.extend_from_slice(&req.uri.borrow());
+        let mut text = format!("rewrite or internal redirection cycle while {what} \"").into_bytes();
+        text.extend_from_slice(target);
         text.push(b'"');
         req.log(Level::Error, &text);
+        // There is no page for this error but the built-in one: it might lead back.
+        req.cycled.set(true);
         return false;
     }
     req.redirects_left.set(left - 1);
     true
 }
 
+/// Counts a change of the URI by a rewrite.
+fn count_change(req: &Rc<Request>) -> bool {
+    let target = req.uri.borrow().clone();
+    count_redirect(req, "processing", &target)
+}
+
 fn internal_redirect(req: &Rc<Request>, uri: Vec<u8>, args: Option<Vec<u8>>) -> bool {
     *req.uri.borrow_mut() = uri;
     *req.args.borrow_mut() = args.unwrap_or_default();
     req.clear_for_redirect();
-    count_redirect(req)
+    let target = req.uri.borrow().clone();
+    count_redirect(req, "internally redirecting to", &target)
 }
 
 fn named(req: &Rc<Request>, name: &[u8]) -> bool {
     req.clear_for_redirect();
-    if !count_redirect(req) {
+    if !count_redirect(req, "redirect to named location", name) {
         return false;
     }
     let found = req.server.borrow().named.get(name).cloned();
@@ -200,10 +242,28 @@ fn named(req: &Rc<Request>, name: &[u8]) -> bool {
 /// Runs a phase's code of the level in force, if it has any.
 pub(super) async fn lua(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase) -> Verdict {
     let code = req.location().lua.get(phase).cloned();
+    if req.env.http().lua.used[phase as usize] {
+        debug_handler(req, phase);
+    }
     match code {
         Some(code) => run_code(w, req, phase, &code).await,
         None => Verdict::Next,
     }
+}
+
+/// A line for developers: a phase's handler has been reached.
+fn debug_handler(req: &Rc<Request>, phase: Phase) {
+    if !req.env.logs.enabled(&req.location().error_logs, Level::Debug) {
+        return;
+    }
+    let name = match phase {
+        Phase::ServerRewrite => "server rewrite",
+        other => other.name(),
+    };
+    let mut text = format!("lua {name} handler, uri:\"").into_bytes();
+    text.extend_from_slice(&req.uri.borrow());
+    text.extend_from_slice(b"\" c:1");
+    req.log(Level::Debug, &text);
 }
 
 async fn run_code(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>) -> Verdict {
@@ -242,7 +302,7 @@ async fn from_start(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         if !req.uri_changed.get() {
             break;
         }
-        if !count_redirect(req) {
+        if !count_change(req) {
             return Verdict::Status(500);
         }
         req.set_level(server.level.clone());
@@ -296,6 +356,9 @@ async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         unless_next!(lua(w, req, Phase::Precontent).await);
     }
     let level = req.level.borrow().clone();
+    if matches!(level.content, Some(Content::Lua(_))) {
+        debug_handler(req, Phase::Content);
+    }
     match &level.content {
         Some(Content::Lua(code)) => match run_code(w, req, Phase::Content, code).await {
             Verdict::Next => Verdict::Done,
@@ -372,8 +435,9 @@ fn find_location(req: &Rc<Request>) -> Verdict {
     let max = req.location().client_max_body_size;
     if let (true, Some(crate::http1::body::Decoder::Length(n))) = (max > 0, &req.incoming.borrow().decoder)
         && *n > max
-        && req.incoming.borrow().received == 0
+        && matches!(*req.body.borrow(), Body::Unread)
     {
+        *req.body.borrow_mut() = Body::Discarded;
         let text = format!("client intended to send too large body: {n} bytes");
         req.log(Level::Error, text.as_bytes());
         return Verdict::Status(413);

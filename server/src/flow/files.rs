@@ -185,6 +185,7 @@ pub fn content_type(loc: &crate::conf::model::Location, uri: &[u8]) -> Vec<u8> {
 fn index(req: &Rc<Request>) -> Verdict {
     let level = req.level.borrow().clone();
     let root = vars::filename(req);
+    let mut first_missing = None;
     for name in level.index.iter() {
         let name = req.eval(name);
         if name.starts_with(b"/") {
@@ -192,6 +193,9 @@ fn index(req: &Rc<Request>) -> Verdict {
         }
         let mut path = root.clone();
         path.extend_from_slice(&name);
+        if let Err(e) = std::fs::metadata(bytes_to_path(&path)) {
+            first_missing.get_or_insert((path.clone(), e));
+        }
         if bytes_to_path(&path).is_file() {
             let mut uri = req.uri.borrow().clone();
             uri.extend_from_slice(&name);
@@ -201,9 +205,13 @@ fn index(req: &Rc<Request>) -> Verdict {
     let dir = bytes_to_path(&root);
     if !dir.is_dir() {
         if req.location().log_not_found {
+            let (path, why) = match &first_missing {
+                Some((path, e)) => (path, crate::conf::error::os_text(e)),
+                None => (&root, "(2: No such file or directory)".to_owned()),
+            };
             let mut text = b"\"".to_vec();
-            text.extend_from_slice(&root);
-            text.extend_from_slice(b"\" is not found (2: No such file or directory)");
+            text.extend_from_slice(path);
+            text.extend_from_slice(format!("\" is not found {why}").as_bytes());
             req.log(Level::Error, &text);
         }
         return Verdict::Status(404);
@@ -234,11 +242,9 @@ pub fn try_files(req: &Rc<Request>) -> Verdict {
         let os = bytes_to_path(&path);
         let there = if f.directory { os.is_dir() } else { os.is_file() };
         if there {
-            let mut uri = name;
-            if f.directory && !uri.ends_with(b"/") {
-                uri.push(b'/');
-            }
-            *req.uri.borrow_mut() = uri;
+            // With `alias` the URI keeps the location in front of what was found.
+            let prefix: &[u8] = if level.root.alias && cut == 0 { &level.name } else { b"" };
+            *req.uri.borrow_mut() = [prefix, &name].concat();
             return Verdict::Next;
         }
     }
@@ -262,6 +268,8 @@ pub fn empty_gif(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     if !matches!(&req.method.borrow()[..], b"GET" | b"HEAD") {
         return Verdict::Status(405);
     }
+    // The moment that all servers give for it.
+    req.response.borrow_mut().last_modified = Some(23_349_600);
     send_response(w, req, 200, Some(b"image/gif"), GIF.to_vec());
     Verdict::Done
 }

@@ -77,6 +77,10 @@ pub fn run_lane(w: &Rc<Worker>, req: &Rc<Request>, mut cx: Option<&mut Context<'
         if !has_chunk {
             return;
         }
+        if req.response.borrow().refused.is_some() {
+            req.response.borrow_mut().drop_lane();
+            return;
+        }
         match head {
             HeadState::Open => start_head(w, req),
             // The head filter has been taken apart by a failure: nothing more goes out.
@@ -90,6 +94,9 @@ pub fn run_lane(w: &Rc<Worker>, req: &Rc<Request>, mut cx: Option<&mut Context<'
 }
 
 fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
+    if req.env.http().lua.captures() {
+        debug(req, "lua capture header filter, uri");
+    }
     {
         let mut res = req.response.borrow_mut();
         res.head = HeadState::Filtering;
@@ -99,9 +106,16 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
         }
     }
     if let Err(status) = early_header_filters(req) {
-        replace_by_page(req, status);
+        refuse(req, status, false);
+        return;
     }
-    let code = req.location().lua.get(Phase::HeaderFilter).cloned();
+    let code = match req.response.borrow().skip_scripts {
+        true => None,
+        false => req.location().lua.get(Phase::HeaderFilter).cloned(),
+    };
+    if code.is_some() {
+        debug(req, "lua header filter for user lua code, uri");
+    }
     match (code, &w.scripts) {
         (Some(code), Some(scripts)) => {
             let run = scripts.header_filter(req, &code);
@@ -113,7 +127,10 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
                         break_off(&r);
                         return;
                     }
-                    Err(status) => replace_by_page(&r, status),
+                    Err(status) => {
+                        refuse(&r, status, true);
+                        return;
+                    }
                 }
                 finish_head(&r);
             });
@@ -125,32 +142,19 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
     }
 }
 
-/// A header filter refused the response: the page of a status takes its place.
-fn replace_by_page(req: &Rc<Request>, status: u16) {
+/// A header filter refused the response: its handler's output is thrown away, and the engine goes on with
+/// this status.
+fn refuse(req: &Rc<Request>, status: u16, by_script: bool) {
     let mut res = req.response.borrow_mut();
-    if status == 416 {
-        // What was said about the content stays, but for its validators.
-        res.last_modified = None;
-        res.clear_ranges();
-        res.clear_length();
-        res.headers.remove(b"etag");
-        res.filters.clear();
-        res.outer_filters.clear();
-    } else {
-        res.reset_headers();
-    }
-    res.status = status;
-    let (_, body) = super::special::page(status, &req.location().server_tokens);
-    res.content_type = Some(b"text/html".to_vec());
-    res.content_length = Some(body.len() as u64);
-    res.replace_lane(Chunk { data: body, last: true, ..Chunk::default() });
-    if status != 416 && status != 412 {
-        req.keepalive.set(false);
-    }
+    res.refuse(status);
+    res.skip_scripts = by_script;
 }
 
 fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
     let mut chunk = req.response.borrow_mut().lane.pop_front().expect("the caller saw a chunk");
+    if req.env.http().lua.captures() {
+        debug(req, "lua capture body filter, uri");
+    }
     if chunk.head_only {
         req.response.borrow_mut().pass();
         return;
@@ -158,7 +162,13 @@ fn start_chunk(w: &Rc<Worker>, req: &Rc<Request>) {
     if run_filters(req, &mut chunk, |res| &mut res.early_filters).is_err() {
         return;
     }
-    let code = req.location().lua.get(Phase::BodyFilter).cloned();
+    let code = match req.response.borrow().skip_scripts {
+        true => None,
+        false => req.location().lua.get(Phase::BodyFilter).cloned(),
+    };
+    if code.is_some() {
+        debug(req, "lua body filter for user lua code, uri");
+    }
     match (code, &w.scripts) {
         (Some(code), Some(scripts)) => {
             let run = scripts.body_filter(req, &code, chunk);
@@ -187,6 +197,11 @@ fn break_off(req: &Rc<Request>) {
 
 /// Takes a chunk that the scripts have seen through what is left of the way.
 fn leave(req: &Rc<Request>, mut chunk: Chunk) {
+    if req.response.borrow().done {
+        // A filter has ended the response already.
+        req.response.borrow_mut().pass();
+        return;
+    }
     if run_filters(req, &mut chunk, |res| &mut res.filters).is_ok() {
         if chunk.last && req.response.borrow().expects_trailers {
             let trailers = freshness::trailers(req);
@@ -216,6 +231,15 @@ fn run_filters(
     })
 }
 
+/// A line for developers, with the URI in quotes.
+fn debug(req: &Request, what: &str) {
+    use crate::conf::model::Level;
+    if req.env.logs.enabled(&req.location().error_logs, Level::Debug) {
+        let text = [what.as_bytes(), b" \"", &req.uri.borrow()[..], b"\""].concat();
+        req.log(Level::Debug, &text);
+    }
+}
+
 /// Header filters that run before the scripts', in nginx's order. The error is a status as below.
 fn early_header_filters(req: &Rc<Request>) -> Result<(), u16> {
     let result = not_modified(req);
@@ -240,10 +264,10 @@ fn finish_head(req: &Rc<Request>) {
     if req.is_main() {
         req.start_throttle();
     }
-    if let Err(status) = late_header_filters(req) {
-        replace_by_page(req, status);
+    match late_header_filters(req) {
+        Ok(()) => commit_head(req),
+        Err(status) => refuse(req, status, false),
     }
-    commit_head(req);
 }
 
 /// Conditions of the request against what the response says of itself: 412 where one fails, 304 where

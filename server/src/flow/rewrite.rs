@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::special::send_response;
 use super::{Verdict, Worker, files, set_misc};
 use crate::conf::model::{Condition, FileTest, Level, Return, Rewrite, RewriteFlag, RewriteOp};
-use crate::conf::variables::{VarId, Variables};
+use crate::conf::variables::{Script, VarId, Variables};
 use crate::request::body::bytes_to_path;
 use crate::request::escape::{Place, escape};
 use crate::request::vars::{Vars, set_id, set_named};
@@ -109,6 +109,7 @@ fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
     }
     *req.uri.borrow_mut() = uri;
     *req.args.borrow_mut() = args;
+    req.internal.set(true);
     match r.flag {
         RewriteFlag::Break => {
             req.location_valid.set(false);
@@ -133,7 +134,14 @@ pub fn redirect_to(req: &Rc<Request>, to: &[u8]) {
 }
 
 fn do_return(w: &Rc<Worker>, req: &Rc<Request>, r: &Return) -> Verdict {
-    let Some(script) = &r.text else { return Verdict::Status(r.status) };
+    let empty = Script::default();
+    let script = match &r.text {
+        Some(script) => script,
+        // Without a text a good status has an empty one, a bad one its page.
+        None if r.status < 400 && !matches!(r.status, 301 | 302 | 303 | 307 | 308) => &empty,
+        None => return Verdict::Status(r.status),
+    };
+    req.response.borrow_mut().status = r.status;
     let text = req.eval(script);
     if r.is_redirect() {
         req.response.borrow_mut().set_own_location(&text);

@@ -41,7 +41,7 @@ pub fn respond(w: &Rc<Worker>, req: &Rc<Request>, status: u16) -> After {
         let recursive = level.recursive_error_pages;
         (level, recursive)
     };
-    if (!req.error_page.get() || recursive) && status >= 300 {
+    if (!req.error_page.get() || recursive) && status >= 300 && !req.cycled.get() {
         let page = level.error_pages.iter().find(|p| p.codes.contains(&status));
         if let Some(page) = page {
             req.error_page.set(true);
@@ -53,7 +53,14 @@ pub fn respond(w: &Rc<Worker>, req: &Rc<Request>, status: u16) -> After {
             };
             if target.starts_with(b"/") || target.starts_with(b"@") {
                 req.err_status.set(kept);
-                req.response.borrow_mut().reset_headers();
+                let mut res = req.response.borrow_mut();
+                if status == 416 {
+                    res.content_type = None;
+                } else {
+                    res.reset_headers();
+                }
+                res.skip_scripts = false;
+                drop(res);
                 if target.starts_with(b"@") {
                     return After::Go(Verdict::Named(target));
                 }

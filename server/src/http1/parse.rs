@@ -54,6 +54,8 @@ pub struct Head {
     pub headers: Vec<HeaderSpan>,
     /// Bytes of the whole head.
     pub len: usize,
+    /// The request line has been understood.
+    pub line_done: bool,
     /// Where the next look for the end may start.
     scanned: usize,
 }
@@ -114,8 +116,13 @@ impl Head {
         *self = Head { headers, ..Head::default() };
     }
 
-    /// Makes the best of bytes that are no head: the first line is kept for the log.
+    /// Makes the best of bytes that are no head: the request line is kept if it was one, with the header
+    /// lines before the bad one; else the first line, for the log.
     pub fn give_up(&mut self, buf: &[u8]) {
+        if self.line_done {
+            self.len = buf.len();
+            return;
+        }
         self.reset();
         let start = buf.iter().position(|&b| b != b'\r' && b != b'\n').unwrap_or(buf.len());
         let end = memchr::memchr(b'\n', &buf[start..]).map_or(buf.len(), |n| start + n);
@@ -137,8 +144,9 @@ impl Head {
         if line_end - start > limits.line_bytes_max {
             return Err(URI_TOO_LONG);
         }
-        if self.scanned == 0 {
+        if !self.line_done {
             self.request_line(buf, start, line_end)?;
+            self.line_done = true;
         }
         if self.version == 9 {
             self.len = line_end + 1;
@@ -149,6 +157,8 @@ impl Head {
         if !has_blank_line(&buf[from..]) {
             self.scanned = buf.len();
             return if buf.len() > limits.head_bytes_max || longest_open_line(buf) > limits.line_bytes_max {
+                // What came before the line that is too long is known.
+                let _ = self.slow_headers(buf, head, limits);
                 Err(HEADER_TOO_LARGE)
             } else {
                 Ok(false)
@@ -186,10 +196,11 @@ impl Head {
             return Err(INVALID_REQUEST);
         }
         self.target = Span::new(start + target_at, start + target_at + target_len);
-        self.split_target(start + target_at, target)?;
+        let connect = &line[..method_len] == b"CONNECT";
+        self.split_target(start + target_at, target, connect)?;
         let tail = trim_spaces(&rest[target_len..]);
         if tail.is_empty() {
-            if &line[..method_len] != b"GET" || target_len < rest.len() {
+            if &line[..method_len] != b"GET" {
                 return Err(bad("client sent invalid method in HTTP/0.9 request"));
             }
             self.version = 9;
@@ -197,7 +208,7 @@ impl Head {
         }
         let number = tail.strip_prefix(b"HTTP/").ok_or(INVALID_REQUEST)?;
         let dot = number.iter().position(|&b| b == b'.').ok_or(INVALID_REQUEST)?;
-        let (major, minor) = (digits(&number[..dot], 3)?, digits(&number[dot + 1..], 2)?);
+        let (major, minor) = (digits(&number[..dot], 1)?, digits(&number[dot + 1..], 99)?);
         match major {
             0 => return Err(INVALID_REQUEST),
             1 => self.version = 1000 + minor,
@@ -207,7 +218,14 @@ impl Head {
     }
 
     /// Splits `http://host/path` from the plain path form.
-    fn split_target(&mut self, at: usize, target: &[u8]) -> Result<(), HeadError> {
+    fn split_target(&mut self, at: usize, target: &[u8], connect: bool) -> Result<(), HeadError> {
+        if connect {
+            // A host and port: whoever answers refuses the method, not the form.
+            let authority = target[0] != b'/'
+                && target.iter().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(b));
+            self.path = Span::new(at, at);
+            return if authority { Ok(()) } else { Err(INVALID_REQUEST) };
+        }
         if target[0] == b'/' {
             self.path = Span::new(at, at + target.len());
             return Ok(());
@@ -233,6 +251,10 @@ impl Head {
 
     /// The common case. `None` when the slow reader has to judge.
     fn fast_headers(&mut self, buf: &[u8], head: usize, limits: &Limits) -> Option<usize> {
+        // Tabs belong to values here, and not there.
+        if memchr::memchr(b'\t', &buf[head..]).is_some() {
+            return None;
+        }
         let mut lines = [httparse::EMPTY_HEADER; 48];
         let Ok(httparse::Status::Complete((len, lines))) = httparse::parse_headers(&buf[head..], &mut lines)
         else {
@@ -256,6 +278,13 @@ impl Head {
             });
         }
         Some(head + len)
+    }
+
+    /// Reads the header lines of a complete head again, by the rules of another server.
+    pub fn read_again(&mut self, buf: &[u8], limits: &Limits) -> Result<(), HeadError> {
+        let head = (self.line.start + self.line.len) as usize;
+        let head = memchr::memchr(b'\n', &buf[head..]).map_or(buf.len(), |n| head + n + 1);
+        self.slow_headers(buf, head, limits).map(|_| ())
     }
 
     /// nginx's rules, line by line. `None` when the end is not there yet.
@@ -282,9 +311,6 @@ impl Head {
                 return Err(INVALID_HEADER);
             }
             let odd = name.iter().any(|&b| !(is_plain_name(b) || (b == b'_' && limits.underscores)));
-            if odd && !limits.ignore_invalid && !name.contains(&b'_') {
-                return Err(INVALID_HEADER);
-            }
             if !odd || !limits.ignore_invalid {
                 if self.headers.len() == limits.headers_max {
                     return Err(TOO_MANY_HEADERS);
@@ -326,11 +352,22 @@ fn trim_spaces(mut s: &[u8]) -> &[u8] {
     s
 }
 
-fn digits(s: &[u8], max: usize) -> Result<u32, HeadError> {
-    if s.is_empty() || s.len() > max || !s.iter().all(u8::is_ascii_digit) {
+/// A number of the version; one that is above `max` must not go on.
+fn digits(s: &[u8], max: u32) -> Result<u32, HeadError> {
+    if s.is_empty() {
         return Err(INVALID_REQUEST);
     }
-    Ok(s.iter().fold(0, |n, d| n * 10 + u32::from(d - b'0')))
+    let mut n = 0;
+    for d in s {
+        if !d.is_ascii_digit() {
+            return Err(INVALID_REQUEST);
+        }
+        if n > max {
+            return Err(if max == 1 { BAD_VERSION } else { INVALID_REQUEST });
+        }
+        n = n * 10 + u32::from(d - b'0');
+    }
+    Ok(n)
 }
 
 /// Whether two line feeds stand together, perhaps with a carriage return between them.
@@ -417,9 +454,12 @@ mod tests {
             (b"POST /\r\n", 400),
             (b"\x16\x03\x01", 400),
             (b"GET / HTTP/1.\r\n\r\n", 400),
+            (b"GET / HTTP/1.1000\r\n\r\n", 400),
+            (b"GET / HTTP/22.0\r\n\r\n", 505),
         ] {
             assert_eq!(parse(s).map(|r| r.is_some()).unwrap_err(), status, "{}", String::from_utf8_lossy(s));
         }
+        assert_eq!(parse(b"GET /  \r\n").unwrap().unwrap().0.version, 9);
         assert_eq!(parse(b"GET / HTTP/1.7\r\n\r\n").unwrap().unwrap().0.version, 1007);
     }
 
@@ -432,6 +472,7 @@ mod tests {
             assert_eq!(headers(s), Err(400), "{s:?}");
         }
         assert_eq!(headers("a: \x01\r\n").unwrap(), ["a=\u{1}"]);
+        assert_eq!(headers("a:\tb\t\r\n").unwrap(), ["a=\tb\t"]);
     }
 
     #[test]

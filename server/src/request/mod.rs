@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::conf::model::{Config, HttpConf, Level, Location, Server};
+use crate::conf::variables::VarId;
 use crate::http1::conn::Conn;
 use crate::http1::parse::Span;
 use crate::log::Logs;
@@ -149,6 +150,8 @@ pub struct Request {
     pub uri_changed: Cell<bool>,
     /// Internal redirects that are still allowed.
     pub redirects_left: Cell<u8>,
+    /// Too many internal redirects were made.
+    pub cycled: Cell<bool>,
     /// The request was redirected internally (or is a subrequest): `internal` locations are open.
     pub internal: Cell<bool>,
     /// An error page is being made; there is none for its errors.
@@ -171,6 +174,8 @@ pub struct Request {
     pub header_bytes: Cell<u64>,
     /// `set` variables and values of maps, by variable number.
     pub slots: Rc<RefCell<Vec<Option<Vec<u8>>>>>,
+    /// Variables that a script has taken the value away from.
+    pub unset: RefCell<Vec<VarId>>,
     /// Captures of the last expression.
     pub captures: RefCell<Captures>,
     /// The phase that runs.

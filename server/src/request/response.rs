@@ -120,6 +120,10 @@ pub struct Response {
     pub gathered: Vec<u8>,
     /// A filter failed: there is no more output.
     pub failed: bool,
+    /// A header filter refused it: the status that takes its place.
+    pub refused: Option<u16>,
+    /// Filters of scripts are not run: they have said what they had to.
+    pub skip_scripts: bool,
     /// Bytes of the body sent.
     pub body_bytes_sent: u64,
     /// Where it goes.
@@ -191,12 +195,44 @@ impl Response {
         }
     }
 
-    /// Puts one last chunk in the place of all that wait, which count as gone through.
-    pub fn replace_lane(&mut self, last: Chunk) {
+    /// Throws away what waits: it counts as gone through.
+    pub fn drop_lane(&mut self) {
         self.passed += self.lane.len() as u64;
         self.lane.clear();
-        self.submit(last);
-        self.waiters.drain(..).for_each(Waker::wake);
+        self.wake();
+    }
+
+    /// The response is not to be: nothing of it goes out, another one begins with this status.
+    pub fn refuse(&mut self, status: u16) {
+        self.refused = Some(status);
+        self.drop_lane();
+    }
+
+    /// Takes the status that a refused response is to be begun anew with, and makes it ready for that.
+    pub fn take_refusal(&mut self) -> Option<u16> {
+        let status = self.refused.take()?;
+        if status == 416 {
+            // What was said about the content stays, but for its validators.
+            self.last_modified = None;
+            self.clear_ranges();
+            self.clear_length();
+            self.headers.remove(b"etag");
+        } else {
+            self.reset_headers();
+        }
+        self.early_filters.clear();
+        self.filters.clear();
+        self.outer_filters.clear();
+        self.head = HeadState::Open;
+        self.header_only = false;
+        self.eof = false;
+        self.done = false;
+        self.gathering = false;
+        self.gathered.clear();
+        if let Sink::Memory(bytes) = &mut self.sink {
+            bytes.clear();
+        }
+        Some(status)
     }
 
     /// The lane is closed: whoever waits learns it.
@@ -296,11 +332,10 @@ pub fn commit_head(req: &Rc<Request>) {
     if req.is_head() || matches!(res.status, 204 | 304) || res.status < 200 {
         res.header_only = true;
     }
-    if matches!(res.status, 204 | 304) {
-        res.content_length = None;
-        if res.status == 204 {
-            res.content_type = None;
-        }
+    if res.status == 204 {
+        res.clear_length();
+        res.content_type = None;
+        res.last_modified = None;
     }
     if !matches!(res.sink, Sink::Client) {
         return;

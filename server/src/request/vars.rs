@@ -52,6 +52,7 @@ impl Variables for Vars<'_> {
                     out.extend_from_slice(v);
                     true
                 }
+                _ if self.0.unset.borrow().contains(&id) => false,
                 _ if def.assigned => {
                     if self.0.location().uninitialized_variable_warn {
                         let text = format!("using uninitialized \"{}\" variable", def.name);
@@ -147,6 +148,12 @@ pub fn set_named(req: &Request, pattern: &Pattern, subject: &[u8], data: &MatchD
 }
 
 fn set_slot(req: &Request, id: VarId, value: Option<Vec<u8>>) {
+    let mut unset = req.unset.borrow_mut();
+    unset.retain(|known| *known != id);
+    if value.is_none() {
+        unset.push(id);
+    }
+    drop(unset);
     let mut slots = req.slots.borrow_mut();
     if slots.len() <= id.index() {
         slots.resize(req.env.http().vars.len(), None);
@@ -353,8 +360,9 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
     let conn = &req.conn;
     match b {
         Builtin::Args | Builtin::QueryString => {
-            out.extend_from_slice(&req.args.borrow());
-            !req.args.borrow().is_empty()
+            // No arguments are no value.
+            let args = req.args.borrow();
+            !args.is_empty() && bytes(&args, out)
         }
         Builtin::IsArgs => text(if req.args.borrow().is_empty() { "" } else { "?" }, out),
         Builtin::Uri | Builtin::DocumentUri => bytes(&req.uri.borrow(), out),
@@ -409,7 +417,15 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             let s = &req.env.stats;
             number(s.active.get().saturating_sub(s.reading.get() + s.writing.get()), out)
         }
-        Builtin::ContentLength => header(req, b"content-length", out),
+        Builtin::ContentLength => {
+            let read = matches!(&*req.body.borrow(), Body::Memory(_) | Body::File(_));
+            let chunked =
+                matches!(&req.incoming.borrow().decoder, Some(crate::http1::body::Decoder::Chunked(_)));
+            if read && chunked && req.headers.borrow().get(b"content-length").is_none() {
+                return number(req.incoming.borrow().received, out);
+            }
+            header(req, b"content-length", out)
+        }
         Builtin::ContentType => header(req, b"content-type", out),
         Builtin::Status => {
             let res = req.response.borrow();

@@ -226,3 +226,58 @@ fn stopping_worker_still_answers_what_comes_on_idle_connections() {
     c.read_to_string(&mut rest).unwrap();
     assert!(rest.contains("200 OK") && rest.contains("Connection: close"), "{rest}");
 }
+
+#[test]
+fn header_filter_refusals_go_through_error_pages() {
+    let s = start(
+        "server { listen 8080; error_page 582 = /bar; error_page 416 /part; root html;
+           location = /t { echo ok; header_filter_by_lua_block { return ngx.exit(582) } }
+           location = /bar { echo hi; header_filter_by_lua_block { return ngx.exit(302) } }
+           location = /plain { echo ok; header_filter_by_lua_block { return ngx.exit(403) } }
+           location = /fails { echo ok; header_filter_by_lua_block { error('no') } }
+           location = /part { return 200 other; }
+         }",
+        &[("html/f", "0123")],
+    );
+    let r = s.get("/t");
+    assert!(status(&r) == "302" && body(&r).contains("302 Found"), "{r}");
+    let r = s.get("/plain");
+    assert!(status(&r) == "403" && body(&r).contains("403 Forbidden") && !r.contains("ok"), "{r}");
+    assert_eq!(s.get("/fails"), "");
+    let r = s.raw(b"GET /f HTTP/1.1\r\nHost: t\r\nRange: bytes=9-\r\nConnection: close\r\n\r\n");
+    assert!(status(&r) == "416" && r.contains("bytes */4") && body(&r) == "other", "{r}");
+}
+
+#[test]
+fn cycles_end_with_the_built_in_page() {
+    let s = start(
+        "server { listen 8080; error_page 500 /loop; recursive_error_pages on;
+           location /loop { rewrite ^ /loop last; } location @a { error_page 404 @a; return 404; }
+           location /named { error_page 404 @a; return 404; } }",
+        &[],
+    );
+    assert_eq!(status(&s.get("/loop")), "500");
+    assert!(s.error_log().contains("rewrite or internal redirection cycle while processing \"/loop\""));
+    assert_eq!(status(&s.get("/named")), "500");
+}
+
+#[test]
+fn bad_heads_keep_what_was_understood() {
+    let s = start(
+        "server { listen 8080; server_name one; return 200 one; }
+         server { listen 8080; server_name two; ignore_invalid_headers off; underscores_in_headers on;
+           error_page 400 /x; location / { echo \"$http_a_b $http_x\"; } }
+         server { listen 8080; server_name ~^(?<sub>\\w+)\\.re$; return 200 \"$sub\"; }",
+        &[],
+    );
+    let r = s.raw(b"GET / HTTP/1.1\r\nHost: two\r\nA_B: 1\r\nX@: 2\r\nConnection: close\r\n\r\n");
+    assert!(body(&r).contains("1 "), "{r}");
+    // The bad line comes behind the name: the server is known, and so is the version.
+    let r = s.raw(b"GET / HTTP/1.1\r\nHost: two\r\nX: 1\r\nbad line: 1\r\n\r\n");
+    assert!(status(&r) == "400" && header(&r, "transfer-encoding") == Some("chunked"), "{r}");
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.1\r\nHost: foo.re\r\nConnection: close\r\n\r\n")), "foo");
+    for (target, want) in [("a:80", "405"), ("/", "400")] {
+        let r = s.raw(format!("CONNECT {target} HTTP/1.1\r\nHost: one\r\n\r\n").as_bytes());
+        assert_eq!(status(&r), want);
+    }
+}
