@@ -236,8 +236,7 @@ fn requests() -> Vec<Vec<u8>> {
         "GET /r HTTP/1.1\r\nHost: a/b\r\n\r\n",
         "GET /r HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n",
         "TRACE /r HTTP/1.1\r\nHost: a\r\n\r\n",
-        // Not the form with a host: nginx knows it since 1.29 only, and answers 405 as we do.
-        "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n",
+        // No CONNECT: what its target may be has changed in nginx 1.29 (see `bad_heads_keep_...`).
         "GET /r HTTP/1.1\r\nHost: A.B.\r\nConnection: close\r\n\r\n",
         "GET /r HTTP/1.1\r\nHost: a\r\n\r\nGET /r2 HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n",
         "POST /r HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /r HTTP/1.0\r\n\r\n",
