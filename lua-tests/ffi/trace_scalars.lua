@@ -78,3 +78,14 @@ for i = 1, 150 do
   bsum = bsum + x.a + x.b * 2 + x.c * 3 + x.d * 5 + x.e * 7 + x.g * 11
 end
 print(bsum, bf[0].a, bf[1].b, bf[2].c, bf[0].d, bf[1].e, bf[2].g)
+-- One piece of memory behind pointers of different types, made before the loop.
+local mem = ffi.new("double[4]")
+local words, halves = ffi.cast("uint32_t *", mem), ffi.cast("int16_t *", mem)
+local seen = 0
+for i = 1, 200 do
+  mem[i % 4] = i
+  seen = seen + words[i % 4 * 2 + 1] % 4096 + halves[i % 4 * 4 + 3]
+  words[i % 4 * 2 + 1] = words[i % 4 * 2 + 1] + 65536
+  seen = seen + mem[i % 4] % 977
+end
+print(("%.12g"):format(seen))

@@ -1,8 +1,9 @@
 //! Alias analysis of raw memory: C data objects and what pointers lead to.
 //!
 //! An address is a root, perhaps something variable added to it, and a constant offset. Two addresses with one root differ by
-//! what was added; with different roots they differ when one of them is an object that was just made, or when values of
-//! different size or class are accessed, as C's rules have it. Accesses of single bytes may concern anything.
+//! what was added; with different roots they differ only when one of them is an object that was just made. That C lets a
+//! compiler tell accesses of different types apart is not used: programs look at one piece of memory through several pointers,
+//! and the interpreter shows them what is there.
 
 use super::forward::Alias;
 use crate::ir::buffer::IrBuf;
@@ -82,9 +83,6 @@ fn accesses(ir: &IrBuf, (ta, a): (Ty, Ref), (tb, b): (Ty, Ref)) -> Alias {
     let (fa, fb) = (is_fresh(ir, ra), is_fresh(ir, rb));
     let objects = ir.ty(ra) == Ty::Cdata && ir.ty(rb) == Ty::Cdata;
     if (fa && fb) || (fa && rb < ra) || (fb && ra < rb) || (objects && ra.is_const() && rb.is_const()) {
-        return Alias::No;
-    }
-    if wa > 1 && wb > 1 && (wa != wb || ta.is_fp() != tb.is_fp()) {
         return Alias::No;
     }
     Alias::May

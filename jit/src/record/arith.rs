@@ -23,6 +23,10 @@ impl Rec {
             let x = (t, at.reg(i.d()));
             return self.arith_on_cdata(vm, at, Mm::Unm, x, x);
         }
+        if !t.ty.is_number() {
+            let x = (t, at.reg(i.d()));
+            return self.arith_by_handler(vm, at, Mm::Unm, x, x);
+        }
         let t = self.to_num(t)?;
         let v = self.emit_t(IrOp::NEG, Ty::Num, t.r, Ref::NONE)?;
         self.set(i.a(), v);
@@ -59,9 +63,26 @@ impl Rec {
         if x.ty == Ty::Cdata || y.ty == Ty::Cdata {
             return self.arith_on_cdata(vm, at, info.mm, (x, vx), (y, vy));
         }
+        if !x.ty.is_number() || !y.ty.is_number() {
+            return self.arith_by_handler(vm, at, info.mm, (x, vx), (y, vy));
+        }
         let t = self.arith(irop, x, y, vx, vy)?;
         self.set(i.a(), t);
         Ok(())
+    }
+
+    /// Arithmetic that a metamethod of the left or of the right operand does.
+    fn arith_by_handler(&mut self, vm: &Vm, at: At, mm: Mm, x: (TRef, Value), y: (TRef, Value)) -> R<()> {
+        // Strings may be numbers.
+        if x.0.ty == Ty::Str || y.0.ty == Ty::Str {
+            return Err(Abort::NyiTypes("arithmetic on strings"));
+        }
+        let mut h = self.operand_handler(vm, x.0, x.1, mm)?;
+        if h.is_none() {
+            h = self.operand_handler(vm, y.0, y.1, mm)?;
+        }
+        let Some(h) = h else { return Err(Abort::NyiMetamethod) };
+        self.call_meta(vm, at, Cont::Ra, h, &[x.0, y.0])
     }
 
     /// Arithmetic of which an operand is C data: done here, or the call of a metatype's function is begun.
@@ -207,6 +228,15 @@ impl Rec {
                     self.no_metatable(vm, at.reg(i.d()), t)?;
                 }
                 self.emit_t(IrOp::ALEN, Ty::Int, t.r, Ref::NONE)?
+            }
+            Ty::Cdata => {
+                let x = at.reg(i.d());
+                let Some(ty) = self.operand_metatype(vm, t, x)? else { return Err(Abort::NyiMetamethod) };
+                let Some((mt, _)) = self.metatype_field(vm, ty, Mm::Len)? else {
+                    return Err(Abort::NyiMetamethod);
+                };
+                let h = self.metamethod(vm, mt, Mm::Len)?;
+                return self.call_meta_of_base(vm, at, Cont::Ra, h, &[t]);
             }
             _ => return Err(Abort::NyiMetamethod),
         };

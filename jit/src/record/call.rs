@@ -9,7 +9,7 @@ use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::trace::link::Link;
 use crate::view::{self, At};
-use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::closure::Func;
 use moonlit_vm::function::proto::protoflags;
@@ -30,13 +30,36 @@ pub struct Frame {
     meta: Option<Meta>,
 }
 
-/// The instruction that called a metamethod.
+/// The instruction that called a metamethod, and how it goes on.
 #[derive(Clone, Copy, Debug)]
 struct Meta {
-    /// The register its result goes to.
-    to: u32,
+    then: Then,
     /// Registers of the caller in use.
     maxslot: usize,
+}
+
+/// What an instruction does with the result of its metamethod.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// Puts it into a register.
+    Store(u32),
+    /// Nothing.
+    Drop,
+    /// Decides a jump, which keeps the registers below this one.
+    Branch(usize),
+}
+
+impl Then {
+    /// From the words of a continuation frame: the continuation, and the instruction after the one that called.
+    fn new(cont: u64, pc: u64) -> R<Then> {
+        let ins = |at: u64| view::ins_at(at as usize);
+        match Cont::from_word(cont) {
+            Some(Cont::Ra) => Ok(Then::Store(ins(pc - 4).a())),
+            Some(Cont::Nop) => Ok(Then::Drop),
+            Some(Cont::CondTrue | Cont::CondFalse) => Ok(Then::Branch(ins(pc).a() as usize)),
+            _ => Err(Abort::NoLink),
+        }
+    }
 }
 
 /// Most frames on a trace.
@@ -62,28 +85,25 @@ impl Rec {
             let func = word(self, b - 2)?;
             let mut link = word(self, b - 1)?;
             let mut vararg = 0;
-            if !frame::is_lua(link) && frame::type_bits(link) == FrameType::Cont as u64 {
-                let delta = frame::delta(link);
-                let (cont, pc) = (word(self, b - 4)?, word(self, b - 3)?);
-                if cont != Cont::Ra as u64 {
-                    return Err(Abort::NoLink);
-                }
-                let caller = b.checked_sub(delta).ok_or(Abort::NoLink)?;
-                let meta = Meta { to: view::ins_at(pc as usize - 4).a(), maxslot: delta - frame::CONT_SLOTS };
-                out.push(Frame { caller, vararg: 0, func, meta: Some(meta) });
-                b = caller;
-                continue;
-            }
-            if !frame::is_lua(link) {
-                if frame::type_bits(link) != FrameType::Varg as u64 {
-                    return Err(Abort::NoLink);
-                }
+            if !frame::is_lua(link) && frame::type_bits(link) == FrameType::Varg as u64 {
                 vararg = frame::delta(link);
                 b = b.checked_sub(vararg).ok_or(Abort::NoLink)?;
                 if b <= 2 {
                     return Err(Abort::NoLink);
                 }
                 link = word(self, b - 1)?;
+            }
+            if !frame::is_lua(link) {
+                if frame::type_bits(link) != FrameType::Cont as u64 {
+                    return Err(Abort::NoLink);
+                }
+                let delta = frame::delta(link);
+                let then = Then::new(word(self, b - 4)?, word(self, b - 3)?)?;
+                let caller = b.checked_sub(delta).ok_or(Abort::NoLink)?;
+                let meta = Meta { then, maxslot: delta - frame::CONT_SLOTS };
+                out.push(Frame { caller, vararg, func, meta: Some(meta) });
+                b = caller;
+                continue;
             }
             let a = view::ins_at(link as usize - 4).a() as usize;
             let caller = b.checked_sub(2 + a).ok_or(Abort::NoLink)?;
@@ -129,11 +149,23 @@ impl Rec {
             self.get(at, a + 2 + i)?;
         }
         if at.reg(a).tag() == tag::CDATA {
+            let f = self.get(at, a)?;
+            if let Some(h) = self.cdata_call_handler(vm, f, at.reg(a))? {
+                self.in_native = true;
+                return self.call_handler(vm, at, a, nargs, h);
+            }
             // The interpreter makes such a call without a frame; where it needs one, the frame's header ends the recording.
-            let (f, args) = (self.get(at, a)?, self.arguments(at, a, nargs));
+            let args = self.arguments(at, a, nargs);
             let results = self.rec_call_cdata(vm, (f, at.reg(a)), &args)?;
             self.put_results(a, &results, b);
             return Ok(Step::Next);
+        }
+        if matches!(at.reg(a).tag(), tag::TAB | tag::UDATA) {
+            let f = self.get(at, a)?;
+            let Some(h) = self.operand_handler(vm, f, at.reg(a), Mm::Call)? else {
+                return Err(Abort::BadCall);
+            };
+            return self.call_handler(vm, at, a, nargs, h);
         }
         let f = self.callee(at, a)?;
         if f.get(&vm.heap).is_native() {
@@ -154,6 +186,30 @@ impl Rec {
         Ok(Step::Next)
     }
 
+    /// A call of something that is no function: its handler is called, with it as the first argument.
+    fn call_handler(&mut self, vm: &Vm, at: At, a: u32, nargs: usize, (t, h): (TRef, Value)) -> R<Step> {
+        let Some(f) = h.as_obj::<Func>().filter(|f| !f.get(&vm.heap).is_native()) else {
+            return Err(Abort::NyiMetamethod);
+        };
+        self.may_enter(vm, f)?;
+        let k = self.konst(h)?;
+        self.guard(IrOp::EQ, t.r, k.r)?;
+        let s = self.baseslot + a as usize;
+        if s + nargs + 3 >= SLOTS_MAX {
+            return Err(Abort::TooManySlots);
+        }
+        self.slots.copy_within(s + 2..s + 2 + nargs, s + 3);
+        self.slots[s + 2] = self.slots[s];
+        self.slots[s] = k;
+        let link = self.trace.ir.kptr(at.pc as u64 + 4);
+        self.slots[s + 1] = TRef::new(link, Ty::P64);
+        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: f.addr(), meta: None });
+        self.baseslot = s + 2;
+        self.maxslot = nargs + 1;
+        self.clear_above();
+        Ok(Step::Next)
+    }
+
     /// The arguments of a call whose function is in register `a`; they were loaded before.
     fn arguments(&self, at: At, a: u32, nargs: usize) -> Vec<(TRef, Value)> {
         (0..nargs as u32)
@@ -170,6 +226,20 @@ impl Rec {
         }
         self.maxslot = a as usize + n;
         self.clear_above();
+    }
+
+    /// As [`Rec::call_meta`], where the interpreter calls the function through one of the base metatable.
+    pub(super) fn call_meta_of_base(
+        &mut self,
+        vm: &Vm,
+        at: At,
+        cont: Cont,
+        f: (TRef, Value),
+        args: &[TRef],
+    ) -> R<()> {
+        self.call_meta(vm, at, cont, f, args)?;
+        self.in_native = true;
+        Ok(())
     }
 
     /// Begins the call of a metamethod by the instruction at `at`.
@@ -196,8 +266,9 @@ impl Rec {
             return Err(Abort::TooManySlots);
         }
         self.clear_above();
-        let meta = Meta { to: at.ins(0).a(), maxslot: self.maxslot };
-        let words = [cont as u64, at.pc as u64 + 4, 0, frame::link(delta, FrameType::Cont)];
+        let pc = at.pc as u64 + 4;
+        let meta = Meta { then: Then::new(cont as u64, pc)?, maxslot: self.maxslot };
+        let words = [cont as u64, pc, 0, frame::link(delta, FrameType::Cont)];
         for (i, w) in words.into_iter().enumerate().filter(|(i, _)| *i != 2) {
             let k = self.trace.ir.kptr(w);
             self.slots[s - frame::CONT_SLOTS + i] = TRef::new(k, Ty::P64);
@@ -354,7 +425,15 @@ impl Rec {
             self.baseslot = f.caller;
             self.maxslot = m.maxslot;
             self.clear_above();
-            self.set(m.to, results.first().copied().unwrap_or(TRef::pri(0)));
+            match m.then {
+                Then::Store(r) => self.set(r, results.first().copied().unwrap_or(TRef::pri(0))),
+                Then::Drop => {}
+                // The value's type was guarded when it was loaded; the interpreter has gone the right way.
+                Then::Branch(kept) => {
+                    self.maxslot = self.maxslot.min(kept);
+                    self.clear_above();
+                }
+            }
             self.needsnap = true;
             return Ok(Step::Next);
         }

@@ -599,6 +599,33 @@ impl Rec {
         }))
     }
 
+    /// The constructor or call handler of a metatype that a call of C data goes to.
+    pub(super) fn cdata_call_handler(&mut self, vm: &Vm, t: TRef, v: Value) -> R<Option<(TRef, Value)>> {
+        let Some(cd) = as_cdata(v) else { return Ok(None) };
+        let (ty, mm) = match type_object(vm, cd) {
+            Some(ty) => {
+                let k = self.konst(v)?;
+                self.guard(IrOp::EQ, t.r, k.r)?;
+                (ty, Mm::New)
+            }
+            None => (self.ctype_guard(vm, t, v)?, Mm::Call),
+        };
+        let ty = {
+            let ffi = ffi_of(vm)?;
+            let types = ffi.types.borrow();
+            let ty = types.deref(ty);
+            match types.kind(ty) {
+                Kind::Ptr { to, .. } if !matches!(types.kind(to), Kind::Func(_)) => to,
+                Kind::Ptr { .. } | Kind::Func(_) => return Ok(None),
+                _ => ty,
+            }
+        };
+        match self.metatype_field(vm, ty, mm)? {
+            Some((mt, _)) => Ok(Some(self.metamethod(vm, mt, mm)?)),
+            None => Ok(None),
+        }
+    }
+
     fn side(&self, vm: &Vm, types: &CTypeTable, t: TRef, v: Value) -> Side {
         match t.ty {
             Ty::Int | Ty::Num => Side::Num,

@@ -12,6 +12,7 @@ use crate::view::At;
 use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
+use moonlit_vm::thread::frame::Cont;
 use moonlit_vm::value::Value;
 
 /// Keep snapshot 0 apart: the position of a comparison's own snapshot is changed afterwards.
@@ -54,7 +55,7 @@ impl Rec {
             return self.order_of_cdata(vm, at, base, (x, vx), (y, vy));
         }
         if !x.ty.is_number() || !y.ty.is_number() {
-            return Err(Abort::NyiMetamethod);
+            return self.order_by_handler(vm, at, base, (x, vx), (y, vy));
         }
         let (fx, fy) = (vx.num_unchecked(), vy.num_unchecked());
         // A constant takes the type of the other side when it can.
@@ -84,10 +85,47 @@ impl Rec {
         Ok(())
     }
 
+    /// A comparison that the metatype of an operand makes.
+    fn compare_cdata_by_handler(
+        &mut self,
+        vm: &Vm,
+        at: At,
+        mm: Mm,
+        cont: Cont,
+        x: (TRef, Value),
+        y: (TRef, Value),
+    ) -> R<()> {
+        for (t, v) in [x, y] {
+            let Some(ty) = self.operand_metatype(vm, t, v)? else { continue };
+            if let Some((mt, _)) = self.metatype_field(vm, ty, mm)? {
+                let h = self.metamethod(vm, mt, mm)?;
+                return self.call_meta_of_base(vm, at, cont, h, &[x.0, y.0]);
+            }
+        }
+        Err(Abort::NyiMetamethod)
+    }
+
+    /// An ordering that a metamethod of tables or userdata makes.
+    fn order_by_handler(&mut self, vm: &Vm, at: At, op: IrOp, x: (TRef, Value), y: (TRef, Value)) -> R<()> {
+        let mm = if matches!(op, IrOp::LT | IrOp::GE) { Mm::Lt } else { Mm::Le };
+        let cont = if matches!(op, IrOp::GE | IrOp::GT) { Cont::CondFalse } else { Cont::CondTrue };
+        if x.0.ty != y.0.ty || !matches!(x.0.ty, Ty::Tab | Ty::Udata) {
+            return Err(Abort::NyiMetamethod);
+        }
+        let (f, g) = (self.operand_handler(vm, x.0, x.1, mm)?, self.operand_handler(vm, y.0, y.1, mm)?);
+        match (f, g) {
+            (Some(f), Some(g)) if f.1.0 == g.1.0 => self.call_meta(vm, at, cont, f, &[x.0, y.0]),
+            _ => Err(Abort::NyiMetamethod),
+        }
+    }
+
     /// An ordering of which an operand is C data.
     fn order_of_cdata(&mut self, vm: &Vm, at: At, op: IrOp, x: (TRef, Value), y: (TRef, Value)) -> R<()> {
         let mm = if matches!(op, IrOp::LT | IrOp::GE) { Mm::Lt } else { Mm::Le };
-        let Some(p) = self.cdata_compare(vm, mm, x, y)? else { return Err(Abort::NyiMetamethod) };
+        let Some(p) = self.cdata_compare(vm, mm, x, y)? else {
+            let cont = if matches!(op, IrOp::GE | IrOp::GT) { Cont::CondFalse } else { Cont::CondTrue };
+            return self.compare_cdata_by_handler(vm, at, mm, cont, x, y);
+        };
         let (a, b) = p.now;
         let less = match (mm, p.unsigned) {
             (Mm::Lt, true) => a < b,
@@ -122,6 +160,29 @@ impl Rec {
             _ => (TRef::pri(i.d()), pri_value(i.d())),
         };
         let negated = matches!(op, Op::ISNEV | Op::ISNES | Op::ISNEN | Op::ISNEP);
+        let cont = if negated { Cont::CondFalse } else { Cont::CondTrue };
+        if (x.ty == Ty::Cdata || y.ty == Ty::Cdata) && x.r != y.r {
+            match self.cdata_compare(vm, Mm::Eq, (x, vx), (y, vy)) {
+                Ok(None) => return self.compare_cdata_by_handler(vm, at, Mm::Eq, cont, (x, vx), (y, vy)),
+                Ok(Some(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if x.ty == y.ty && matches!(x.ty, Ty::Tab | Ty::Udata) && vx.0 != vy.0 {
+            let f = self.operand_handler(vm, x, vx, Mm::Eq)?;
+            if let Some(f) = f {
+                let g = self.operand_handler(vm, y, vy, Mm::Eq)?;
+                if g.is_none_or(|g| g.1.0 != f.1.0) {
+                    return Err(Abort::NyiMetamethod);
+                }
+                return self.call_meta(vm, at, cont, f, &[x, y]);
+            }
+            // Nobody says otherwise: different objects differ.
+            prepare(self, vm, at)?;
+            self.guard(IrOp::NE, x.r, y.r)?;
+            self.branch(vm, at, negated);
+            return Ok(());
+        }
         let equal = self.equal(vm, at, x, y, vx, vy, true)?;
         self.branch(vm, at, equal != negated);
         Ok(())

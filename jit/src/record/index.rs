@@ -11,6 +11,7 @@ use crate::ir::ty::Ty;
 use crate::view::{self, At, Place};
 use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::function::closure::Func;
 use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
@@ -20,6 +21,14 @@ use moonlit_vm::value::Value;
 
 /// Bits of a string's hash that choose its node in the largest table.
 const HASH_BITS: u32 = (1 << moonlit_vm::limits::TABLE_HASH_BITS_MAX) - 1;
+
+/// What `t[k]` comes to.
+pub(super) enum Indexed {
+    /// A value.
+    Value(TRef),
+    /// The call of a handler, for this object.
+    Call((TRef, Value), TRef),
+}
 
 /// What a key lookup found: the reference and the value there now.
 struct Found {
@@ -179,18 +188,54 @@ impl Rec {
         Ok(Found { at: if absent { Ref::NONE } else { at }, array: false, val, absent })
     }
 
-    /// `t[k]`, with `__index` chains of tables.
-    pub(super) fn index(&mut self, vm: &Vm, mut t: TRef, mut vt: Value, key: TRef, vk: Value) -> R<TRef> {
+    /// `t[k]` where no function may have to be called for it.
+    pub(super) fn index(&mut self, vm: &Vm, t: TRef, vt: Value, key: TRef, vk: Value) -> R<TRef> {
+        match self.index_or_call(vm, t, vt, key, vk)? {
+            Indexed::Value(v) => Ok(v),
+            Indexed::Call(..) => Err(Abort::NyiMetamethod),
+        }
+    }
+
+    /// The handler of an operand for an operation; `None` if there is none, which is guarded.
+    pub(super) fn operand_handler(&mut self, vm: &Vm, t: TRef, v: Value, mm: Mm) -> R<Option<(TRef, Value)>> {
+        let mt = match t.ty {
+            Ty::Tab => self.metatable(vm, v, t)?,
+            Ty::Udata => {
+                let meta = v.as_obj::<Userdata>().and_then(|u| u.get(&vm.heap).meta);
+                let have = self.field(t.r, Field::UdataMeta)?;
+                let k = match meta {
+                    None => self.trace.ir.knull(Ty::Tab),
+                    Some(mt) => self.konst(Value::obj(mt))?.r,
+                };
+                self.guard(IrOp::EQ, have.r, k)?;
+                meta
+            }
+            _ => vm.base_meta[moonlit_vm::state::metatable::type_index(v)],
+        };
+        let Some(mt) = mt else { return Ok(None) };
+        let (f, vf) = self.metamethod(vm, mt, mm)?;
+        Ok((f.ty != Ty::Nil).then_some((f, vf)))
+    }
+
+    /// `t[k]`, with `__index` chains.
+    pub(super) fn index_or_call(
+        &mut self,
+        vm: &Vm,
+        mut t: TRef,
+        mut vt: Value,
+        key: TRef,
+        vk: Value,
+    ) -> R<Indexed> {
         for _ in 0..8 {
             let mt;
             if let Some(tab) = vt.as_obj::<Table>() {
                 let f = self.find(vm, t, tab, key, vk, false)?;
                 let v = self.load_found(&f)?;
                 if v.ty != Ty::Nil {
-                    return Ok(v);
+                    return Ok(Indexed::Value(v));
                 }
                 match self.metatable(vm, vt, t)? {
-                    None => return Ok(v),
+                    None => return Ok(Indexed::Value(v)),
                     Some(m) => mt = m,
                 }
             } else if let Some(u) = vt.as_obj::<Userdata>() {
@@ -207,7 +252,8 @@ impl Rec {
             }
             let (m, vm_) = self.metamethod(vm, mt, Mm::Index)?;
             match m.ty {
-                Ty::Nil if vt.is::<Table>() => return Ok(TRef::pri(0)),
+                Ty::Nil if vt.is::<Table>() => return Ok(Indexed::Value(TRef::pri(0))),
+                Ty::Func => return Ok(Indexed::Call((m, vm_), t)),
                 Ty::Tab => (t, vt) = (m, vm_),
                 _ => return Err(Abort::NyiMetamethod),
             }
@@ -261,6 +307,28 @@ impl Rec {
         Ok(())
     }
 
+    /// The function that a store of a new key is left to, if there is one.
+    fn newindex_handler(
+        &mut self,
+        vm: &Vm,
+        t: TRef,
+        vt: Value,
+        key: TRef,
+        vk: Value,
+    ) -> R<Option<(TRef, Value)>> {
+        let (Some(tab), Some(mt)) = (vt.as_obj::<Table>(), Self::meta_of(vm, vt)) else { return Ok(None) };
+        let name = Value::obj(vm.mm_names[Mm::Newindex as usize]);
+        if !mt.getv(&vm.heap, name).is::<Func>() || !tab.getv(&vm.heap, vk).is_nil() {
+            return Ok(None);
+        }
+        // That the key is absent is guarded by looking for it.
+        let f = self.find(vm, t, tab, key, vk, false)?;
+        if !f.absent {
+            self.load_found(&f)?;
+        }
+        self.operand_handler(vm, t, vt, Mm::Newindex)
+    }
+
     fn key(&mut self, vm: &Vm, at: At, op: Op) -> R<(TRef, Value)> {
         let c = at.ins(0).c();
         Ok(match op {
@@ -280,9 +348,22 @@ impl Rec {
         if t.ty == Ty::Cdata {
             return self.rec_get_cdata(vm, at, (t, at.reg(i.b())), (k, vk));
         }
-        let v = self.index(vm, t, at.reg(i.b()), k, vk)?;
-        self.set(i.a(), v);
-        Ok(())
+        self.get_into(vm, at, (t, at.reg(i.b())), (k, vk))
+    }
+
+    /// `R[a] = t[k]`, or the call of the handler that has to say.
+    fn get_into(&mut self, vm: &Vm, at: At, (t, vt): (TRef, Value), (k, vk): (TRef, Value)) -> R<()> {
+        match self.index_or_call(vm, t, vt, k, vk)? {
+            Indexed::Value(v) => {
+                self.set(at.ins(0).a(), v);
+                Ok(())
+            }
+            Indexed::Call(f, object) => {
+                // The handler is handed the key as a value of Lua.
+                let k = if k.ty == Ty::Int && k.r.is_const() { self.konst(vk)? } else { k };
+                self.call_meta(vm, at, Cont::Ra, f, &[object, k])
+            }
+        }
     }
 
     /// `cd[key]`: a function that the metatype has for it is called.
@@ -316,6 +397,16 @@ impl Rec {
         if t.ty == Ty::Cdata {
             return self.cdata_set(vm, (t, at.reg(i.b())), (k, vk), (v, at.reg(i.a())));
         }
+        if t.ty == Ty::Udata {
+            let Some(h) = self.operand_handler(vm, t, at.reg(i.b()), Mm::Newindex)? else {
+                return Err(Abort::NyiMetamethod);
+            };
+            return self.call_meta(vm, at, Cont::Nop, h, &[t, k, v]);
+        }
+        if let Some(h) = self.newindex_handler(vm, t, at.reg(i.b()), k, vk)? {
+            let k = if k.ty == Ty::Int && k.r.is_const() { self.konst(vk)? } else { k };
+            return self.call_meta(vm, at, Cont::Nop, h, &[t, k, v]);
+        }
         self.store(vm, t, at.reg(i.b()), k, vk, v)
     }
 
@@ -327,9 +418,7 @@ impl Rec {
         let vk = at.kgc(&vm.heap, i.d());
         let k = self.konst(vk)?;
         if op == Op::GGET {
-            let v = self.index(vm, t, Value::obj(env), k, vk)?;
-            self.set(i.a(), v);
-            return Ok(());
+            return self.get_into(vm, at, (t, Value::obj(env)), (k, vk));
         }
         let v = self.get(at, i.a())?;
         self.store(vm, t, Value::obj(env), k, vk, v)

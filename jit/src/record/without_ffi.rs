@@ -51,6 +51,10 @@ impl Rec {
         Err(NONE)
     }
 
+    pub(super) fn cdata_call_handler(&mut self, _: &Vm, _: TRef, _: Value) -> R<Option<(TRef, Value)>> {
+        Err(NONE)
+    }
+
     pub(super) fn cdata_arith(
         &mut self,
         _: &Vm,
