@@ -38,7 +38,8 @@ local s = 0
 for i = 1, 100 do s = s + five(i) + five(1, i) + #five + five[1] + five[2] + #five.name + five ^ 2 end
 print(s)
 -- A pointer to it has the same ones.
-local p = ffi.new("pair[2]", { { 1, 2 }, { 3, 4 } }) + 0
+local both = ffi.new("pair[2]", { { 1, 2 }, { 3, 4 } })
+local p = both + 0
 local t = 0
 for i = 1, 100 do t = t + (p[0] + p[1]).x + #p[1] + p[0](i) end
 print(t)
