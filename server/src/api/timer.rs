@@ -64,11 +64,7 @@ fn create(vm: &mut Vm, repeat: bool) -> NativeResult {
     );
     let ms = (delay * 1000.0).min(1e15) as u64;
     let origin = origin(&w);
-    w.retain();
-    tokio::task::spawn_local(async move {
-        run_timer(&w, args, ms, repeat, origin).await;
-        w.release();
-    });
+    set(&w, args, ms, repeat, origin);
     Ok(Outcome::one(Value::int(1)))
 }
 
@@ -96,6 +92,18 @@ fn defined_at(vm: &Vm, f: Value) -> String {
     }
 }
 
+/// Has the function run after that time; a repeating timer sets itself anew.
+fn set(w: &Rc<LuaWorker>, args: Rc<Vec<Rooted>>, ms: u64, repeat: bool, origin: Option<Rc<[u8]>>) {
+    w.retain();
+    let w = w.clone();
+    tokio::task::spawn_local(async move {
+        run_timer(&w, args, ms, repeat, origin).await;
+        w.release();
+    });
+}
+
+/// Waits and runs the function once; a repeating timer is set anew before that. A timer without delay
+/// is never premature: it may be made while the worker exits.
 async fn run_timer(
     w: &Rc<LuaWorker>,
     args: Rc<Vec<Rooted>>,
@@ -103,46 +111,46 @@ async fn run_timer(
     repeat: bool,
     origin: Option<Rc<[u8]>>,
 ) {
-    loop {
-        let premature = if w.exiting() {
-            true
-        } else {
-            let draining = w.draining.clone();
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(ms)) => false,
-                () = draining.notified() => true,
-            }
-        };
-        crate::http1::clock::update();
-        w.debug_plain(|| "lua ngx.timer expired");
-        let counts = &w.timers;
-        let max = w.http().lua.settings.lua_max_running_timers as usize;
-        if counts.running.get() >= max {
-            let at = w.enter(|vm| defined_at(vm, args[0].get(vm)));
-            let text = format!(
-                "lua failed to run timer with function defined at {at}: {max} lua_max_running_timers are not enough"
-            );
-            w.log_plain(Level::Alert, text.as_bytes());
-        } else {
-            counts.pending.set(counts.pending.get() - 1);
-            counts.running.set(counts.running.get() + 1);
-            let run = Run::new(w, None, Phase::Timer);
-            *run.origin.borrow_mut() = origin.clone();
-            let parts = w.enter(|vm| {
-                let mut values: Vec<Value> = args.iter().map(|a| a.get(vm)).collect();
-                values.insert(1, Value::bool(premature));
-                values.into_iter().map(|v| Rooted::new(w, vm, v)).collect::<Vec<_>>()
-            });
-            drive(&run, Start::Function(parts)).await;
-            w.debug_plain(|| "http lua close fake http connection");
-            counts.running.set(counts.running.get() - 1);
-            counts.pending.set(counts.pending.get() + 1);
+    let premature = if ms == 0 {
+        tokio::task::yield_now().await;
+        false
+    } else if w.exiting() {
+        true
+    } else {
+        let draining = w.draining.clone();
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(ms)) => false,
+            () = draining.notified() => true,
         }
-        if !repeat || premature {
-            counts.pending.set(counts.pending.get() - 1);
-            return;
-        }
+    };
+    crate::http1::clock::update();
+    w.debug_plain(|| "lua ngx.timer expired");
+    let counts = &w.timers;
+    if repeat && !premature && !w.exiting() {
+        set(w, args.clone(), ms, repeat, origin.clone());
+    } else {
+        counts.pending.set(counts.pending.get() - 1);
     }
+    let max = w.http().lua.settings.lua_max_running_timers as usize;
+    if counts.running.get() >= max {
+        let at = w.enter(|vm| defined_at(vm, args[0].get(vm)));
+        let text = format!(
+            "lua failed to run timer with function defined at {at}: {max} lua_max_running_timers are not enough"
+        );
+        w.log_plain(Level::Alert, text.as_bytes());
+        return;
+    }
+    counts.running.set(counts.running.get() + 1);
+    let run = Run::new(w, None, Phase::Timer);
+    *run.origin.borrow_mut() = origin;
+    let parts = w.enter(|vm| {
+        let mut values: Vec<Value> = args.iter().map(|a| a.get(vm)).collect();
+        values.insert(1, Value::bool(premature));
+        values.into_iter().map(|v| Rooted::new(w, vm, v)).collect::<Vec<_>>()
+    });
+    drive(&run, Start::Function(parts)).await;
+    w.debug_plain(|| "http lua close fake http connection");
+    counts.running.set(counts.running.get() - 1);
 }
 
 /// `ngx.timer.pending_count()`.

@@ -15,8 +15,8 @@ use super::error::{ReadError, SockError};
 use super::stream::{descriptor, on_socket};
 use super::tcp::{OpTimer, Socket, State};
 
-/// Bytes asked for in one read.
-const READ_BYTES: usize = 4096;
+/// Most bytes that one `receive` gathers: the longest text a script can have.
+const RECEIVE_BYTES_MAX: usize = 0x7fff_ff00;
 /// Largest read asked for at once when the caller said how much it wants.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
@@ -149,7 +149,7 @@ impl Send {
                     let left = me.data.len() - me.at;
                     st.trace.line(|| format!("send: fd:{} {n} of {left}", descriptor(&**io)));
                     me.at += n;
-                    me.timer.rearm();
+                    me.timer.rearm(st.timeouts.send_ms);
                 }
                 Poll::Ready(Err(e)) => {
                     st.write_closed = true;
@@ -225,11 +225,13 @@ impl Want {
         }
     }
 
-    fn read_size(&self, have: usize) -> usize {
+    /// Bytes to be asked for in one read, where `usual` is what the configuration says.
+    fn read_size(&self, have: usize, usual: usize) -> usize {
+        let most = READ_BYTES_MAX.max(usual);
         match self {
-            Want::Pattern(Pattern::Bytes(n)) => (n - have.min(*n)).clamp(READ_BYTES, READ_BYTES_MAX),
-            Want::Pattern(Pattern::All) => have.clamp(READ_BYTES, READ_BYTES_MAX),
-            _ => READ_BYTES,
+            Want::Pattern(Pattern::Bytes(n)) => (n - have.min(*n)).clamp(usual, most),
+            Want::Pattern(Pattern::All) => have.clamp(usual, most),
+            _ => usual,
         }
     }
 
@@ -308,7 +310,12 @@ impl Receive {
             if st.eof {
                 return Poll::Ready(self.at_end(st));
             }
-            match read_some(st, cx, self.want.read_size(st.buf.len())) {
+            if st.buf.len() > RECEIVE_BYTES_MAX {
+                st.read_closed = true;
+                let error = SockError::Text("no memory");
+                return Poll::Ready(Err(ReadError { error, partial: Vec::new() }));
+            }
+            match read_some(st, cx, self.want.read_size(st.buf.len(), st.buffer_bytes)) {
                 Poll::Ready(Ok(0)) => {
                     st.eof = true;
                     st.trace.text("lua tcp socket closed");
@@ -318,7 +325,7 @@ impl Receive {
                         return Poll::Ready(Err(ReadError { error, partial }));
                     }
                 }
-                Poll::Ready(Ok(_)) => self.timer.rearm(),
+                Poll::Ready(Ok(_)) => self.timer.rearm(st.timeouts.read_ms),
                 Poll::Ready(Err(error)) => {
                     st.read_closed = true;
                     let partial = self.want.partial(&mut st.buf);
@@ -438,6 +445,15 @@ mod tests {
             };
             let (got, ()) = tokio::join!(s.receive(Pattern::Bytes(4)), slow);
             assert_eq!(got.unwrap().unwrap(), b"xxxx");
+            // A limit set meanwhile holds from the next byte on.
+            let slow = async {
+                s.set_timeouts(Timeouts { read_ms: 5, ..s.timeouts() });
+                peer.write_all(b"y").await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+                peer.write_all(b"z").await.unwrap();
+            };
+            let (got, ()) = tokio::join!(s.receive(Pattern::Bytes(2)), slow);
+            assert_eq!(got.unwrap_err().partial, b"y");
         });
     }
 

@@ -57,9 +57,14 @@ impl Default for Timeouts {
     }
 }
 
+/// Bytes asked for in one read, unless something else is set.
+const READ_BYTES: usize = 4096;
+
 pub(super) struct State {
     pub(super) io: Option<Box<dyn Stream>>,
     pub(super) buf: Buffer,
+    /// Bytes asked for in one read.
+    pub(super) buffer_bytes: usize,
     pub(super) timeouts: Timeouts,
     reused: u32,
     /// The stream has ended; what is in the buffer may still be read.
@@ -159,6 +164,7 @@ impl Socket {
         Socket(Rc::new(RefCell::new(State {
             io: None,
             buf: Buffer::default(),
+            buffer_bytes: READ_BYTES,
             timeouts,
             reused: 0,
             eof: false,
@@ -227,6 +233,11 @@ impl Socket {
     /// Sets the time limits.
     pub fn set_timeouts(&self, t: Timeouts) {
         self.0.borrow_mut().timeouts = t;
+    }
+
+    /// Sets how many bytes are asked for in one read.
+    pub fn set_buffer_size(&self, bytes: usize) {
+        self.0.borrow_mut().buffer_bytes = bytes.max(1);
     }
 
     /// Sets where its debug lines go.
@@ -407,8 +418,9 @@ impl OpTimer {
         OpTimer { ms, armed: false, sleep: None }
     }
 
-    /// The time begins anew at the next wait.
-    pub(super) fn rearm(&mut self) {
+    /// The time begins anew at the next wait, with the limit that is set now.
+    pub(super) fn rearm(&mut self, ms: u32) {
+        self.ms = ms;
         self.armed = false;
     }
 
@@ -533,7 +545,7 @@ impl Connect {
         })?;
         let ms = self.sock.0.borrow().timeouts.connect_ms;
         trace.line(|| format!("lua tcp socket connect timeout: {ms}"));
-        self.timer.rearm();
+        self.timer.rearm(ms);
         match to {
             Target::Unix(path) => {
                 trace.text("lua tcp socket network address given directly");

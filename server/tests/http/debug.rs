@@ -41,3 +41,44 @@ fn timer_over_the_limit_names_its_function() {
     let expected = "lua failed to run timer with function defined at =content_by_lua(nginx.conf:4):2: 1 lua";
     assert!(line.contains(" [alert] ") && line.contains(expected), "{line}");
 }
+
+#[test]
+fn repeating_timer_is_set_anew_before_it_runs() {
+    let s = start(
+        "server { listen 8080; location / { content_by_lua_block {
+           local n, most, now = 0, 0, 0
+           ngx.timer.every(0.005, function()
+             n, now = n + 1, now + 1 most = math.max(most, now)
+             if n == 1 then ngx.sleep(0.05) end
+             now = now - 1
+           end)
+           ngx.sleep(0.1) ngx.print(n > 3, ' ', most > 1, ' ', ngx.timer.pending_count())
+         } } }",
+        &[],
+    );
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), "true true 1");
+}
+
+#[test]
+fn timer_without_delay_runs_while_the_worker_exits_and_others_come_early() {
+    let s = start(
+        "server { listen 8080; location / { content_by_lua_block {
+           ngx.timer.at(100, function(premature)
+             ngx.log(ngx.WARN, 'early ', premature)
+             ngx.log(ngx.WARN, 'late timer ', select(2, ngx.timer.at(1, print)))
+             ngx.timer.at(0, function(premature) ngx.log(ngx.WARN, 'at once ', premature) end)
+           end)
+         } } }",
+        &[],
+    );
+    s.get("/");
+    s.drain();
+    let start = std::time::Instant::now();
+    while !s.error_log().contains("at once") && start.elapsed().as_secs() < 5 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let log = s.error_log();
+    for text in ["early true", "late timer process exiting", "at once false", "lua found 1 pending timers"] {
+        line_with(&log, text);
+    }
+}

@@ -56,6 +56,7 @@ fn socket(vm: &mut Vm, _: Entry) -> NativeResult {
     };
     let nodelay = raw && req.location().tcp_nodelay;
     let socket = Socket::over(io, configured_timeouts(), trace(), nodelay);
+    socket.set_buffer_size(req.location().lua_socket_buffer_size as usize);
     tie_stream(&socket);
     let s = object(vm, kind, Handle::new(socket, Owner::current()));
     Ok(Outcome::one(s))

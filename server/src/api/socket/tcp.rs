@@ -302,6 +302,7 @@ fn start_connect(
     *handle.owner.borrow_mut() = Owner::current();
     handle.configured.set(configured_timeouts());
     handle.apply_timeouts();
+    socket.set_buffer_size(with_level(|l| l.lua_socket_buffer_size) as usize);
     let options = ConnectOptions {
         pool: asked.pool,
         pool_size: asked.pool_size,
