@@ -351,7 +351,7 @@ fn get_servers(vm: &mut Vm, _: Entry) -> NativeResult {
 
 fn peer_table(vm: &mut Vm, id: usize, peer: &Peer) -> Value {
     let t = vm.heap.new_table(0, 4);
-    let name = string(vm, &peer.name);
+    let name = string(vm, peer.name.as_bytes());
     set_field(vm, t, b"name", name);
     for (name, value) in [
         ("id", id as f64),
@@ -424,7 +424,7 @@ fn set_peer_down(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `current_upstream_name()`: the group that the request was passed on to; nil before that.
 fn current_upstream_name(vm: &mut Vm, _: Entry) -> NativeResult {
     let req = request(vm)?;
-    let name = req.upstream.borrow().as_ref().map(|info| info.group.clone()).filter(|name| !name.is_empty());
+    let name = req.upstream.borrow().as_ref().and_then(|info| info.group.as_deref().map(name_of));
     let name = crate::lua::args::string_or_nil(vm, name);
     Ok(Outcome::one(name))
 }

@@ -4,16 +4,16 @@
 //! it wins; expressions of the innermost matched location first, then
 //! outwards, in the order of the file; else the remembered prefix.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::hash::NameMap;
 use super::model::{Location, LocationKind};
 use crate::regex::MatchData;
 
 /// The locations of one level.
 #[derive(Debug, Default)]
 pub struct Locations {
-    exact: HashMap<Box<[u8]>, Arc<Location>>,
+    exact: NameMap<Arc<Location>>,
     /// Sorted by path; each with the index of the longest other entry that is its prefix.
     prefixes: Vec<(Arc<Location>, Option<usize>)>,
     patterns: Vec<Arc<Location>>,

@@ -10,6 +10,7 @@ pub mod directive;
 pub mod directives;
 pub mod error;
 pub mod filter_settings;
+pub mod hash;
 pub mod include;
 pub mod level;
 pub mod lexer;

@@ -279,11 +279,11 @@ pub enum ProxyTarget {
         /// The group.
         upstream: UpstreamId,
         /// `$proxy_host`.
-        host: Box<[u8]>,
+        host: Arc<[u8]>,
         /// `$proxy_port`.
         port: u16,
         /// The path, if any.
-        uri: Box<[u8]>,
+        uri: Arc<[u8]>,
     },
     /// With variables.
     Script(Script),

@@ -1,14 +1,13 @@
 //! Which server a host name means: exact names, then masks, then expressions.
 
-use std::collections::HashMap;
-
+use super::hash::NameMap;
 use super::variables::Pattern;
 use crate::regex::MatchData;
 
 /// The names of one listen address. Values are indices into `HttpConf::servers`.
 #[derive(Debug, Default)]
 pub struct ServerNames {
-    exact: HashMap<Box<[u8]>, usize>,
+    exact: NameMap<usize>,
     /// `*.x` kept as `.x`, longest first.
     suffixes: Vec<(Box<[u8]>, usize)>,
     /// `x.*` kept as `x.`, longest first.
@@ -95,7 +94,7 @@ impl ServerNames {
     }
 }
 
-fn add_exact(names: &mut HashMap<Box<[u8]>, usize>, name: &[u8], server: usize) -> bool {
+fn add_exact(names: &mut NameMap<usize>, name: &[u8], server: usize) -> bool {
     if names.contains_key(name) {
         return false;
     }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::filters::drive;
+use super::pooled::{Blocks, pooled};
 use super::{Worker, engine};
 use crate::conf::model::{Level, Listen, Server};
 use crate::conf::settings::LingeringClose;
@@ -36,6 +37,7 @@ enum Rest {
 }
 
 thread_local! {
+    static BUSY: Blocks = const { RefCell::new(Vec::new()) };
     static HEADS: RefCell<Vec<Head>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -53,7 +55,8 @@ pub async fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize, draining: Rc<to
             return;
         }
         conn.disarm();
-        match Box::pin(busy(&w, &conn, listen)).await {
+        let (w2, c2) = (w.clone(), conn.clone());
+        match pooled(&BUSY, async move { busy(&w2, &c2, listen).await }).await {
             Rest::Idle(ms) => wait_ms = ms,
             Rest::Close => return,
         }

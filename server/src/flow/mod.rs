@@ -19,6 +19,7 @@ pub mod more_headers;
 pub mod password;
 pub mod range;
 pub mod realip;
+pub mod pooled;
 pub mod rewrite;
 pub mod set_misc;
 pub mod special;

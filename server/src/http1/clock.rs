@@ -8,13 +8,30 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 thread_local! {
     static NOW_MS: Cell<u64> = const { Cell::new(0) };
+    /// What `monotonic_ms` gives; 0 before the first look.
+    static MONOTONIC_MS: Cell<u64> = const { Cell::new(0) };
+    /// The wall clock's time at monotonic zero, and when it was last looked at.
+    static WALL: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
     static DATE: RefCell<(u64, [u8; 29])> = const { RefCell::new((0, [0; 29])) };
     static EPOCH: Instant = Instant::now();
 }
 
-/// Reads the system's clock into the cache; returns it.
+/// How often the wall clock itself is asked; in between it follows the monotonic one.
+const WALL_MS: u64 = 100;
+
+/// Reads the system's clock into the cache; returns the wall clock's time.
 pub fn update() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64;
+    let elapsed = EPOCH.with(Instant::elapsed);
+    // The first millisecond is 1: 0 stands for a clock never read.
+    let ms = elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis()) + 1;
+    MONOTONIC_MS.set(ms);
+    let (mut base, seen) = WALL.get();
+    if base == 0 || ms - seen >= WALL_MS {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        base = (wall.as_millis() as u64).saturating_sub(ms);
+        WALL.set((base, ms));
+    }
+    let now = base + ms;
     NOW_MS.set(now);
     now
 }
@@ -27,9 +44,15 @@ pub fn now_ms() -> u64 {
     }
 }
 
-/// Milliseconds that never jump; for deadlines.
+/// Milliseconds that never jump, as of the last `update`; for deadlines.
 pub fn monotonic_ms() -> u64 {
-    EPOCH.with(|e| e.elapsed().as_millis() as u64)
+    match MONOTONIC_MS.get() {
+        0 => {
+            update();
+            MONOTONIC_MS.get()
+        }
+        t => t,
+    }
 }
 
 /// Appends the `Date` header's value, made once per second.

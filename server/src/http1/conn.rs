@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::deadline::Deadline;
@@ -130,6 +130,20 @@ impl Throttle {
     }
 }
 
+/// Reads once, into what the buffer has room for behind its bytes.
+pub fn poll_append(io: &mut Transport, cx: &mut Context<'_>, buf: &mut Vec<u8>) -> Poll<io::Result<()>> {
+    fn read<R: AsyncRead + Unpin>(
+        io: &mut R,
+        cx: &mut Context<'_>,
+        buf: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        // The future holds nothing between two polls: dropped while it waits, it loses nothing.
+        let mut reading = std::pin::pin!(io.read_buf(buf));
+        reading.as_mut().poll(cx).map_ok(|_| ())
+    }
+    each!(io, s => read(s, cx, buf))
+}
+
 #[derive(Default)]
 struct Input {
     buf: Vec<u8>,
@@ -239,13 +253,9 @@ impl Conn {
                 input.buf.reserve(more);
             }
         }
-        let old = input.buf.len().min(old);
-        let room = input.buf.capacity() - old;
-        input.buf.resize(old + room, 0);
-        let mut rb = ReadBuf::new(&mut input.buf[old..]);
-        let r = self.io.borrow_mut().poll_read(cx, &mut rb);
-        let n = rb.filled().len();
-        input.buf.truncate(old + n);
+        let old = input.buf.len();
+        let r = poll_append(&mut self.io.borrow_mut(), cx, &mut input.buf);
+        let n = input.buf.len() - old;
         match r {
             Poll::Ready(Ok(())) => {
                 input.eof |= n == 0;

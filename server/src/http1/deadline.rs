@@ -127,6 +127,7 @@ impl Table {
 
     /// Wakes what is due; returns when to look again.
     fn strike(&mut self, woken: &mut Vec<Waker>) -> u64 {
+        super::clock::update();
         let now = monotonic_ms();
         let mut next = NEVER;
         for s in &mut self.slots {

@@ -18,6 +18,11 @@ impl Headers {
         Headers { bytes, list }
     }
 
+    /// An empty list with room for so many bytes and lines.
+    pub fn with_capacity(bytes: usize, lines: usize) -> Headers {
+        Headers { bytes: Vec::with_capacity(bytes), list: Vec::with_capacity(lines) }
+    }
+
     /// The bytes a span of this list stands for.
     pub fn bytes(&self, span: Span) -> &[u8] {
         span.of(&self.bytes)

@@ -2,8 +2,10 @@
 //!
 //! Knows no connection; whoever passes the request on fills this in.
 
+use std::sync::Arc;
+
 use super::headers::Headers;
-use crate::conf::upstream::PeerAddr;
+use crate::conf::upstream::{PeerAddr, Upstream};
 
 /// A time that is not known.
 pub const NO_TIME: u64 = u64::MAX;
@@ -12,7 +14,7 @@ pub const NO_TIME: u64 = u64::MAX;
 #[derive(Clone, Debug)]
 pub struct UpstreamTry {
     /// The server asked; `None` is a border: an internal redirect lies between.
-    pub peer: Option<String>,
+    pub peer: Option<Arc<str>>,
     /// The status of the response; 0 when there is none.
     pub status: u16,
     /// When the try began, by the monotonic clock.
@@ -33,7 +35,7 @@ pub struct UpstreamTry {
 
 impl UpstreamTry {
     /// A try that begins now.
-    pub fn begin(peer: String, now_ms: u64) -> UpstreamTry {
+    pub fn begin(peer: Arc<str>, now_ms: u64) -> UpstreamTry {
         UpstreamTry {
             peer: Some(peer),
             status: 0,
@@ -48,7 +50,7 @@ impl UpstreamTry {
     }
 
     fn border() -> UpstreamTry {
-        UpstreamTry { peer: None, ..UpstreamTry::begin(String::new(), 0) }
+        UpstreamTry { peer: None, ..UpstreamTry::begin(Arc::from(""), 0) }
     }
 }
 
@@ -107,7 +109,7 @@ pub struct BalancerKeepalive {
 }
 
 /// Everything about upstream servers that a request remembers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UpstreamInfo {
     /// The tries.
     pub tries: Vec<UpstreamTry>,
@@ -116,17 +118,33 @@ pub struct UpstreamInfo {
     /// Its trailers.
     pub trailers: Option<Headers>,
     /// The server asked last, for the log.
-    pub peer: Option<String>,
+    pub peer: Option<Arc<str>>,
     /// The path it was asked for.
     pub uri: Vec<u8>,
-    /// The group's name, with the port of an implicit one.
-    pub group: String,
+    /// The group.
+    pub group: Option<Arc<Upstream>>,
     /// `$proxy_host`.
-    pub proxy_host: Vec<u8>,
-    /// `$proxy_port`; empty for Unix sockets.
-    pub proxy_port: Vec<u8>,
+    pub proxy_host: Arc<[u8]>,
+    /// `$proxy_port`; 0 for Unix sockets.
+    pub proxy_port: u16,
     /// What a balancer script says and is told.
     pub balancer: BalancerState,
+}
+
+impl Default for UpstreamInfo {
+    fn default() -> UpstreamInfo {
+        UpstreamInfo {
+            tries: Vec::new(),
+            headers: None,
+            trailers: None,
+            peer: None,
+            uri: Vec::new(),
+            group: None,
+            proxy_host: Arc::from([]),
+            proxy_port: 0,
+            balancer: BalancerState::default(),
+        }
+    }
 }
 
 impl UpstreamInfo {

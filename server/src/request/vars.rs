@@ -551,7 +551,7 @@ fn of_upstream(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
     let time = |ms: u64, out: &mut Vec<u8>| ms != super::upstream::NO_TIME && seconds(ms, out);
     match b {
         Builtin::ProxyHost => bytes(&up.proxy_host, out),
-        Builtin::ProxyPort => bytes(&up.proxy_port, out),
+        Builtin::ProxyPort => up.proxy_port == 0 || number(u64::from(up.proxy_port), out),
         Builtin::UpstreamAddr => up.join(out, |t, out| text(t.peer.as_deref().unwrap_or_default(), out)),
         Builtin::UpstreamStatus => up.join(out, |t, out| t.status > 0 && number(u64::from(t.status), out)),
         Builtin::UpstreamConnectTime => up.join(out, |t, out| time(t.connect_ms, out)),

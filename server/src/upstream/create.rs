@@ -1,6 +1,7 @@
 //! The head of the request that is sent to a server, byte for byte as nginx writes it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::conf::proxy::{HeaderValue, ProxyConf, ProxyPass, ProxyTarget, ProxyVersion};
 use crate::http1::write::{line, write_decimal};
@@ -8,12 +9,12 @@ use crate::request::Request;
 use crate::request::escape::{Place, escape};
 
 /// Where a request goes, once variables have their values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Destination {
     /// `$proxy_host`.
-    pub host: Vec<u8>,
+    pub host: Arc<[u8]>,
     /// The path that `proxy_pass` gives; empty when the request's own is sent.
-    pub uri: Vec<u8>,
+    pub uri: Arc<[u8]>,
 }
 
 /// How the body is framed.

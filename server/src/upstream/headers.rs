@@ -58,7 +58,7 @@ pub fn buffering(conf: &ProxyConf, head: &ResponseHead) -> bool {
 /// Makes the server's status and headers those of the response.
 pub fn copy(req: &Rc<Request>, conf: &ProxyConf, pass: &ProxyPass, head: &ResponseHead) {
     // Rules may read variables, of the response too: it is filled in afterwards.
-    let mut out = Headers::default();
+    let mut out = Headers::with_capacity(256, head.headers.len());
     let mut content_type = None;
     let mut own_location = false;
     let scheme_rules = !matches!(conf.redirects, Redirects::Off);

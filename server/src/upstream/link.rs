@@ -15,7 +15,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::conf::upstream::PeerAddr;
 use crate::http1::clock;
-use crate::http1::conn::{Transport, give_buffer, take_buffer};
+use crate::http1::conn::{Transport, give_buffer, poll_append, take_buffer};
 
 /// How often idle connections are looked at.
 const SWEEP_MS: u64 = 1000;
@@ -150,11 +150,8 @@ impl Link {
         if self.input.capacity() - old < room {
             self.input.reserve(room);
         }
-        self.input.resize(old + room, 0);
-        let mut buf = ReadBuf::new(&mut self.input[old..]);
-        let r = self.io.poll_read(cx, &mut buf);
-        let n = buf.filled().len();
-        self.input.truncate(old + n);
+        let r = poll_append(&mut self.io, cx, &mut self.input);
+        let n = self.input.len() - old;
         match r {
             Poll::Ready(Ok(())) => {
                 self.eof |= n == 0;

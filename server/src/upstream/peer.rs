@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::conf::upstream::{Balance, PeerAddr, Upstream};
 use crate::http1::clock;
@@ -18,7 +19,7 @@ const POINTS: usize = 160;
 #[derive(Debug)]
 pub struct Peer {
     /// The address as shown in logs.
-    pub name: String,
+    pub name: Arc<str>,
     /// Where it is.
     pub addr: PeerAddr,
     /// The `server` line it comes from, as written.
@@ -84,7 +85,7 @@ impl Peers {
             servers
                 .flat_map(|s| {
                     s.addrs.iter().map(|addr| Peer {
-                        name: addr.to_string(),
+                        name: addr.to_string().into(),
                         addr: addr.clone(),
                         server: s.name.clone(),
                         weight: s.weight,
@@ -228,7 +229,7 @@ impl Picker {
     }
 
     /// The next server: its address and name. `None` when none is left.
-    pub fn pick(&mut self) -> Option<(PeerAddr, String)> {
+    pub fn pick(&mut self) -> Option<(PeerAddr, Arc<str>)> {
         let at = self.choose()?;
         let list = if self.in_backup { &self.peers.backup } else { &self.peers.primary };
         let mut list = list.borrow_mut();

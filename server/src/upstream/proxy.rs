@@ -1,5 +1,6 @@
 //! One request through `proxy_pass`: the body is read, servers are asked in turn, the response is passed on.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::conf::proxy::{NextOn, ProxyConf, ProxyPass, ProxyTarget, ProxyVersion
 use crate::conf::upstream::{Balance, PeerAddr};
 use crate::conf::url;
 use crate::flow::filters::submit;
+use crate::flow::pooled::{Blocks, pooled};
 use crate::flow::{Handler, Run, Verdict, Worker};
 use crate::http1::body::Decoder;
 use crate::http1::clock;
@@ -28,20 +30,24 @@ use crate::request::body::{Body, BodyError, read_body};
 use crate::request::response::{Chunk, Sink};
 use crate::request::upstream::{LastFailure, NO_TIME, UpstreamInfo, UpstreamTry};
 
+thread_local! {
+    static BLOCKS: Blocks = const { RefCell::new(Vec::new()) };
+}
+
 /// The content handler of `proxy_pass`.
 pub struct Proxy(pub Rc<Upstreams>);
 
 impl Handler for Proxy {
     fn run(&self, w: &Rc<Worker>, req: &Rc<Request>) -> Run {
         let (ups, w, req) = (self.0.clone(), w.clone(), req.clone());
-        Run::Wait(Box::pin(async move {
+        Run::Wait(Box::pin(pooled(&BLOCKS, async move {
             let level = req.level.borrow().clone();
             let Some(Content::Proxy(pass)) = &level.content else { return Verdict::Status(500) };
             let verdict = run(&ups, &w, &req, pass, &level.proxy).await;
             finish_try(&req);
             req.action.set(if matches!(verdict, Verdict::Done) { "sending to client" } else { "" });
             verdict
-        }))
+        })))
     }
 }
 
@@ -156,10 +162,10 @@ async fn destination(
         ProxyTarget::Fixed { upstream, host, port, uri } => {
             with_info(req, |info| {
                 info.begin_group();
-                info.proxy_host = host.to_vec();
-                info.proxy_port = if *port == 0 { Vec::new() } else { port.to_string().into_bytes() };
+                info.proxy_host = host.clone();
+                info.proxy_port = *port;
             });
-            let to = Destination { host: host.to_vec(), uri: uri.to_vec() };
+            let to = Destination { host: host.clone(), uri: uri.clone() };
             return Ok((ups.get(*upstream).clone(), to));
         }
         ProxyTarget::Script(script) => script,
@@ -182,10 +188,10 @@ async fn destination(
     if uri.first() == Some(&b'?') {
         uri.insert(0, b'/');
     }
-    let to = Destination { host: url.host_header(80).into_bytes(), uri };
+    let to = Destination { host: url.host_header(80).into_bytes().into(), uri: uri.into() };
     with_info(req, |info| {
-        info.proxy_host.clone_from(&to.host);
-        info.proxy_port = if url.is_unix() { Vec::new() } else { url.port.to_string().into_bytes() };
+        info.proxy_host = to.host.clone();
+        info.proxy_port = if url.is_unix() { 0 } else { url.port };
     });
     let port = url.port_text.as_ref().map(|_| url.port);
     if let Some(group) = ups.find(&url.host, port).filter(|g| g.conf.explicit || port.is_some()) {
@@ -255,10 +261,7 @@ impl Job<'_> {
         }
         with_info(req, |info| {
             info.uri.clone_from(&self.uri);
-            info.group = match &*self.group.conf {
-                group if group.port == 0 => group.name.clone(),
-                group => format!("{}:{}", group.name, group.port),
-            };
+            info.group = Some(self.group.conf.clone());
         });
         self.head = create::head(req, conf, &self.to, &self.uri, self.framing);
         if let Some(body) = set_body {
@@ -336,7 +339,7 @@ impl Job<'_> {
     }
 
     /// The server to be asked now.
-    async fn choose(&mut self, picker: &mut Picker) -> Result<(PeerAddr, String), Fault> {
+    async fn choose(&mut self, picker: &mut Picker) -> Result<(PeerAddr, Arc<str>), Fault> {
         if let Some(code) = self.group.conf.balancer.clone() {
             let Some(scripts) = &self.w.scripts else { return Err(Fault::Status(500)) };
             with_info(self.req, |info| {
@@ -358,7 +361,7 @@ impl Job<'_> {
                 (b.peer.clone(), b.more_tries, b.recreate_request)
             });
             if let Err(status) = result {
-                self.begin_try(String::new());
+                self.begin_try(Arc::from(""));
                 return Err(Fault::Status(status));
             }
             if recreate {
@@ -366,18 +369,19 @@ impl Job<'_> {
             }
             if let Some(peer) = peer {
                 picker.tries += more;
-                return Ok((peer.clone(), peer.to_string()));
+                let name = peer.to_string().into();
+                return Ok((peer, name));
             }
         }
         match picker.pick() {
             Some(_) if self.group.conf.placeholder => {
-                self.begin_try(String::new());
+                self.begin_try(Arc::from(""));
                 self.req.log(Level::Error, b"lua balancer: no peer set");
                 Err(Fault::Status(500))
             }
             Some(found) => Ok(found),
             None => {
-                let name = self.group.conf.name.clone();
+                let name: Arc<str> = self.group.conf.name.as_str().into();
                 with_info(self.req, |info| info.peer = Some(name.clone()));
                 self.begin_try(name);
                 self.req.log(Level::Error, b"no live upstreams");
@@ -387,7 +391,7 @@ impl Job<'_> {
         }
     }
 
-    fn begin_try(&self, name: String) {
+    fn begin_try(&self, name: Arc<str>) {
         with_info(self.req, |info| info.tries.push(UpstreamTry::begin(name, clock::monotonic_ms())));
     }
 
@@ -396,7 +400,7 @@ impl Job<'_> {
         &mut self,
         picker: &mut Picker,
         addr: PeerAddr,
-        name: String,
+        name: Arc<str>,
     ) -> Result<Verdict, Fault> {
         with_info(self.req, |info| info.peer = Some(name.clone()));
         self.begin_try(name);
@@ -558,8 +562,7 @@ impl Job<'_> {
                 _ => Source::Nothing,
             },
         };
-        // Only `recreate_request` and another try need the bytes again.
-        let mut sending = Sending::new(self.req, self.head.clone(), source);
+        let mut sending = Sending::new(self.req, std::mem::take(&mut self.head), source);
         let (_, send_ms, read_ms) = self.timeouts();
         let mut deadline = Deadline::new();
         deadline.arm(send_ms);
@@ -626,7 +629,19 @@ impl Job<'_> {
             Poll::Pending
         })
         .await;
-        result.map(|head| (head, sending))
+        match result {
+            Ok(head) => {
+                if matches!(head.status, 300..) {
+                    // Another server may be asked: its request begins with the same bytes.
+                    self.head = sending.head().to_vec();
+                }
+                Ok((head, sending))
+            }
+            Err(fault) => {
+                self.head = sending.head().to_vec();
+                Err(fault)
+            }
+        }
     }
 
     fn send_fault(&self, fault: SendFault) -> Fault {

@@ -46,6 +46,11 @@ pub enum Source {
 
 /// A request being sent.
 pub struct Sending {
+    /// The head, with a small body behind it.
+    first: Vec<u8>,
+    head_len: usize,
+    /// Bytes of `first` sent.
+    first_at: usize,
     buf: Vec<u8>,
     at: usize,
     source: Source,
@@ -57,6 +62,7 @@ impl Sending {
     /// Begins with the head; `with_body` is false when the body is not passed on.
     pub fn new(req: &Request, mut head: Vec<u8>, source: Source) -> Sending {
         let mut source = source;
+        let head_len = head.len();
         if let Source::Memory { .. } = source {
             source = match &*req.body.borrow() {
                 Body::Memory(data) if data.is_empty() => Source::Nothing,
@@ -68,12 +74,19 @@ impl Sending {
                 _ => Source::Nothing,
             };
         }
-        Sending { buf: head, at: 0, source, used_client: false }
+        Sending { first: head, head_len, first_at: 0, buf: Vec::new(), at: 0, source, used_client: false }
+    }
+
+    /// The head that it began with.
+    pub fn head(&self) -> &[u8] {
+        &self.first[..self.head_len]
     }
 
     /// Whether everything is sent.
     pub fn is_done(&self) -> bool {
-        self.at == self.buf.len() && matches!(self.source, Source::Nothing)
+        self.first_at == self.first.len()
+            && self.at == self.buf.len()
+            && matches!(self.source, Source::Nothing)
     }
 
     /// Whether the client's body is still being read.
@@ -89,6 +102,19 @@ impl Sending {
         cx: &mut Context<'_>,
         progress: &mut bool,
     ) -> Poll<Result<(), SendFault>> {
+        while self.first_at < self.first.len() {
+            match link.poll_send(cx, &self.first[self.first_at..]) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.first_at += n;
+                    *progress = true;
+                }
+                Poll::Ready(Ok(_)) => {
+                    return Poll::Ready(Err(SendFault::Server(std::io::ErrorKind::WriteZero.into())));
+                }
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(SendFault::Server(e))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
         loop {
             while self.at < self.buf.len() {
                 match link.poll_send(cx, &self.buf[self.at..]) {

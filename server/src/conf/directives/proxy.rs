@@ -29,7 +29,16 @@ pub const ROWS: &[Row] = &[
     simple("proxy_cookie_domain", LEVELS, Arity::Between(1, 2), cookie_domain),
     simple("proxy_cookie_path", LEVELS, Arity::Between(1, 2), cookie_path),
     simple("proxy_cookie_flags", LEVELS, Arity::AtLeast(1), cookie_flags),
+    simple("fastcgi_temp_path", LEVELS, Arity::Between(1, 4), unused_folder),
+    simple("scgi_temp_path", LEVELS, Arity::Between(1, 4), unused_folder),
+    simple("uwsgi_temp_path", LEVELS, Arity::Between(1, 4), unused_folder),
 ];
+
+/// Folders of gateways that are refused themselves: packaged configurations name them, and nothing is ever
+/// put there.
+fn unused_folder(_: &mut Cx<'_>, _: &Node) -> Result<(), Fail> {
+    Ok(())
+}
 
 /// What stands in front of the host of a URL that can be passed to.
 pub const SCHEME: &[u8] = b"http://";
