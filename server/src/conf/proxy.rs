@@ -55,6 +55,11 @@ impl NextOn {
         self.0 & other.0 == other.0
     }
 
+    /// The number that nginx's debug lines show for a single reason.
+    pub const fn number(self) -> u32 {
+        if self.0 == NextOn::NO_LIVE.0 { 0x4000_0000 } else { self.0 << 1 }
+    }
+
     /// Both sets together.
     pub const fn or(self, other: NextOn) -> NextOn {
         NextOn(self.0 | other.0)

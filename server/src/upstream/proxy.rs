@@ -307,10 +307,6 @@ impl Job<'_> {
     /// Asks one server after the other.
     async fn ask(&mut self) -> Verdict {
         let mut picker = Picker::new(&self.group.peers, self.key());
-        if self.group.conf.balancer.is_some() {
-            // The script says how many more there are.
-            picker.tries = 1;
-        }
         let max = self.conf.proxy_next_upstream_tries;
         if max > 0 {
             picker.tries = picker.tries.min(max);
@@ -699,6 +695,7 @@ impl Job<'_> {
 
     /// The server is done with; returns the status to end with when no other is asked.
     fn next(&mut self, picker: &mut Picker, why: NextOn) -> Option<u16> {
+        self.req.log(Level::Debug, format!("http next upstream, {:x}", why.number()).as_bytes());
         let soft = why == NextOn::HTTP_403 || why == NextOn::HTTP_404;
         let by_script = with_info(self.req, |info| {
             let b = &mut info.balancer;

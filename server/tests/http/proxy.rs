@@ -600,6 +600,23 @@ fn balancer_script_chooses_retries_and_may_wait() {
 }
 
 #[test]
+fn balancer_script_that_chooses_nothing_leaves_the_choice_to_the_group() {
+    let good = Stub::fixed(OK);
+    let (g, gone) = (good.addr, dead());
+    let s = start(
+        &format!(
+            "upstream u {{ server {gone} weight=9; server {g};
+                 balancer_by_lua_block {{ assert(require('ngx.balancer').recreate_request()) }} }}
+             server {{ listen 8080; add_header X-A $upstream_addr; location / {{ proxy_pass http://u; }} }}"
+        ),
+        &[],
+    );
+    let r = s.get("/");
+    assert_eq!((status(&r), header(&r, "x-a")), ("200", Some(&*format!("{gone}, {g}"))));
+    assert!(s.error_log().contains("[debug]") && s.error_log().contains("http next upstream, 2"));
+}
+
+#[test]
 fn subrequests_are_passed_on_too() {
     let up = Stub::new(|s, request, _| {
         let path = request.split(' ').nth(1).unwrap_or("").to_owned();

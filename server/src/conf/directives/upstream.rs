@@ -262,5 +262,8 @@ fn zone(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             usize::try_from(size).map_err(|_| Fail::Message(format!("invalid zone size \"{shown}\"")))?
         }
     };
+    // Placement by weight and rest after failures work without it, each worker for itself.
+    let message = format!("the zone \"{name}\" is not shared: each worker counts for itself");
+    cx.warn(LogLevel::Warn, node, &message);
     once(&mut block_of(cx).zone, Zone { name, size_bytes })
 }
