@@ -172,6 +172,35 @@ struct Cached {
 struct Running {
     result: RefCell<Option<Result<Vec<IpAddr>, Failure>>>,
     done: Notify,
+    waiters: Cell<usize>,
+    task: RefCell<Option<tokio::task::JoinHandle<()>>>,
+}
+
+/// One who waits for a lookup. The last one to leave ends it: nobody is there to use the answer.
+struct Waiting {
+    resolver: Rc<Resolver>,
+    running: Rc<Running>,
+    key: String,
+}
+
+impl Waiting {
+    fn new(resolver: &Rc<Resolver>, running: Rc<Running>, key: String) -> Waiting {
+        running.waiters.set(running.waiters.get() + 1);
+        Waiting { resolver: resolver.clone(), running, key }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let left = self.running.waiters.get() - 1;
+        self.running.waiters.set(left);
+        if left == 0 && self.running.result.borrow().is_none() {
+            if let Some(task) = self.running.task.borrow_mut().take() {
+                task.abort();
+            }
+            self.resolver.running.borrow_mut().remove(&self.key);
+        }
+    }
 }
 
 /// What the system's files said last.
@@ -246,20 +275,23 @@ impl Resolver {
                 let running = Rc::new(Running::default());
                 self.running.borrow_mut().insert(key.clone(), running.clone());
                 let (me, to, absolute) = (self.clone(), running.clone(), text.ends_with('.'));
-                tokio::task::spawn_local(async move {
+                let name = key.clone();
+                let task = tokio::task::spawn_local(async move {
                     let limit = Duration::from_millis(LOOKUP_MS);
-                    let work = me.ask_all(&key, absolute);
+                    let work = me.ask_all(&name, absolute);
                     let result = tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::TIMED_OUT));
-                    me.running.borrow_mut().remove(&key);
+                    me.running.borrow_mut().remove(&name);
                     *to.result.borrow_mut() = Some(result);
                     to.done.notify_waiters();
                 });
+                *running.task.borrow_mut() = Some(task);
                 running
             }
         };
+        let waiting = Waiting::new(self, running, key);
         loop {
-            let done = running.done.notified();
-            let result = running.result.borrow().clone();
+            let done = waiting.running.done.notified();
+            let result = waiting.running.result.borrow().clone();
             match result {
                 Some(result) => return result.map(|found| self.turned(&found)),
                 None => done.await,
@@ -605,6 +637,7 @@ mod tests {
             let r = resolver(Source::Servers(vec![addr]), None);
             let e = look(&r, "a.test", 50).await.unwrap_err();
             assert_eq!(e, "a.test could not be resolved (110: Operation timed out)");
+            assert!(r.running.borrow().is_empty(), "nobody waits any more, so nobody asks");
         });
     }
 
