@@ -1,5 +1,6 @@
 //! The package's one integration binary.
 
 mod conf;
+mod fuzz;
 mod http;
 mod process;

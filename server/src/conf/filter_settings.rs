@@ -86,8 +86,7 @@ fn limit_log_level(_: &mut Cx<'_>, node: &Node) -> Result<Level, Fail> {
 fn limit_status(cx: &mut Cx<'_>, node: &Node) -> Result<u16, Fail> {
     match status_arg(cx, node)? {
         status @ 400..=599 => Ok(status),
-        status if status < 400 => Err(Fail::Message("value must be equal to or greater than 400".to_owned())),
-        _ => Err(Fail::Message("value must be equal to or less than 599".to_owned())),
+        _ => Err(Fail::Message("value must be between 400 and 599".to_owned())),
     }
 }
 
@@ -145,9 +144,8 @@ fn http_version(_: &mut Cx<'_>, node: &Node) -> Result<u32, Fail> {
 
 fn comp_level(cx: &mut Cx<'_>, node: &Node) -> Result<u8, Fail> {
     match number_arg(cx, node)? {
-        0 => Err(Fail::Message("value must be equal to or greater than 1".to_owned())),
         level @ 1..=9 => Ok(level as u8),
-        _ => Err(Fail::Message("value must be equal to or less than 9".to_owned())),
+        _ => Err(Fail::Message("value must be between 1 and 9".to_owned())),
     }
 }
 

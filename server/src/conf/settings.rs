@@ -301,10 +301,10 @@ impl TempPath {
 
 pub(super) fn temp_path_arg(_: &mut Cx<'_>, node: &Node) -> Result<TempPath, Fail> {
     let mut path = TempPath::new(node.arg(0).strip_suffix(b"/").unwrap_or(node.arg(0)));
-    for (at, arg) in node.args[1..].iter().enumerate() {
+    for arg in &node.args[1..] {
         match super::value::number(arg) {
-            Some(width @ 1..=3) => path.levels.push(width as usize),
-            _ => return Err(Fail::Message(format!("invalid value \"{}\"", node.text(at + 1)))),
+            Some(width @ 1..=9) => path.levels.push(width as usize),
+            _ => return Err(Fail::invalid_value()),
         }
     }
     Ok(path)

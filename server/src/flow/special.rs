@@ -90,7 +90,18 @@ pub fn reported(status: u16) -> u16 {
 
 /// Submits the built-in page of a status.
 pub fn send_page(w: &Rc<Worker>, req: &Rc<Request>, status: u16) {
-    let (found, body) = page(status, &req.location().server_tokens);
+    let (found, mut body) = page(status, &req.location().server_tokens);
+    if found
+        && status >= 400
+        && status != 444
+        && req.version >= 1000
+        && req.location().msie_padding
+        && shows_own_pages(req)
+    {
+        for _ in 0..6 {
+            body.extend_from_slice(PADDING);
+        }
+    }
     let mut res = req.response.borrow_mut();
     res.status = reported(status);
     res.last_modified = None;
@@ -110,6 +121,20 @@ pub fn send_page(w: &Rc<Worker>, req: &Rc<Request>, status: u16) {
     }
     drop(res);
     submit(w, req, Chunk { data: body, last: true, ..Chunk::default() });
+}
+
+/// A line of padding: a page of more than 512 bytes is shown instead of the browser's own.
+const PADDING: &[u8] = b"<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n";
+
+/// Whether the client is a browser that shows pages of its own in the place of short ones.
+fn shows_own_pages(req: &Request) -> bool {
+    let headers = req.headers.borrow();
+    let Some(agent) = headers.get(b"user-agent") else { return false };
+    let has = |what: &[u8]| memchr::memmem::find(agent, what).is_some();
+    if has(b"Opera") {
+        return false;
+    }
+    has(b"MSIE ") || (!has(b"Gecko/") && has(b"Chrome/"))
 }
 
 /// Submits a whole response.

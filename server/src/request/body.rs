@@ -264,8 +264,9 @@ pub fn create_temp(dir: &std::path::Path, levels: &[usize]) -> std::io::Result<(
         let mut folder = dir.to_path_buf();
         let mut end = name.len();
         for width in levels {
-            folder.push(&name[end - width..end]);
-            end -= width;
+            let from = end.saturating_sub(*width);
+            folder.push(&name[from..end]);
+            end = from;
         }
         std::fs::create_dir_all(&folder)?;
         let path = folder.join(name);

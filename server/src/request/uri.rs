@@ -29,7 +29,10 @@ pub fn normalise(raw: &[u8], merge_slashes: bool) -> Result<Target, BadUri> {
     if !path.starts_with(b"/") {
         uri.push(b'/');
     }
-    let simple = !path.contains(&b'%') && !path.windows(2).any(|w| w == b"//" || w == b"/.");
+    // A slash is put in front of what has none: a dot there is a segment of its own.
+    let simple = !path.starts_with(b".")
+        && !path.contains(&b'%')
+        && !path.windows(2).any(|w| w == b"//" || w == b"/.");
     if simple {
         uri.extend_from_slice(path);
         return if uri.contains(&0) { Err(BadUri) } else { Ok(Target { uri, args, has_args }) };
@@ -97,6 +100,8 @@ mod tests {
             ("/...", "/..."),
             ("/a/..b", "/a/..b"),
             ("/a#f?x", "/a"),
+            (".", "/"),
+            ("./a", "/a"),
         ] {
             assert_eq!(uri(from).as_deref(), Ok(to), "{from}");
         }

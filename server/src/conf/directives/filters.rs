@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::conf::directive::{Arity, Cx, Row, simple};
 use crate::conf::error::Fail;
-use crate::conf::model::AddHeader;
+use crate::conf::model::{AddHeader, Level as LogLevel};
 use crate::conf::tree::Node;
 use crate::conf::value;
 use crate::conf::variables::Script;
@@ -146,18 +146,22 @@ fn types(
     field: fn(&mut crate::conf::parts::Parts) -> &mut Option<TypeSet>,
     always: &[&[u8]],
 ) -> Result<(), Fail> {
-    let set = field(&mut cx.scope.parts)
-        .get_or_insert_with(|| TypeSet::Some(always.iter().map(|t| Box::from(*t)).collect()));
+    let fresh = || TypeSet::Some(always.iter().map(|t| Box::from(*t)).collect());
+    let mut set = field(&mut cx.scope.parts).take().unwrap_or_else(fresh);
     for arg in &node.args {
         if **arg == *b"*" {
-            *set = TypeSet::All;
-        } else if let TypeSet::Some(list) = set {
+            set = TypeSet::All;
+        } else if let TypeSet::Some(list) = &mut set {
             let lower: Box<[u8]> = arg.to_ascii_lowercase().into();
-            if !list.contains(&lower) {
-                list.push(lower);
+            if list.contains(&lower) {
+                let shown = String::from_utf8_lossy(arg).into_owned();
+                cx.warn(LogLevel::Warn, node, &format!("duplicate MIME type \"{shown}\""));
+                continue;
             }
+            list.push(lower);
         }
     }
+    *field(&mut cx.scope.parts) = Some(set);
     Ok(())
 }
 
@@ -171,6 +175,10 @@ fn expires(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     }
     let text = node.arg(node.args.len() - 1);
     let value = cx.script(text)?;
+    if modified && text.starts_with(b"@") {
+        let words = "daily time cannot be used with \"modified\" parameter";
+        return Err(Fail::Directive(words.to_owned()));
+    }
     if value.as_literal().is_some() && Expiry::of(text, modified).is_none() {
         return Err(Fail::invalid_value());
     }

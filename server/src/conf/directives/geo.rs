@@ -260,7 +260,7 @@ fn split_clients(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     let mut sum: u64 = 0;
     for entry in entries(node) {
         let entry = entry?;
-        if entry.args.len() != 1 {
+        if entry.args.is_empty() {
             return Err(ConfError::at(&entry.place, "invalid number of parameters").into());
         }
         let script = cx.script(entry.arg(0))?;

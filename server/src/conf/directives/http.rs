@@ -164,7 +164,7 @@ fn listen_option(
             options.ipv6only = match val {
                 "on" => true,
                 "off" => false,
-                _ => return Err(Fail::Message(format!("invalid ipv6only flags \"{val}\""))),
+                _ => return Err(Fail::parameter(arg)),
             };
             *set = true;
         }

@@ -1,7 +1,7 @@
 //! `limit_req`, `limit_conn` and the zones they count in.
 
 use crate::conf::directive::{Arity, Cx, Row, simple};
-use crate::conf::error::Fail;
+use crate::conf::error::{ConfError, Fail};
 use crate::conf::tree::Node;
 use crate::conf::value;
 use crate::conf::variables::Script;
@@ -115,12 +115,12 @@ fn conn_zone(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     add_zone(cx, node, zone, None)
 }
 
-/// The zone of a name. A name that is not there (yet) is told when all is read, as nginx does.
-fn find_zone(cx: &Cx<'_>, directive: &str, name: &str, requests: bool) -> Result<usize, Fail> {
+/// The zone of a name, which must have been defined before.
+fn find_zone(cx: &Cx<'_>, name: &str, requests: bool) -> Result<usize, Fail> {
     let zones = &cx.all.limit_zones;
     match zones.iter().position(|z| z.name == name && z.rate.is_some() == requests) {
         Some(at) => Ok(at),
-        None => Err(Fail::Message(format!("unknown {directive}_zone \"{name}\""))),
+        None => Err(ConfError::whole(format!("zero size shared memory zone \"{name}\"")).into()),
     }
 }
 
@@ -154,7 +154,7 @@ fn limit_req(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     let Some(name) = name else {
         return Err(Fail::Message(format!("\"{}\" must have \"zone\" parameter", node.name())));
     };
-    let zone = find_zone(cx, "limit_req", &name, true)?;
+    let zone = find_zone(cx, &name, true)?;
     if cx.scope.parts.limit_reqs.iter().any(|l| l.zone == zone) {
         return Err(Fail::duplicate());
     }
@@ -169,7 +169,7 @@ fn limit_conn(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     if max > 65535 {
         return Err(Fail::Message("connection limit must be less 65536".to_owned()));
     }
-    let zone = find_zone(cx, "limit_conn", &node.text(0), false)?;
+    let zone = find_zone(cx, &node.text(0), false)?;
     if cx.scope.parts.limit_conns.iter().any(|l| l.zone == zone) {
         return Err(Fail::duplicate());
     }

@@ -74,9 +74,10 @@ fn syslog(text: &str) -> Result<Syslog, Fail> {
     let fail = |text: String| Err(Fail::Message(text));
     for word in text.split(',') {
         match word.split_once('=') {
-            Some(("server", addr)) if server.is_some() || addr.is_empty() => {
-                return fail(format!("duplicate or empty syslog \"server\" in \"{word}\""));
+            Some(("server", _)) if server.is_some() => {
+                return fail("duplicate syslog \"server\"".to_owned());
             }
+            Some(("server", "")) => return fail("no host in syslog server \"\"".to_owned()),
             Some(("server", addr)) => server = Some(syslog_server(addr)?),
             Some(("facility", name)) => match FACILITIES.iter().position(|f| *f == name) {
                 Some(n) => log.facility = n as u8,
@@ -136,7 +137,8 @@ fn error_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         })?,
     };
     if let Some(more) = node.args.get(2) {
-        return Err(Fail::parameter(more));
+        let shown = String::from_utf8_lossy(more);
+        return Err(Fail::Message(format!("invalid log level \"{shown}\"")));
     }
     let log = ErrorLog { file: target(cx, path)?, level };
     if cx.scope.context == Contexts::MAIN {
@@ -178,7 +180,8 @@ fn access_log(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     };
     for arg in node.args.iter().skip(2) {
         let text = String::from_utf8_lossy(arg);
-        let invalid = |what: &str| Fail::Message(format!("invalid {what} \"{text}\""));
+        let shown = text.split_once('=').map_or("", |(_, value)| value);
+        let invalid = |what: &str| Fail::Message(format!("invalid {what} \"{shown}\""));
         match text.split_once('=') {
             Some(("buffer", size)) => {
                 let bytes = value::size(size.as_bytes()).filter(|bytes| *bytes > 0);
