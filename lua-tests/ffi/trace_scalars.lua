@@ -89,3 +89,17 @@ for i = 1, 200 do
   seen = seen + mem[i % 4] % 977
 end
 print(("%.12g"):format(seen))
+-- Numbers that no integer holds, stored in narrow integers; fractions as indexes.
+local huge = { 1e300, -1e300, 2 ^ 63, -2 ^ 63, 2 ^ 53 + 2, -2 ^ 53 - 6, 1 / 0, -1 / 0, 4294967297.75, -4294967298.5 }
+local n32, n8, hs = ffi.new("int32_t[10]"), ffi.new("uint8_t[10]"), {}
+for r = 1, 20 do
+  for i = 1, 10 do
+    local x = huge[i] + 0.5
+    n32[i - 1], n8[i - 1] = x, x
+  end
+end
+for i = 0, 9 do hs[#hs + 1] = n32[i] hs[#hs + 1] = n8[i] end
+print(table.concat(hs, " "))
+local step = 0
+for i = 1, 100 do step = step + n32[i / 13] + n32[4 + i * 0.01] end
+print(step)

@@ -6,7 +6,7 @@ use crate::ir::ins::{Ins, conv};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
-use cranelift_codegen::ir::condcodes::FloatCC;
+use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
 /// 2^52 + 2^51: adding it leaves a number's integer part in the low bits.
@@ -57,7 +57,14 @@ impl Lower<'_, '_> {
                 self.guard(f);
                 self.b.ins().fcvt_to_sint_sat(types::I64, x)
             }
-            (Ty::I64, Ty::Num) => self.b.ins().fcvt_to_sint_sat(types::I64, x),
+            (Ty::I64, Ty::Num) => {
+                // The low 32 bits are the interpreter's for every number: what is too large becomes the smallest integer.
+                let n = self.b.ins().fcvt_to_sint_sat(types::I64, x);
+                let max = self.k64(i64::MAX as u64);
+                let over = self.b.ins().icmp(IntCC::Equal, n, max);
+                let over = self.b.ins().uextend(types::I64, over);
+                self.b.ins().iadd(n, over)
+            }
             (t, s) if t.is_int64() && s.is_int32() => {
                 if i.b & conv::SEXT != 0 {
                     self.b.ins().sextend(types::I64, x)

@@ -151,11 +151,17 @@ impl Rec {
         if let Some(n) = self.trace.ir.as_knum(t.r) {
             return Ok(self.kint(convert::num_to_i64(n) as i32).r);
         }
-        let wide = self.to_int64(t)?;
+        if t.ty != Ty::Num {
+            return nyi("value that is no number");
+        }
+        // The low bits of what does not fit are those that the interpreter gives.
+        let wide = self.conv(Ty::I64, Ty::Num, t.r)?;
         // Of a converted integer only the integer is left.
-        let i = *self.trace.ir.ins(wide);
-        if i.op == IrOp::CONV && conv::src(i.b) == Ty::Int && !i.t.is_phi() {
-            return Ok(i.ra());
+        if wide.is_ins() {
+            let i = *self.trace.ir.ins(wide);
+            if i.op == IrOp::CONV && conv::src(i.b) == Ty::Int && !i.t.is_phi() {
+                return Ok(i.ra());
+            }
         }
         self.conv(Ty::Int, Ty::I64, wide)
     }
@@ -169,9 +175,8 @@ impl Rec {
             }
             self.payload(vm, key, vk, Field::CdataInt64)?
         } else if key.ty == Ty::Num && self.trace.ir.as_knum(key.r).is_none() {
-            // Indexes are integers, or this trace ends here.
-            let t = self.to_index(key)?;
-            self.to_int64(t)?
+            // Cut as in C. What does not fit leads nowhere, so it needs no check.
+            self.conv(Ty::I64, Ty::Num, key.r)?
         } else {
             self.to_int64(key)?
         };

@@ -5,6 +5,8 @@
 //!   SNAP #0 pc=1f base=0 slots=4 [ 2:0001 r3:p64@8 3:+5! ]
 //!   LINK loop
 //! ```
+//! A comment line names each object that only exits make: what is stored in it, and where.
+//!
 //! `r` marks a raw word, `!` a slot that memory already holds.
 
 use super::Trace;
@@ -59,6 +61,13 @@ pub fn print(t: &Trace) -> String {
         l => {
             let _ = writeln!(s, "LINK {}", l.name());
         }
+    }
+    for o in &t.sunk {
+        let _ = write!(s, "; sunk {:?} c{} {} bytes:", o.at, o.ctypeid, o.size);
+        for (at, offset, ty, v) in &o.stores {
+            let _ = write!(s, " {at:?}:+{offset}={} {}", ty.name().trim_end(), print::operand(&t.ir, *v));
+        }
+        s.push('\n');
     }
     s
 }

@@ -8,7 +8,7 @@
 //!   ---- expected
 //!   ...
 //! ```
-//! Commands: `emit` (through fold, forwarding, CSE), `loop`, `dce`, `print`, and `run a b c` (compiles the trace,
+//! Commands: `emit` (through fold, forwarding, CSE), `loop`, `dce`, `sink`, `print`, and `run a b c` (compiles the trace,
 //! runs it on slots 2, 3, 4... holding these numbers, compares with the evaluator, prints the exit).
 
 use moonlit_jit::code::exec;
@@ -169,6 +169,7 @@ fn execute(src: &str) -> String {
                     }
                 }
                 "dce" => opt::dce::run(&mut t),
+                "sink" => opt::sink::run(&mut t),
                 "print" => out.push_str(&text::print(&t)),
                 "run" => {
                     let mut args = Vec::new();
