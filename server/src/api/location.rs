@@ -228,6 +228,9 @@ impl Drop for Running {
 fn wait_for(vm: &mut Vm, made: Vec<Rc<Request>>) -> NativeResult {
     let w = here();
     let Some(flow) = w.flow.get().cloned() else { return Err(vm.throw_str(b"no request found")) };
+    for r in &made {
+        w.debug(|| [b"lua http subrequest \"", &r.uri.borrow()[..], b"?", &r.args.borrow(), b"\""].concat());
+    }
     let list = made
         .into_iter()
         .map(|r| {

@@ -40,7 +40,8 @@ fn write(vm: &mut Vm, level: Level, from: usize) -> NativeResult {
     line.extend_from_slice(&place(vm));
     for i in from..vm.nargs() {
         let v = vm.arg(i);
-        append(vm, i, v, &mut line)?;
+        // The level is not counted.
+        append(vm, i - from, v, &mut line)?;
     }
     w.log(level, &line);
     Ok(Outcome::none())

@@ -8,6 +8,7 @@ pub mod balancer;
 pub mod consts;
 pub mod ctx;
 pub mod encode;
+pub mod environment;
 pub mod errlog;
 pub mod exit;
 pub mod guard;
@@ -142,6 +143,7 @@ pub fn install(w: &Rc<LuaWorker>) {
         set_field(vm, globals, b"print", print);
         thread::install(vm);
         ndk::install(w, vm);
+        environment::install(w, vm);
         modules::install(w, vm);
     });
 }

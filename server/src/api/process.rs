@@ -3,6 +3,7 @@
 use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Value, Vm};
 
 use super::ApiFn;
+use crate::conf::model::Level;
 use crate::lua::args::{fail, string};
 use crate::lua::worker::here;
 use crate::phase::{Phase, Phases};
@@ -52,6 +53,11 @@ fn enable_privileged_agent(vm: &mut Vm, _: Entry) -> NativeResult {
     let n = vm.arg(0);
     if !n.is_nil() && !n.as_num().is_some_and(|n| n >= 0.0) {
         return fail(vm, "bad 'connections' argument: number expected and greater than 0");
+    }
+    if n.as_num() == Some(0.0) {
+        let text = "0 worker_connection is not enough, privileged agent process cannot be spawned";
+        w.log_plain(Level::Alert, text.as_bytes());
+        return Ok(Outcome::one(Value::TRUE));
     }
     w.privileged_agent.set(true);
     Ok(Outcome::one(Value::TRUE))

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use moonlit_vm::host::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Str, Table, Value, Vm};
+use moonlit_vm::host::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Table, Value, Vm};
 
 use super::consts::METHODS;
 use super::encode::{add_multi, args_result, encode_table};
@@ -143,10 +143,10 @@ fn headers_meta(vm: &mut Vm) -> Value {
 
 /// `headers["X_Foo"]` finds `x-foo`.
 fn normalised_index(vm: &mut Vm, _: Entry) -> NativeResult {
-    let (Some(t), Some(k)) = (vm.arg(0).as_obj::<Table>(), vm.arg(1).as_obj::<Str>()) else {
+    let (Some(t), Some(k)) = (vm.arg(0).as_obj::<Table>(), text_of(vm, vm.arg(1))) else {
         return Ok(Outcome::one(Value::NIL));
     };
-    let mut name = k.bytes(&vm.heap).to_ascii_lowercase();
+    let mut name = k.to_ascii_lowercase();
     name.iter_mut().filter(|b| **b == b'_').for_each(|b| *b = b'-');
     Ok(Outcome::one(t.get_bytes(&vm.heap, &name)))
 }
@@ -299,7 +299,10 @@ fn set_uri_args(vm: &mut Vm, _: Entry) -> NativeResult {
                 }
                 out
             }
-            None => return Err(vm.type_error(0, "string, number, or table")),
+            None => {
+                let text = format!("string, number, or table expected, but got {}", v.type_name());
+                return Err(vm.arg_error(0, text.as_bytes()));
+            }
         },
     };
     *request(vm)?.args.borrow_mut() = args;
@@ -326,7 +329,12 @@ fn set_uri(vm: &mut Vm, _: Entry) -> NativeResult {
     if jump && !matches!(req.phase.get(), Phase::Rewrite | Phase::ServerRewrite) {
         return Err(super::disabled(vm, req.phase.get()));
     }
+    if jump {
+        let shown = shown(&uri);
+        here().debug(|| format!("lua set uri jump to \"{shown}\""));
+    }
     *req.uri.borrow_mut() = uri;
+    req.internal.set(true);
     if jump {
         return Ok(end_run(Verdict::UriChanged));
     }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub const FNS: &[ApiFn] = &[
 /// A semaphore.
 #[derive(Default)]
 struct Sema {
+    /// Not kept alive: the worker's VM keeps the semaphore.
+    worker: Weak<LuaWorker>,
     count: Cell<i64>,
     waiting: RefCell<VecDeque<Rc<Waiter>>>,
 }
@@ -36,6 +38,15 @@ struct Sema {
 struct Waiter {
     granted: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+}
+
+impl Drop for Sema {
+    fn drop(&mut self) {
+        if let Some(w) = self.worker.upgrade() {
+            let address = std::ptr::from_ref(self) as usize;
+            w.debug_plain(|| format!("in lua gc, semaphore {address:X}"));
+        }
+    }
 }
 
 impl Sema {
@@ -84,6 +95,9 @@ impl Drop for Waiting {
         if self.over {
             return;
         }
+        if let Some(w) = self.sema.worker.upgrade() {
+            w.debug_plain(|| "http lua semaphore cleanup");
+        }
         let me = self.me.clone();
         self.sema.waiting.borrow_mut().retain(|w| !Rc::ptr_eq(w, &me));
         if me.granted.get() {
@@ -112,7 +126,11 @@ fn new(vm: &mut Vm, _: Entry) -> NativeResult {
     if n < 0.0 {
         return Err(vm.throw_str(b"no negative number"));
     }
-    let sema = Rc::new(Sema { count: Cell::new(n as i64), waiting: RefCell::default() });
+    let sema = Rc::new(Sema {
+        worker: Rc::downgrade(&here()),
+        count: Cell::new(n as i64),
+        waiting: RefCell::default(),
+    });
     let cell = vm.heap.new_udata(sema, None);
     let t = vm.heap.new_table(0, 1);
     set_field(vm, t, b"sem", cell.value());
@@ -174,7 +192,10 @@ fn post(vm: &mut Vm, _: Entry) -> NativeResult {
         return Err(vm.throw_str(b"positive number required"));
     }
     sema.count.set(sema.count.get().saturating_add(n as i64));
-    sema.grant();
+    if !sema.waiting.borrow().is_empty() {
+        // Who waits gets it in the next turn; until then nobody else does.
+        tokio::task::spawn_local(async move { sema.grant() });
+    }
     Ok(Outcome::one(Value::TRUE))
 }
 

@@ -205,10 +205,20 @@ fn delete(vm: &mut Vm, _: Entry) -> NativeResult {
 fn incr(vm: &mut Vm, _: Entry) -> NativeResult {
     let d = dict(vm)?;
     let k = key_or_return!(vm);
-    let by = vm.check_num(2)?;
+    let Some(by) = vm.to_number(vm.arg(2)) else {
+        let text = format!("cannot convert '{}' to 'double'", vm.arg(2).type_name());
+        return Err(vm.arg_error(2, text.as_bytes()));
+    };
     let has_init = !vm.arg(3).is_nil();
     if !has_init && !vm.arg(4).is_nil() {
         return Err(vm.throw_str(b"must provide \"init\" when providing \"init_ttl\""));
+    }
+    for (i, name) in [(3, "init"), (4, "init_ttl")] {
+        let v = vm.arg(i);
+        if !v.is_nil() && vm.to_number(v).is_none() {
+            let text = format!("bad {name} arg: number expected, got {}", v.type_name());
+            return Err(vm.throw_str(text.as_bytes()));
+        }
     }
     let init = if has_init { Some((vm.check_num(3)?, seconds_arg(vm, 4, "init_ttl")?)) } else { None };
     match d.incr(&k, by, init, now()) {

@@ -98,7 +98,8 @@ impl Level {
 
     /// The level's name as it stands in the log.
     pub fn name(self) -> &'static str {
-        Self::NAMED.iter().find(|(level, _)| *level == self).map_or("stderr", |(_, name)| name)
+        // The gravest level has no name in the log.
+        Self::NAMED.iter().find(|(level, _)| *level == self).map_or("", |(_, name)| name)
     }
 
     /// The level of a name.

@@ -162,7 +162,7 @@ settings! {
     /// Settings of `lua_*` that hold for the whole process.
     LuaSettings, LuaDraft in all.lua; LUA_ROWS {
         /// Accepted: resty.core is built in.
-        lua_load_resty_core: bool = true, flag_arg, HTTP, Arity::Exactly(1);
+        lua_load_resty_core: bool = true, resty_core_arg, HTTP, Arity::Exactly(1);
         /// Finished coroutines kept for reuse.
         lua_thread_cache_max_entries: u64 = 1024, number_arg, HTTP, Arity::Exactly(1);
         /// Timer callbacks that may run at a time.
@@ -362,6 +362,13 @@ fn send_lowat_arg(cx: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
     let bytes = size_arg(cx, node)?;
     cx.warn(Level::Warn, node, "\"send_lowat\" is not supported, ignored");
     Ok(bytes)
+}
+
+fn resty_core_arg(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
+    let text =
+        "lua_load_resty_core is deprecated (the lua-resty-core library is required since ngx_lua v0.10.16)";
+    cx.warn(Level::Warn, node, text);
+    flag_arg(cx, node)
 }
 
 fn code_cache_arg(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {

@@ -108,6 +108,7 @@ fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
         return Step::Redirect(500);
     }
     *req.uri.borrow_mut() = uri;
+    req.internal.set(true);
     *req.args.borrow_mut() = args;
     req.internal.set(true);
     match r.flag {

@@ -127,7 +127,7 @@ impl LuaScripts {
         }
         let begun = {
             let res = req.response.borrow();
-            res.head != HeadState::Open || !res.lane.is_empty()
+            res.head != HeadState::Open || !res.lane.is_empty() || res.gathering
         };
         if run.phase == Phase::Content {
             if !begun {

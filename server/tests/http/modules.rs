@@ -310,3 +310,46 @@ fn pending_subrequests_cannot_be_left_behind() {
     assert_eq!(lines[3], "trueslow");
     assert!(lines[4].starts_with("falsebad"), "{out}");
 }
+
+#[test]
+fn the_environment_of_workers_is_there_in_init() {
+    let s = super::start_full(
+        "env MOONLIT_TEST_A=from-conf;",
+        "init_by_lua_block { seen = os.getenv('MOONLIT_TEST_A') before = os.getenv }
+         server { listen 8080; location / { content_by_lua_block {
+           local _ = os.getenv('HOME')
+           ngx.say(seen, ' ', os.getenv ~= before)
+         } } }",
+        &[],
+    );
+    assert!(body(&s.get("/")).contains("from-conf true"), "{}", s.error_log());
+}
+
+#[test]
+fn what_a_phase_has_said_is_the_answer() {
+    let s = start(
+        "server { listen 8080;
+           location / { rewrite_by_lua_block { ngx.status = 403 ngx.say('mine') } content_by_lua_block { ngx.say('not') } }
+           location /re { rewrite ^/re$ /in last; }
+           location /in { content_by_lua_block {
+             ngx.say(ngx.req.is_internal(), ' ', ngx.req.get_headers()[123])
+             ngx.log(ngx.STDERR, 'plain')
+             ngx.say(pcall(function() ngx.var.arg_x = 1 end))
+             ngx.say(pcall(ngx.req.set_uri_args, nil))
+             ngx.say(pcall(ngx.log, ngx.ERR, {}))
+           } } }",
+        &[],
+    );
+    let r = s.raw(b"GET / HTTP/1.0\r\nHost: t\r\n\r\n");
+    assert_eq!((status(&r), body(&r)), ("403", "mine\n"), "HTTP/1.0 gathers its output");
+    let r = s.raw(b"GET /re HTTP/1.0\r\nHost: t\r\n123: x\r\n\r\n");
+    let lines: Vec<&str> = body(&r).lines().collect();
+    assert_eq!(lines[0], "true x", "{r}");
+    assert!(
+        lines[1].contains("variable \"arg_x\" not found for writing; maybe it is a built-in variable"),
+        "{r}"
+    );
+    assert!(lines[2].contains("(string, number, or table expected, but got nil)"), "{r}");
+    assert!(lines[3].contains("(expected table to have __tostring metamethod)"), "{r}");
+    assert!(s.error_log().contains(" [] 0#0: *"), "the gravest level has no name");
+}

