@@ -30,6 +30,9 @@ pub const UV_INDEX: u16 = 0x3fff;
 /// `2^52 + index`.
 pub const TSETM_BIAS: f64 = 4503599627370496.0;
 
+/// A name or string: shared by everything in a chunk that spells it.
+pub type Name = std::rc::Rc<[u8]>;
+
 /// One function.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProtoDef {
@@ -55,9 +58,9 @@ pub struct ProtoDef {
     /// Line of the final `end`.
     pub lastline: u32,
     /// Chunk name as given (`=x`, `@file` or source text).
-    pub chunkname: Box<[u8]>,
+    pub chunkname: Name,
     /// Upvalue names; empty when stripped.
-    pub upvalue_names: Vec<Box<[u8]>>,
+    pub upvalue_names: Vec<Name>,
     /// Locals in order of declaration; empty when stripped.
     pub locals: Vec<LocalVar>,
 }
@@ -66,7 +69,7 @@ pub struct ProtoDef {
 #[derive(Clone, Debug, PartialEq)]
 pub struct LocalVar {
     /// Name; internal ones read `(for index)` and the like.
-    pub name: Box<[u8]>,
+    pub name: Name,
     /// First instruction at which it is active.
     pub startpc: u32,
     /// First instruction at which it no longer is.
@@ -79,7 +82,7 @@ pub struct LocalVar {
 #[derive(Clone, Debug, PartialEq)]
 pub enum KGc {
     /// A string.
-    Str(Box<[u8]>),
+    Str(Name),
     /// A nested function, operand of `FNEW`.
     Proto(Box<ProtoDef>),
     /// A table to copy, operand of `TDUP`.
@@ -109,5 +112,5 @@ pub enum KVal {
     /// A number; as key never NaN.
     Num(f64),
     /// A string.
-    Str(Box<[u8]>),
+    Str(Name),
 }

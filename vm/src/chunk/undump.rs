@@ -2,7 +2,7 @@
 
 use super::verify::verify;
 use super::{MAGIC, NESTING_MAX, STRIPPED, VERSION, kgc_tag, kval_tag};
-use crate::bytecode::protodef::{KGc, KVal, LocalVar, ProtoDef};
+use crate::bytecode::protodef::{KGc, KVal, LocalVar, Name, ProtoDef};
 
 /// Why bytes are not a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn undump(bytes: &[u8], name: &[u8]) -> Result<Box<ProtoDef>> {
 struct Reader<'b> {
     rest: &'b [u8],
     stripped: bool,
-    chunkname: Box<[u8]>,
+    chunkname: Name,
 }
 
 impl<'b> Reader<'b> {

@@ -52,7 +52,8 @@ impl Compiler<'_> {
         if let Some(&index) = self.fs.kstr_index.get(&id) {
             return Ok(index);
         }
-        let index = self.add_kgc(KGc::Str(self.ast.strings.get(id).into()))?;
+        let text = self.shared.name(&self.ast.strings, id);
+        let index = self.add_kgc(KGc::Str(text))?;
         self.fs.kstr_index.insert(id, index);
         Ok(index)
     }

@@ -17,7 +17,7 @@ mod table;
 
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::Op;
-use crate::bytecode::protodef::{KGc, LocalVar, ProtoDef, UV_IMMUTABLE, UV_LOCAL, protoflags};
+use crate::bytecode::protodef::{KGc, LocalVar, Name, ProtoDef, UV_IMMUTABLE, UV_LOCAL, protoflags};
 use crate::syntax::SyntaxOptions;
 use crate::syntax::ast::*;
 use crate::syntax::error::SyntaxError;
@@ -50,6 +50,7 @@ pub fn compile(
         ast: &ast,
         source,
         chunkname,
+        shared: Shared { chunkname: chunkname.into(), names: Vec::new() },
         options,
         names,
         fs: FuncState::new(&main),
@@ -199,11 +200,29 @@ impl FuncState {
     }
 }
 
+/// The names and strings of the chunk as prototypes hold them: each once.
+struct Shared {
+    chunkname: Name,
+    /// By [`StrId`], as far as they are used.
+    names: Vec<Option<Name>>,
+}
+
+impl Shared {
+    fn name(&mut self, strings: &StrPool, id: StrId) -> Name {
+        let i = id.0 as usize;
+        if i >= self.names.len() {
+            self.names.resize(i + 1, None);
+        }
+        self.names[i].get_or_insert_with(|| strings.get(id).into()).clone()
+    }
+}
+
 /// The compiler of one chunk.
 struct Compiler<'a> {
     ast: &'a Ast,
     source: &'a [u8],
     chunkname: &'a [u8],
+    shared: Shared,
     options: SyntaxOptions,
     names: HiddenNames,
     /// The innermost function.
@@ -313,13 +332,13 @@ impl Compiler<'_> {
             .iter()
             .map(|v| {
                 let v = &self.vars[v.0 as usize];
-                let name = strings.get(v.name).into();
+                let name = self.shared.name(strings, v.name);
                 LocalVar { name, startpc: v.startpc, endpc: v.endpc, slot: v.slot }
             })
             .collect();
         let captured = std::mem::take(&mut fs.upvals);
         let upvalue_names =
-            captured.iter().map(|c| strings.get(self.vars[c.var.0 as usize].name).into()).collect();
+            captured.iter().map(|c| self.shared.name(strings, self.vars[c.var.0 as usize].name)).collect();
         let def = ProtoDef {
             code: fs.code.iter().map(|i| i.0).collect(),
             lines: fs.lines.clone(),
@@ -332,7 +351,7 @@ impl Compiler<'_> {
             flags: fs.flags,
             firstline: fs.firstline,
             lastline,
-            chunkname: self.chunkname.into(),
+            chunkname: self.shared.chunkname.clone(),
             upvalue_names,
             locals,
         };

@@ -2,7 +2,7 @@
 
 pub use crate::bytecode::protodef::{LocalVar as LocalRange, protoflags};
 
-use crate::bytecode::protodef::{KGc, KVal, LocalVar, ProtoDef};
+use crate::bytecode::protodef::{KGc, KVal, LocalVar, Name, ProtoDef};
 use crate::cdata::{Cdata, ctid};
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, Kind, gcbits};
@@ -56,11 +56,55 @@ pub struct Proto {
 #[derive(Default, Debug)]
 pub struct ProtoDebug {
     /// Line of each instruction.
-    pub lines: Vec<u32>,
+    pub lines: Lines,
     /// Upvalue names.
-    pub upvalue_names: Vec<Box<[u8]>>,
+    pub upvalue_names: Vec<Name>,
     /// Locals in order of their start.
     pub locals: Vec<LocalVar>,
+}
+
+/// Lines of the instructions: one byte each, counted from the lowest line, where they all fit.
+#[derive(Default, Debug)]
+pub enum Lines {
+    /// Stripped.
+    #[default]
+    None,
+    /// The lowest line, and how far above it each instruction's is.
+    Near(u32, Box<[u8]>),
+    /// As they are.
+    Far(Box<[u32]>),
+}
+
+impl Lines {
+    fn new(lines: Vec<u32>) -> Lines {
+        let Some(low) = lines.iter().copied().min() else { return Lines::None };
+        match lines.iter().map(|n| u8::try_from(n - low)).collect::<Result<Box<[u8]>, _>>() {
+            Ok(near) => Lines::Near(low, near),
+            Err(_) => Lines::Far(lines.into()),
+        }
+    }
+
+    /// Line of an instruction.
+    pub fn get(&self, pos: usize) -> Option<u32> {
+        match self {
+            Lines::None => None,
+            Lines::Near(low, near) => near.get(pos).map(|d| low + *d as u32),
+            Lines::Far(lines) => lines.get(pos).copied(),
+        }
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..).map_while(|i| self.get(i))
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Lines::None => 0,
+            Lines::Near(_, near) => near.len(),
+            Lines::Far(lines) => lines.len() * 4,
+        }
+    }
 }
 
 // SAFETY: `Proto` is `repr(C)` and starts with its header of kind `Proto`.
@@ -105,9 +149,12 @@ impl Proto {
 
     /// Line of the instruction at `pos`; `None` when stripped.
     pub fn line_at(&self, pos: u32) -> Option<u32> {
-        self.debug_info().lines.get(pos as usize).copied()
+        self.debug_info().lines.get(pos as usize)
     }
 }
+
+/// What a name is counted with for each of its mentions: its bytes are shared by the functions of a chunk.
+const SHARED_NAME: usize = 8;
 
 /// Memory of a block owned by a prototype.
 fn leak<T>(v: Vec<T>) -> *mut T {
@@ -141,27 +188,29 @@ unsafe fn release(heap: &mut Heap, o: Gc<Header>) {
 
 impl Heap {
     /// The prototype of a compiled function, with its children and constants.
-    pub fn new_proto(&mut self, def: &ProtoDef) -> Gc<Proto> {
+    pub fn new_proto(&mut self, def: ProtoDef) -> Gc<Proto> {
         let name = self.str(&def.chunkname);
         self.new_proto_in(def, name)
     }
 
-    fn new_proto_in(&mut self, def: &ProtoDef, name: Gc<Str>) -> Gc<Proto> {
+    fn new_proto_in(&mut self, def: ProtoDef, name: Gc<Str>) -> Gc<Proto> {
         self.release[Kind::Proto as usize] = Some(release);
-        let mut k: Vec<Value> = def.kgc.iter().rev().map(|c| self.constant(c, name)).collect();
+        let nkgc = def.kgc.len();
+        let mut k = Vec::with_capacity(nkgc + def.knum.len());
+        for c in def.kgc.into_iter().rev() {
+            let v = self.constant(c, name);
+            k.push(v);
+        }
         k.extend(def.knum.iter().map(|n| Value::num(*n)));
-        let debug = ProtoDebug {
-            lines: def.lines.clone(),
-            upvalue_names: def.upvalue_names.clone(),
-            locals: def.locals.clone(),
-        };
+        let debug =
+            ProtoDebug { lines: Lines::new(def.lines), upvalue_names: def.upvalue_names, locals: def.locals };
         let bytes = def.code.len() * 4
             + k.len() * 8
             + def.upvals.len() * 2
             + std::mem::size_of::<ProtoDebug>()
-            + debug.lines.len() * 4
-            + debug.locals.iter().map(|l| std::mem::size_of::<LocalVar>() + l.name.len()).sum::<usize>()
-            + debug.upvalue_names.iter().map(|n| 16 + n.len()).sum::<usize>();
+            + debug.lines.bytes()
+            + debug.locals.len() * (std::mem::size_of::<LocalVar>() + SHARED_NAME)
+            + debug.upvalue_names.len() * (std::mem::size_of::<Name>() + SHARED_NAME);
         self.charge_extern(bytes);
         let (p, large) = self.alloc(Group::Drop, std::mem::size_of::<Proto>());
         let hdr = Header { kind: Kind::Proto as u8, gc: large, flags: 0, extra: 0, aux: 0 };
@@ -169,16 +218,16 @@ impl Heap {
         unsafe {
             (p as *mut Proto).write(Proto {
                 hdr,
-                code: leak(def.code.clone()),
-                k: leak(k).add(def.kgc.len()),
                 ncode: def.code.len() as u32,
+                code: leak(def.code),
+                k: leak(k).add(nkgc),
                 nknum: def.knum.len() as u32,
-                nkgc: def.kgc.len() as u32,
+                nkgc: nkgc as u32,
                 framesize: def.framesize,
                 numparams: def.numparams,
                 flags: def.flags,
                 nupvals: def.upvals.len() as u8,
-                uv: leak(def.upvals.clone()),
+                uv: leak(def.upvals),
                 trace: 0,
                 firstline: def.firstline,
                 lastline: def.lastline,
@@ -190,12 +239,12 @@ impl Heap {
         Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
 
-    fn constant(&mut self, c: &KGc, name: Gc<Str>) -> Value {
+    fn constant(&mut self, c: KGc, name: Gc<Str>) -> Value {
         match c {
             // Constants can be keys: they are interned however long they are.
-            KGc::Str(s) => Value::obj(self.str_intern(s)),
-            KGc::Proto(def) => Value::obj(self.new_proto_in(def, name)),
-            KGc::TableTemplate { array, hash } => Value::obj(self.template(array, hash)),
+            KGc::Str(s) => Value::obj(self.str_intern(&s)),
+            KGc::Proto(def) => Value::obj(self.new_proto_in(*def, name)),
+            KGc::TableTemplate { array, hash } => Value::obj(self.template(&array, &hash)),
             KGc::Int64(n) => self.cdata_of(ctid::INT64, &n.to_ne_bytes()),
             KGc::UInt64(n) => self.cdata_of(ctid::UINT64, &n.to_ne_bytes()),
             KGc::Complex(im) => {
@@ -278,7 +327,7 @@ impl Gc<Proto> {
         };
         ProtoDef {
             code: p.code().iter().enumerate().map(|(i, w)| unpatch(i, *w)).collect(),
-            lines: debug.lines.clone(),
+            lines: debug.lines.iter().collect(),
             knum: knum.iter().map(|v| v.num_unchecked()).collect(),
             kgc: kgc.iter().rev().map(|v| constant_def(heap, *v, unpatch)).collect(),
             upvals: upvals.to_vec(),
@@ -318,7 +367,7 @@ fn constant_def(heap: &Heap, v: Value, unpatch: &dyn Fn(usize, u32) -> u32) -> K
         }
     } else {
         // No other constants are made.
-        KGc::Str(Box::default())
+        KGc::Str(Name::default())
     }
 }
 
@@ -366,7 +415,7 @@ mod tests {
             ..Default::default()
         };
         let mut h = Heap::new();
-        let p = h.new_proto(&def);
+        let p = h.new_proto(def.clone());
         assert_eq!(p.get(&h).kgc(0), Some(Value::obj(h.str(b"name"))));
         let mut back = p.to_def(&h, &|_, w| w);
         if let KGc::TableTemplate { hash, .. } = &mut back.kgc[2] {

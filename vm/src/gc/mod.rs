@@ -153,9 +153,23 @@ pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
         pace::step_ended(w.heap());
     } else {
         advance(w);
+        // A native that made much at once (a loaded chunk, a decoded document) left as many steps undone. Some of them
+        // are made up for here, or loops over such natives, which are nearly all the safepoints there are, would let
+        // garbage pile up.
+        for _ in 0..CATCH_UP_STEPS {
+            if w.heap().acct.credit >= -CATCH_UP_FROM {
+                break;
+            }
+            advance(w);
+        }
     }
     Ok(())
 }
+
+/// From so many bytes behind, a step is followed by more.
+const CATCH_UP_FROM: isize = 512 * 1024;
+/// ... by so many at most.
+const CATCH_UP_STEPS: usize = 8;
 
 /// As [`full`], for any world.
 pub fn full_world<W: World>(w: &mut W) {

@@ -233,7 +233,7 @@ fn prototypes_free_their_blocks_and_report_their_traces() {
     let s = |s: &str| KGc::Str(s.as_bytes().into());
     let child = ProtoDef { code: vec![1; 100], kgc: vec![s("inner")], ..Default::default() };
     let def = ProtoDef { kgc: vec![s("outer"), KGc::Proto(Box::new(child))], ..Default::default() };
-    let p = b.heap.new_proto(&def);
+    let p = b.heap.new_proto(def);
     let env = b.table();
     let f = b.heap.new_lua_func(p, env, &[]);
     let id = b.root(f);

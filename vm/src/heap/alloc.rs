@@ -309,6 +309,8 @@ impl Heap {
         self.large_swept = 0;
         self.sweep_list = 0;
         self.intern.sweep_at = self.intern.slots.len();
+        // Those that are dead are not to be found any more.
+        self.one_byte.fill(0);
         self.intern.peak = self.intern.live;
         self.acct.live_sum = 0;
     }

@@ -130,6 +130,8 @@ pub struct Heap {
     pub(crate) zeal: Zeal,
     /// Strings by content.
     pub intern: InternSlots,
+    /// The strings of one byte as far as they were made since the last sweep began: addresses, or 0.
+    pub one_byte: Box<[u64; 256]>,
     /// Secret of the string hash.
     pub seed: u64,
     /// Numbers of the strings to come.
@@ -194,6 +196,7 @@ impl Heap {
                 sweep_at: 0,
                 peak: 0,
             },
+            one_byte: Box::new([0; 256]),
             seed,
             str_numbers: StrNumbers::new(seed),
             lists: Lists {

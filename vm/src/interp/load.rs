@@ -32,10 +32,11 @@ impl Vm {
         env: Option<Gc<Table>>,
     ) -> Result<Gc<Func>, Vec<u8>> {
         let def = self.load_def(code, name, mode)?;
-        let proto = self.heap.new_proto(&def);
+        let nupvals = def.upvals.len();
+        let proto = self.heap.new_proto(*def);
         let env = env.unwrap_or(self.globals);
         // Bytecode may be that of a function with upvalues: they start as nil.
-        let upvals: Vec<_> = def.upvals.iter().map(|_| self.heap.new_upval_closed(Value::NIL)).collect();
+        let upvals: Vec<_> = (0..nupvals).map(|_| self.heap.new_upval_closed(Value::NIL)).collect();
         let f = self.heap.new_lua_func(proto, env, &upvals);
         if let Some(tell) = self.on_load {
             tell(self, f);

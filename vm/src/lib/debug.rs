@@ -81,7 +81,7 @@ fn describe(vm: &mut Vm, t: Gc<Table>, f: Gc<Func>) {
 fn active_lines(vm: &mut Vm, f: Gc<Func>) -> Value {
     let Some(pt) = f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto) else { return Value::NIL };
     // The header instruction is no code of any line.
-    let lines: Vec<u32> = pt.get(&vm.heap).debug_info().lines.iter().skip(1).copied().collect();
+    let lines: Vec<u32> = pt.get(&vm.heap).debug_info().lines.iter().skip(1).collect();
     let t = vm.heap.new_table(0, 0);
     for line in lines {
         let _ = t.seti(&mut vm.heap, line as i64, Value::TRUE);

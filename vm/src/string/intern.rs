@@ -31,28 +31,36 @@ fn read4(b: &[u8], at: usize) -> u64 {
 pub fn hash_bytes(seed: u64, b: &[u8]) -> u32 {
     let n = b.len();
     let k = seed.rotate_left(32) ^ K1;
-    let (x, y);
-    let mut acc = seed;
     if n <= 16 {
-        if n >= 8 {
-            x = read8(b, 0);
-            y = read8(b, n - 8);
-        } else if n >= 4 {
-            x = read4(b, 0);
-            y = read4(b, n - 4);
-        } else if n > 0 {
-            x = (b[0] as u64) << 16 | (b[n / 2] as u64) << 8 | b[n - 1] as u64;
-            y = 0;
-        } else {
-            x = 0;
-            y = 0;
-        }
-    } else {
-        acc = hash_blocks(seed, k, b);
-        x = read8(b, n - 16);
-        y = read8(b, n - 8);
+        return hash_words(seed, short_words(b), n);
     }
-    let h = fold(x ^ acc, y ^ k ^ n as u64);
+    let acc = hash_blocks(seed, k, b);
+    let h = fold(read8(b, n - 16) ^ acc, read8(b, n - 8) ^ k ^ n as u64);
+    (h ^ h >> 32) as u32
+}
+
+/// The bytes of a string of at most 16 in two words: below 8 bytes all in the first one, padded with zeros; else the
+/// first and the last eight.
+#[inline(always)]
+fn short_words(b: &[u8]) -> (u64, u64) {
+    let n = b.len();
+    if n >= 8 {
+        (read8(b, 0), read8(b, n - 8))
+    } else if n >= 4 {
+        (read4(b, 0) | read4(b, n - 4) << (8 * (n - 4)), 0)
+    } else if n > 0 {
+        let (mid, last) = (n / 2, n - 1);
+        (b[0] as u64 | (b[mid] as u64) << (8 * mid) | (b[last] as u64) << (8 * last), 0)
+    } else {
+        (0, 0)
+    }
+}
+
+/// [`hash_bytes`] of a string of at most 16 bytes, given as [`short_words`].
+#[inline(always)]
+fn hash_words(seed: u64, (x, y): (u64, u64), n: usize) -> u32 {
+    let k = seed.rotate_left(32) ^ K1;
+    let h = fold(x ^ seed, y ^ k ^ n as u64);
     (h ^ h >> 32) as u32
 }
 
@@ -129,6 +137,42 @@ impl Heap {
     /// The interned string of these bytes, however long.
     #[inline]
     pub fn str_intern(&mut self, b: &[u8]) -> Gc<Str> {
+        let n = b.len();
+        if n > 16 {
+            return self.intern_long(b);
+        }
+        if n == 1
+            && let Some(s) = Gc::from_addr(self.one_byte[b[0] as usize])
+        {
+            return s;
+        }
+        let words = short_words(b);
+        let hash = hash_words(self.seed, words, n);
+        let found = self.intern_search(hash, |o| {
+            // A string's cell has 16 bytes for the contents at least, so both words can be read.
+            let p = (o as *const Str as *const u8).wrapping_add(Str::DATA_OFFSET) as *const u64;
+            // SAFETY: as just said; the bytes behind a short string's end are masked out.
+            unsafe {
+                if n >= 8 {
+                    let last = (p as *const u8).add(n - 8) as *const u64;
+                    o.len as usize == n && p.read() == words.0 && last.read_unaligned() == words.1
+                } else {
+                    o.len as usize == n && p.read() & ((1 << (8 * n)) - 1) == words.0
+                }
+            }
+        });
+        match found {
+            Ok(s) => {
+                if n == 1 {
+                    self.one_byte[b[0] as usize] = s.addr();
+                }
+                s
+            }
+            Err(at) => self.intern_new(b, hash, at),
+        }
+    }
+
+    fn intern_long(&mut self, b: &[u8]) -> Gc<Str> {
         let hash = hash_bytes(self.seed, b);
         match self.intern_lookup(b, hash) {
             Ok(s) => s,
@@ -145,6 +189,9 @@ impl Heap {
             std::ptr::copy_nonoverlapping(b.as_ptr(), p.add(Str::DATA_OFFSET), b.len());
         }
         self.intern_insert(at, s, hash);
+        if b.len() == 1 {
+            self.one_byte[b[0] as usize] = s.addr();
+        }
         s
     }
 
@@ -283,8 +330,13 @@ impl Heap {
     // -- the table
 
     /// Finds a string; else the slot where it belongs.
-    #[inline(always)]
     fn intern_lookup(&self, b: &[u8], hash: u32) -> Result<Gc<Str>, usize> {
+        self.intern_search(hash, |o| same_bytes(o.bytes(), b))
+    }
+
+    /// Finds the string with this hash that `is_it` confirms; else the slot where it belongs.
+    #[inline(always)]
+    fn intern_search(&self, hash: u32, is_it: impl Fn(&Str) -> bool) -> Result<Gc<Str>, usize> {
         let slots = &self.intern.slots;
         let mask = slots.len() - 1;
         let tag = hash >> 16;
@@ -296,7 +348,7 @@ impl Heap {
                 && let Some(s) = slot_str(slot)
             {
                 let o = s.get(self);
-                if o.hash == hash && same_bytes(o.bytes(), b) {
+                if o.hash == hash && is_it(o) {
                     if self.phase == Phase::SweepStrings {
                         self.mark_shared(s.cast());
                     }

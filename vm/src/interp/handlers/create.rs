@@ -1,5 +1,6 @@
 //! Small tables and closures made in the handler: a cell off the current run, filled in. Whatever needs more (a new run,
-//! parts outside the cell, a collector step) is a helper's.
+//! parts outside the cell, a collector step) is a helper's. As there, the instruction's address is kept: line hooks tell a new
+//! line by the last instruction that made something.
 
 use crate::bytecode::protodef::{UV_IMMUTABLE, UV_INDEX, UV_LOCAL, UV_SLOT};
 use crate::cell::gc_ref::Gc;
@@ -37,6 +38,7 @@ op! { TNEW |pc, base, k, vm, a, d| {
                 i += 1;
             }
             *base.add(a) = Value(tag::bits(tag::TAB) | p as u64);
+            (*vm).pc = pc;
             next!(pc, base, k, vm)
         }
     }
@@ -79,6 +81,7 @@ op! { TDUP |pc, base, k, vm, a, d| {
                 }
             }
             *base.add(a) = Value(tag::bits(tag::TAB) | p as u64);
+            (*vm).pc = pc;
             next!(pc, base, k, vm)
         }
     }
@@ -123,6 +126,7 @@ op! { FNEW |pc, base, k, vm, a, d| {
                 i += 1;
             }
             *base.add(a) = Value(tag::bits(tag::FUNC) | p as u64);
+            (*vm).pc = pc;
             next!(pc, base, k, vm)
         }
     }

@@ -262,9 +262,17 @@ op! {
         let key = *base.add(d & 0xff);
         if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
             let o = *base.add(d >> 8);
-            get_str_far!(o.payload() as *const Table, key, pc, base, k, vm, a, d)
+            get_str!(o.payload() as *const Table, key, get_str_key_far, pc, base, k, vm, a, d)
         }
         tail!(get_slow, pc, base, k, vm, a, d)
+    }
+}
+op! {
+    /// The same with a string that is not in its main node.
+    #[inline(never)]
+    get_str_key_far |pc, base, k, vm, a, d| {
+        let o = *base.add(d >> 8);
+        get_str_far!(o.payload() as *const Table, *base.add(d & 0xff), pc, base, k, vm, a, d)
     }
 }
 op! { TGETR |pc, base, k, vm, a, d| {
@@ -387,9 +395,17 @@ op! {
         let key = *base.add(d & 0xff);
         if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
             let o = *base.add(d >> 8);
-            set_str_far!(o.payload() as *mut Table, key, pc, base, k, vm, a, d)
+            set_str!(o.payload() as *mut Table, key, set_str_key_far, pc, base, k, vm, a, d)
         }
         tail!(set_slow, pc, base, k, vm, a, d)
+    }
+}
+op! {
+    /// The same with a string that is not in its main node.
+    #[inline(never)]
+    set_str_key_far |pc, base, k, vm, a, d| {
+        let o = *base.add(d >> 8);
+        set_str_far!(o.payload() as *mut Table, *base.add(d & 0xff), pc, base, k, vm, a, d)
     }
 }
 op! { TSETM |pc, base, k, vm, a, d| {

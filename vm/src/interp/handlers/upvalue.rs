@@ -69,7 +69,8 @@ op! { UCLO |pc, base, k, vm, a, d| {
         if (*u).hdr.gc & gcbits::BLACK != 0 {
             tail!(close_slow, pc, base, k, vm, a, d)
         }
-        // As `Heap::close_upval`.
+        // As `Heap::close_upval`, and for line hooks as a helper would.
+        (*vm).pc = pc;
         (*th).open = (*u).next;
         (*u).tv = *(*u).v;
         (*u).v = &raw mut (*u).tv;
