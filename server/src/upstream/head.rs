@@ -49,22 +49,53 @@ pub fn parse(buf: &[u8]) -> Result<Option<(ResponseHead, usize)>, HeadFault> {
     if reason.is_empty() || reason != crate::http1::write::reason_of(status).as_bytes() {
         head.reason = Some(reason.to_vec());
     }
-    // Cheap look for the end before the lines are taken apart.
     let mut spans = Vec::with_capacity(12);
-    let mut at = line_end + 1;
-    let end = loop {
-        let Some(n) = memchr::memchr(b'\n', &buf[at..]) else { return Ok(None) };
-        let line = &buf[at..at + n];
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            break at + n + 1;
-        }
-        spans.push(header_line(line, at).ok_or_else(|| invalid_line(line))?);
-        at += n + 1;
+    let end = match common_lines(buf, line_end + 1, &mut spans) {
+        Some(end) => end,
+        None => match odd_lines(buf, line_end + 1, &mut spans)? {
+            Some(end) => end,
+            None => return Ok(None),
+        },
     };
     head.headers = Headers::over(buf[..end].to_vec(), spans);
     understand(&mut head)?;
     Ok(Some((head, end)))
+}
+
+/// Complete heads without oddities. `None` leaves it to `odd_lines`.
+fn common_lines(buf: &[u8], from: usize, spans: &mut Vec<HeaderSpan>) -> Option<usize> {
+    let mut lines = [httparse::EMPTY_HEADER; 32];
+    let Ok(httparse::Status::Complete((len, lines))) = httparse::parse_headers(&buf[from..], &mut lines)
+    else {
+        return None;
+    };
+    let base = buf.as_ptr() as usize;
+    for line in lines {
+        let name = line.name.as_ptr() as usize - base;
+        let end = name + line.name.len();
+        let value = if line.value.is_empty() { end } else { line.value.as_ptr() as usize - base };
+        spans.push(HeaderSpan {
+            name: Span::new(name, end),
+            value: Span::new(value, value + line.value.len()),
+        });
+    }
+    Some(from + len)
+}
+
+/// nginx's rules, line by line. `None` when the end is not there yet.
+fn odd_lines(buf: &[u8], from: usize, spans: &mut Vec<HeaderSpan>) -> Result<Option<usize>, HeadFault> {
+    spans.clear();
+    let mut at = from;
+    loop {
+        let Some(n) = memchr::memchr(b'\n', &buf[at..]) else { return Ok(None) };
+        let line = &buf[at..at + n];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            return Ok(Some(at + n + 1));
+        }
+        spans.push(header_line(line, at).ok_or_else(|| invalid_line(line))?);
+        at += n + 1;
+    }
 }
 
 fn bare() -> ResponseHead {
