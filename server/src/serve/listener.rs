@@ -2,10 +2,13 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::os;
 
 use crate::conf::error::os_text;
 use crate::conf::model::{Config, Level, Listen, ListenAddr, ListenOptions};
@@ -32,6 +35,48 @@ impl ListenSocket {
             ListenSocket::Unix(socket) => ListenSocket::Unix(socket.try_clone()?),
         })
     }
+}
+
+/// The variable in which a binary that is replaced tells its successor the listening sockets, as nginx does.
+pub const INHERITED: &str = "NGINX";
+
+/// Sockets that the binary before this one has left open. To be called once, before anything is opened.
+pub fn inherited() -> Vec<Bound> {
+    let Some(list) = std::env::var_os(INHERITED) else { return Vec::new() };
+    let mut bound: Vec<Bound> = Vec::new();
+    for number in list.to_string_lossy().split(';').filter(|number| !number.is_empty()) {
+        let Some(fd) = number.parse().ok().and_then(os::take_inherited) else { continue };
+        let socket = Socket::from(fd);
+        let _ = socket.set_cloexec(true);
+        let _ = socket.set_nonblocking(true);
+        let Ok(address) = socket.local_addr() else { continue };
+        let reuseport = socket.reuse_port().unwrap_or(false);
+        let (addr, socket) = match (address.as_socket(), address.as_pathname()) {
+            (Some(addr), _) => (ListenAddr::Inet(addr), ListenSocket::Tcp(socket.into())),
+            (None, Some(path)) => (ListenAddr::Unix(path.to_owned()), ListenSocket::Unix(socket.into())),
+            _ => continue,
+        };
+        match bound.iter_mut().find(|known| known.addr == addr) {
+            Some(known) => known.sockets.push(socket),
+            None => bound.push(Bound { addr, listen: usize::MAX, sockets: vec![socket], reuseport }),
+        }
+    }
+    bound
+}
+
+/// Descriptors of all sockets that a program started from here keeps, and the text that tells it which.
+pub fn to_inherit(bound: &[Bound]) -> io::Result<(Vec<OwnedFd>, String)> {
+    let mut kept = Vec::new();
+    let mut text = String::new();
+    for socket in bound.iter().flat_map(|bound| &bound.sockets) {
+        let fd = match socket {
+            ListenSocket::Tcp(socket) => os::inheritable(socket)?,
+            ListenSocket::Unix(socket) => os::inheritable(socket)?,
+        };
+        text.push_str(&format!("{};", fd.as_raw_fd()));
+        kept.push(fd);
+    }
+    Ok((kept, text))
 }
 
 /// The sockets of one address.

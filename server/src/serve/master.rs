@@ -58,6 +58,15 @@ pub struct Master<'f, F: AppFactory> {
     /// WINCH: no workers until HUP.
     resting: bool,
     signals: Option<Signals>,
+    /// The program that USR2 started, while it runs.
+    new_binary: Option<u32>,
+}
+
+/// Where the pid of a program goes that has a successor.
+fn old_pid_file(pid_file: &std::path::Path) -> PathBuf {
+    let mut name = pid_file.as_os_str().to_owned();
+    name.push(".oldbin");
+    PathBuf::from(name)
 }
 
 impl<'f, F: AppFactory> Master<'f, F> {
@@ -74,6 +83,7 @@ impl<'f, F: AppFactory> Master<'f, F> {
             kill_at: None,
             resting: false,
             signals: None,
+            new_binary: None,
         }
     }
 
@@ -120,8 +130,13 @@ impl<'f, F: AppFactory> Master<'f, F> {
     fn end(&mut self) -> i32 {
         self.cycle.log(Level::Notice, "exit");
         self.cycle.logs.flush();
-        let _ = std::fs::remove_file(&self.pid_file);
-        self.cycle.bound.iter().for_each(listener::unlink);
+        if self.new_binary.is_some() {
+            // The new program has the sockets and the pid file.
+            let _ = std::fs::remove_file(old_pid_file(&self.pid_file));
+        } else {
+            let _ = std::fs::remove_file(&self.pid_file);
+            self.cycle.bound.iter().for_each(listener::unlink);
+        }
         0
     }
 
@@ -154,10 +169,7 @@ impl<'f, F: AppFactory> Master<'f, F> {
             }
             libc::SIGHUP if self.ending.is_none() => self.reload(),
             libc::SIGUSR1 => self.reopen_logs(),
-            libc::SIGUSR2 => {
-                let message = "changing the binary is not supported yet: start the new one by itself";
-                self.cycle.log(Level::Error, message);
-            }
+            libc::SIGUSR2 if self.ending.is_none() => self.change_binary(),
             libc::SIGWINCH if self.cycle.config.main.daemon && self.ending.is_none() => {
                 self.resting = true;
                 self.dismiss(|_| true);
@@ -183,6 +195,57 @@ impl<'f, F: AppFactory> Master<'f, F> {
         self.start_workers();
         let generation = self.generation;
         self.dismiss(|worker| worker.generation < generation);
+    }
+
+    /// Starts the program anew beside this one, with the same sockets. Both serve until one is told to end.
+    fn change_binary(&mut self) {
+        if let Some(pid) = self.new_binary {
+            let message = format!("the changing binary signal is ignored: process {pid} runs already");
+            self.cycle.log(Level::Crit, &message);
+            return;
+        }
+        let old_file = old_pid_file(&self.pid_file);
+        if let Err(error) = std::fs::rename(&self.pid_file, &old_file) {
+            let (from, to) = (self.pid_file.display(), old_file.display());
+            let message = format!(
+                "rename() {from} to {to} failed {} before executing new binary process",
+                os_text(&error)
+            );
+            self.cycle.log(Level::Alert, &message);
+            return;
+        }
+        let started = listener::to_inherit(&self.cycle.bound).and_then(|(kept, text)| {
+            let mut args = std::env::args_os();
+            let program = args.next().unwrap_or_default();
+            let child =
+                std::process::Command::new(program).args(args).env(listener::INHERITED, text).spawn()?;
+            drop(kept);
+            Ok(child.id())
+        });
+        match started {
+            Ok(pid) => {
+                self.new_binary = Some(pid);
+                self.cycle.log(Level::Notice, &format!("start new binary process {pid}"));
+            }
+            Err(error) => {
+                self.cycle.log(Level::Alert, &format!("execve() failed {}", os_text(&error)));
+                let _ = std::fs::rename(&old_file, &self.pid_file);
+            }
+        }
+    }
+
+    /// The new program has ended: this one is the server again.
+    fn keep_binary(&mut self) {
+        self.new_binary = None;
+        let old_file = old_pid_file(&self.pid_file);
+        if let Err(error) = std::fs::rename(&old_file, &self.pid_file) {
+            let (from, to) = (old_file.display(), self.pid_file.display());
+            self.cycle.log(Level::Alert, &format!("rename() {from} back to {to} failed {}", os_text(&error)));
+        }
+        if self.resting && self.ending.is_none() {
+            self.resting = false;
+            self.start_workers();
+        }
     }
 
     fn reopen_logs(&mut self) {
@@ -226,6 +289,11 @@ impl<'f, F: AppFactory> Master<'f, F> {
 
     fn reap(&mut self) {
         while let Some((pid, ended)) = os::reap() {
+            if self.new_binary == Some(pid) {
+                self.cycle.log(Level::Notice, &format!("new binary process {pid} exited"));
+                self.keep_binary();
+                continue;
+            }
             let Some(at) = self.workers.iter().position(|worker| worker.pid == pid) else {
                 self.cycle.log(Level::Notice, &format!("unknown process {pid} exited"));
                 continue;

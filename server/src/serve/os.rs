@@ -6,7 +6,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -63,6 +63,25 @@ fn replace_fd(source: RawFd, target: RawFd) -> io::Result<()> {
     // SAFETY: descriptors are numbers to the kernel; `target` is one of the standard three, which no
     // Rust object owns.
     check(unsafe { libc::dup2(source, target) }).map(|_| ())
+}
+
+/// Another name of a descriptor, one that a program started from here keeps.
+pub fn inheritable(fd: &impl AsRawFd) -> io::Result<OwnedFd> {
+    // SAFETY: a number to the kernel; what it returns is new and belongs to nobody else.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::dup(fd.as_raw_fd()))?)) }
+}
+
+/// Takes over a descriptor that the program which started this one has left open, if it is a socket.
+pub fn take_inherited(fd: RawFd) -> Option<OwnedFd> {
+    let mut kind: c_int = 0;
+    let mut len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: the pointers are to locals. A socket above the standard three that was open before anything
+    // was opened here has no other owner.
+    unsafe {
+        let asked =
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, (&raw mut kind).cast(), &raw mut len);
+        (asked == 0 && fd > libc::STDERR_FILENO).then(|| OwnedFd::from_raw_fd(fd))
+    }
 }
 
 /// Sends standard error into a file.
@@ -180,6 +199,15 @@ pub unsafe fn set_environment(kept: &[(std::ffi::OsString, Option<std::ffi::OsSt
             unsafe { std::env::set_var(name, value) };
         }
     }
+}
+
+/// Removes a variable from the environment.
+///
+/// # Safety
+/// The process must have one thread only, and nobody may hold a pointer into the environment.
+pub unsafe fn forget_variable(name: &str) {
+    // SAFETY: the caller vouches for a single thread.
+    unsafe { std::env::remove_var(name) };
 }
 
 /// A limit of the kernel for a process.

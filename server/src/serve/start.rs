@@ -91,6 +91,8 @@ pub fn prepare<F: AppFactory>(
     old: Option<&Cycle<F::App>>,
     tell: &mut dyn FnMut(Level, &str),
 ) -> Option<Cycle<F::App>> {
+    // The first configuration of a process that takes over from another has that one's sockets.
+    let inherited = if old.is_none() { listener::inherited() } else { Vec::new() };
     let account = match account_of(&config) {
         Ok(account) => account,
         Err(message) => {
@@ -110,8 +112,9 @@ pub fn prepare<F: AppFactory>(
         tell(Level::Emerg, &message);
         return None;
     }
-    let old_bound = old.map_or(&[][..], |old| &old.bound);
+    let old_bound = old.map_or(&inherited[..], |old| &old.bound);
     let bound = listener::open(&config, worker_count(&config), old_bound, tell)?;
+    retire(&inherited, &bound);
     let app = match factory.prepare(&config, &logs, old.map(|old| &*old.app)) {
         Ok(app) => Rc::new(app),
         Err(message) => {
@@ -171,7 +174,13 @@ pub fn run<F: AppFactory>(
     tell: &mut dyn FnMut(Level, &str),
 ) -> i32 {
     let mut ready = Ready::none();
-    if cycle.config.main.daemon {
+    let takes_over = std::env::var_os(listener::INHERITED).is_some();
+    if takes_over {
+        cycle.log(Level::Notice, "using inherited sockets from the binary before");
+        // SAFETY: this process has one thread: no runtime exists before `worker::run`.
+        unsafe { os::forget_variable(listener::INHERITED) };
+    }
+    if cycle.config.main.daemon && !takes_over {
         match daemonize() {
             Ok(Daemon::Parent(code)) => return code,
             Ok(Daemon::Child(signal)) => ready = signal,

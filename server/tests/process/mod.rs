@@ -185,6 +185,45 @@ fn one_process_serves_reloads_and_ends() {
 }
 
 #[test]
+fn binary_is_changed_without_a_refused_connection() {
+    let server = Server::start(CONF);
+    let old = server.pid().expect("runs");
+    kill(&server, "-USR2");
+    let old_file = server.folder.0.join("logs/nginx.pid.oldbin");
+    server.wait_for("the new program", |server| {
+        assert!(server.get("/").is_ok());
+        old_file.exists() && server.pid().is_some_and(|new| new != old)
+    });
+    server.wait_for("its workers", |server| server.log().matches("hello from worker").count() == 4);
+    let signal = |signal: &str| {
+        Command::new("kill").args([signal, &old.to_string()]).status().expect("kill is everywhere");
+    };
+    signal("-WINCH");
+    server.wait_for("the old workers' end", |server| {
+        assert!(server.get("/").is_ok());
+        server.log().matches("exited with code 0").count() == 2
+    });
+    signal("-QUIT");
+    server.wait_for("the old program's end", |server| {
+        assert!(server.get("/").is_ok());
+        !old_file.exists()
+    });
+    assert!(server.pid().is_some_and(|new| new != old));
+}
+
+#[test]
+fn new_binary_that_ends_leaves_the_old_one_in_charge() {
+    let server = Server::start(CONF);
+    let old = server.pid().expect("runs");
+    kill(&server, "-USR2");
+    server.wait_for("the new program", |server| server.pid().is_some_and(|new| new != old));
+    server.wait_for("its workers", |server| server.log().matches("hello from worker").count() == 4);
+    kill(&server, "-QUIT");
+    server.wait_for("the old program's return", |server| server.pid() == Some(old));
+    assert!(server.get("/").is_ok());
+}
+
+#[test]
 fn address_in_use_is_told_five_times() {
     let server = Server::start(CONF);
     let second = Server { program: program("hello"), folder: Folder::new(), port: server.port };
