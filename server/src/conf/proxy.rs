@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::directive::{Arity, Cx, Row};
 use super::error::Fail;
-use super::settings::{TempPath, settings, temp_path_arg};
+use super::settings::{TempPath, only_off, settings, temp_path_arg};
 use super::tree::Node;
 use super::upstream::UpstreamId;
 use super::value::{self, buffers_arg, flag_arg, ms_arg, number_arg, size_arg};
@@ -240,8 +240,8 @@ settings! {
         proxy_pass_request_headers: bool = true, flag_arg, LEVELS, Arity::Exactly(1);
         /// Whether the request's body is passed on.
         proxy_pass_request_body: bool = true, flag_arg, LEVELS, Arity::Exactly(1);
-        /// Whether trailers are passed on.
-        proxy_pass_trailers: bool = false, flag_arg, LEVELS, Arity::Exactly(1);
+        /// Whether trailers are passed on; they are not yet.
+        proxy_pass_trailers: bool = false, only_off, LEVELS, Arity::Exactly(1);
         /// A method instead of the request's.
         proxy_method: Option<Script> = None, script, LEVELS, Arity::Exactly(1);
         /// The version that requests say.

@@ -348,7 +348,7 @@ fn search_path(cx: &mut Cx<'_>, node: &Node) -> Result<Box<[u8]>, Fail> {
 }
 
 /// A flag whose work is not there yet: `on` is refused by name.
-fn only_off(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
+pub(super) fn only_off(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
     if !flag_arg(cx, node)? {
         return Ok(false);
     }

@@ -105,6 +105,11 @@ pub fn copy(req: &Rc<Request>, conf: &ProxyConf, pass: &ProxyPass, head: &Respon
         }
         out.push(name, value);
     }
+    if !conf.proxy_ignore_headers.limit_rate
+        && let Some(rate) = head.headers.get(b"x-accel-limit-rate").and_then(crate::conf::value::number)
+    {
+        req.limit_rate.set(Some(rate));
+    }
     let mut res = req.response.borrow_mut();
     res.status = head.status;
     res.bare = head.bare;

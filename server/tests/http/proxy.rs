@@ -457,6 +457,26 @@ fn accel_headers_and_intercepted_errors() {
 }
 
 #[test]
+fn server_may_slow_the_response_down() {
+    let body = "z".repeat(3000);
+    let up = Stub::fixed(&format!(
+        "HTTP/1.1 200 OK\r\nX-Accel-Limit-Rate: 2000\r\nContent-Length: 3000\r\n\r\n{body}"
+    ));
+    let a = up.addr;
+    let s = server(&format!(
+        "location / {{ proxy_pass http://{a}; }}
+         location /i {{ proxy_ignore_headers X-Accel-Limit-Rate; proxy_pass http://{a}; }}"
+    ));
+    let time = |path: &str| {
+        let start = std::time::Instant::now();
+        assert_eq!(super::body(&s.get(path)), body, "{path}");
+        start.elapsed().as_millis()
+    };
+    assert!(time("/") >= 400);
+    assert!(time("/i") < 400);
+}
+
+#[test]
 fn upgraded_connection_is_a_tunnel() {
     let up = Stub::new(|s, _, _| {
         let _ = s
