@@ -261,9 +261,12 @@ impl<'a> Pipe<'a> {
                 return BodyEnd::Broken;
             }
         }
-        if !self.buffered && self.ready.is_empty() {
-            self.req.flushing.set(true);
-            submit(self.w, self.req, Chunk { head_only: true, flush: true, ..Chunk::default() });
+        if self.ready.is_empty() || self.holds_back() {
+            // The head does not wait for the body; whether it goes out before it is another question.
+            if !self.buffered {
+                self.req.flushing.set(true);
+            }
+            submit(self.w, self.req, Chunk { head_only: true, flush: !self.buffered, ..Chunk::default() });
         }
         let mut deadline = Deadline::new();
         deadline.arm(self.read_timeout_ms);
@@ -280,8 +283,6 @@ impl<'a> Pipe<'a> {
         done: &mut bool,
         jam: &mut Jam,
     ) -> Poll<BodyEnd> {
-        let (_, size) = self.conf.proxy_buffers;
-        let piece = usize::try_from(size).unwrap_or(usize::MAX);
         loop {
             if self.req.gone.get() || self.req.response.borrow().failed {
                 return Poll::Ready(BodyEnd::ClientGone);
@@ -298,10 +299,7 @@ impl<'a> Pipe<'a> {
                     }
                 }
             }
-            let hold_back = self.buffered
-                && !*done
-                && self.ready.len() < piece
-                && !matches!(self.framing, Framing::Decoder(Decoder::Chunked(_)));
+            let hold_back = !*done && self.holds_back();
             if !jammed && !self.spilled() && (*done || (!self.ready.is_empty() && !hold_back)) {
                 self.pass_on(*done);
                 if *done {
@@ -368,6 +366,14 @@ impl<'a> Pipe<'a> {
                 }
             }
         }
+    }
+
+    /// Whether what is there waits for more, to go out in larger pieces.
+    fn holds_back(&self) -> bool {
+        let (_, size) = self.conf.proxy_buffers;
+        self.buffered
+            && self.ready.len() < usize::try_from(size).unwrap_or(usize::MAX)
+            && !matches!(self.framing, Framing::Decoder(Decoder::Chunked(_)))
     }
 
     fn room_is_out(&self) -> bool {

@@ -288,6 +288,11 @@ fn failures_have_nginx_statuses_and_lines() {
             "/partial" => "HTTP/1.1 200 OK\r\nX",
             "/bad" => "HTTP/1.1 200 OK\r\nA B: 1\r\n\r\n",
             "/twice" => "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+            "/stuck" => {
+                let _ = s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+                std::thread::sleep(std::time::Duration::from_millis(1500));
+                ""
+            }
             "/short" => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
             "/huge" => {
                 return s
@@ -323,6 +328,9 @@ fn failures_have_nginx_statuses_and_lines() {
         let log = s.error_log();
         assert!(log.contains(line), "{path}: {log}");
     }
+    let r = s.get("/stuck");
+    assert!(status(&r) == "200" && body(&r).is_empty(), "{r}");
+    assert!(s.error_log().contains("upstream timed out (110: Connection timed out) while reading upstream"));
     let r = s.get("/short");
     assert!(status(&r) == "200" && body(&r) == "abc", "{r}");
     let line = format!(
