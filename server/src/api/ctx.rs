@@ -113,6 +113,11 @@ impl Kept {
         let worker = here();
         Box::new(Kept { table: Rooted::new(&worker, vm, v), worker })
     }
+
+    /// Whether the table belongs to the running VM: with `lua_code_cache off` a request may see several.
+    fn is_here(&self) -> bool {
+        Rc::ptr_eq(&self.worker, &here())
+    }
 }
 
 impl Drop for Kept {
@@ -128,7 +133,7 @@ pub fn keep(vm: &mut Vm, req: &Request, v: Value) {
 }
 
 fn of_request(vm: &Vm, req: &Request) -> Option<Value> {
-    req.script_ctx.borrow().as_ref()?.downcast_ref::<Kept>().map(|k| k.table.get(vm))
+    req.script_ctx.borrow().as_ref()?.downcast_ref::<Kept>().filter(|k| k.is_here()).map(|k| k.table.get(vm))
 }
 
 fn ctx(vm: &mut Vm) -> Result<Value, moonlit_vm::host::native::Raised> {

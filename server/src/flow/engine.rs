@@ -163,6 +163,9 @@ pub async fn log(w: &Rc<Worker>, req: &Rc<Request>) {
 fn trim_heap_now_and_then(req: &Rc<Request>) {
     let every = req.env.http().lua.settings.lua_malloc_trim;
     if every == 0 {
+        if req.location().lua.get(Phase::Log).is_none() {
+            return;
+        }
         req.log(Level::Debug, b"malloc_trim() disabled");
         return;
     }

@@ -152,23 +152,18 @@ impl Drop for OwnVm {
 }
 
 impl LuaScripts {
-    /// The VM that a request's code runs in: the worker's, or with `lua_code_cache off` one of its own, which its
-    /// subrequests share.
+    /// The VM that a request's code runs in: the worker's, or with `lua_code_cache off` one of its own.
     fn worker_of(&self, req: &Rc<Request>) -> Rc<LuaWorker> {
         if req.location().lua_code_cache {
             return self.0.clone();
         }
-        let mut main = req.clone();
-        while let Some(p) = main.parent.clone() {
-            main = p;
-        }
         let own = |x: &Box<dyn std::any::Any>| x.downcast_ref::<OwnVm>().map(|o| o.0.clone());
-        if let Some(w) = main.at_end.borrow().iter().find_map(own) {
+        if let Some(w) = req.at_end.borrow().iter().find_map(own) {
             return w;
         }
         match self.0.fresh.get().map(|make| make()) {
             Some(Ok(w)) => {
-                main.at_end.borrow_mut().push(Box::new(OwnVm(w.clone())));
+                req.at_end.borrow_mut().push(Box::new(OwnVm(w.clone())));
                 w
             }
             Some(Err(text)) => {

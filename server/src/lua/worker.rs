@@ -174,8 +174,8 @@ impl LuaWorker {
         if n == 0 {
             return;
         }
+        self.debug_plain(|| format!("lua decrementing the reference count for Lua VM: {n}"));
         if n > 1 {
-            self.debug_plain(|| format!("lua decrementing the reference count for Lua VM: {n}"));
             self.users.set(n - 1);
             return;
         }
