@@ -262,7 +262,7 @@ fn show_version(command: &Command) {
              built with OpenSSL 3.5.5\n\
              configure arguments: --prefix={DEFAULT_PREFIX} --with-pcre-jit --with-http_stub_status_module \
              --with-http_auth_request_module --with-http_gunzip_module --with-http_gzip_static_module \
-             --with-http_realip_module --with-http_sub_module \
+             --with-http_realip_module --with-http_secure_link_module --with-http_sub_module \
              --without-http_fastcgi_module --without-http_scgi_module --without-http_uwsgi_module \
              --without-http_grpc_module\n"
         ));

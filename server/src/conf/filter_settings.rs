@@ -66,6 +66,10 @@ fn conf_path_arg(cx: &mut Cx<'_>, node: &Node) -> Result<Option<Script>, Fail> {
     cx.conf_path_script(node.arg(0)).map(Some)
 }
 
+fn secret_arg(_: &mut Cx<'_>, node: &Node) -> Result<Option<Box<[u8]>>, Fail> {
+    Ok(Some(node.arg(0).into()))
+}
+
 /// A URI, or `off`.
 fn uri_or_off(_: &mut Cx<'_>, node: &Node) -> Result<Option<Box<[u8]>>, Fail> {
     Ok((node.arg(0) != b"off").then(|| node.arg(0).into()))
@@ -220,6 +224,12 @@ settings! {
         sub_filter_once: bool = true, flag_arg, LEVELS, Arity::Exactly(1);
         /// Whether a changed response keeps its date.
         sub_filter_last_modified: bool = false, flag_arg, LEVELS, Arity::Exactly(1);
+        /// The digest that a link brings, with the time it is good for: `MD5,TIME`.
+        secure_link: Option<Script> = None, script_arg, LEVELS, Arity::Exactly(1);
+        /// What the digest is of.
+        secure_link_md5: Option<Script> = None, script_arg, LEVELS, Arity::Exactly(1);
+        /// The secret of links in the older form.
+        secure_link_secret: Option<Box<[u8]>> = None, secret_arg, LEVELS, Arity::Exactly(1);
         /// Whether directories are listed.
         autoindex: bool = false, flag_arg, LEVELS, Arity::Exactly(1);
         /// Whether sizes are shown to the byte.

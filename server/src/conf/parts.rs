@@ -10,6 +10,7 @@ use super::directives::echo::EchoCommand;
 use super::directives::filters::{Expires, Proxied, SubFilter, TypeSet};
 use super::directives::limits::{LimitConn, LimitReq};
 use super::directives::more_headers::HeaderCommand;
+use super::directives::referers::Referers;
 use super::model::AddHeader;
 use super::net::Net;
 use crate::regex::Regex;
@@ -35,6 +36,8 @@ pub struct Parts {
     pub sub_types: Option<TypeSet>,
     /// `charset_types`.
     pub charset_types: Option<TypeSet>,
+    /// `valid_referers`.
+    pub referers: Option<Arc<Referers>>,
     /// `sub_filter` lines.
     pub sub_filters: Vec<SubFilter>,
     /// `add_trailer` lines.
@@ -76,6 +79,7 @@ impl Parts {
         inherit(&mut self.gzip_proxied, &outer.gzip_proxied);
         inherit(&mut self.sub_types, &outer.sub_types);
         inherit(&mut self.charset_types, &outer.charset_types);
+        inherit(&mut self.referers, &outer.referers);
         replace(&mut self.sub_filters, &outer.sub_filters);
         replace(&mut self.add_trailers, &outer.add_trailers);
         replace(&mut self.access, &outer.access);

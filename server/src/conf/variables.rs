@@ -106,6 +106,7 @@ builtins! {
     Host "host" ro;
     Hostname "hostname" ro;
     Https "https" ro;
+    InvalidReferer "invalid_referer" ro;
     IsArgs "is_args" ro;
     LimitConnStatus "limit_conn_status" ro;
     LimitRate "limit_rate" rw;
@@ -137,6 +138,8 @@ builtins! {
     RequestTime "request_time" ro;
     RequestUri "request_uri" ro;
     Scheme "scheme" ro;
+    SecureLink "secure_link" ro;
+    SecureLinkExpires "secure_link_expires" ro;
     ServerAddr "server_addr" ro;
     ServerName "server_name" ro;
     ServerPort "server_port" ro;

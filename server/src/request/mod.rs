@@ -7,6 +7,7 @@
 pub mod args;
 pub mod body;
 pub mod escape;
+pub mod guards;
 pub mod headers;
 pub mod postpone;
 pub mod response;

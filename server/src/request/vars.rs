@@ -9,7 +9,7 @@ use super::body::Body;
 use super::escape::unescape;
 use super::headers::matches_underscored;
 use super::response::HeadState;
-use super::{Request, args, with_match};
+use super::{Request, args, guards, with_match};
 use crate::conf::model::MapFound;
 use crate::conf::variables::{Builtin, Family, Pattern, VarId, VarKind, Variables};
 use crate::http1::clock;
@@ -472,6 +472,15 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
         Builtin::RealipRemotePort => match conn.peer {
             Some(a) => number(u64::from(a.port()), out),
             None => text("", out),
+        },
+        Builtin::InvalidReferer => text(if guards::invalid_referer(req) { "1" } else { "" }, out),
+        Builtin::SecureLink => match guards::secure_link(req).0 {
+            Some(v) => bytes(&v, out),
+            None => false,
+        },
+        Builtin::SecureLinkExpires => match guards::secure_link(req).1 {
+            Some(v) => bytes(&v, out),
+            None => false,
         },
         Builtin::LimitReqStatus => match req.main().limits.get().req {
             Some(status) => text(status, out),

@@ -311,7 +311,9 @@ fn resolver(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             Some(("local", "on")) => resolver.local = Some(PathBuf::from("/etc/resolv.conf")),
             Some(("local", path)) => resolver.local = Some(PathBuf::from(path)),
             Some(("status_zone", _)) => {
-                return Err(Fail::Message("\"status_zone\" is known, but this server does not support it".into()));
+                return Err(Fail::Message(
+                    "\"status_zone\" is known, but this server does not support it".into(),
+                ));
             }
             Some(_) | None => resolver.servers.push(
                 name_server(&text)

@@ -12,6 +12,7 @@ pub mod log;
 pub mod lua_code;
 pub mod more_headers;
 pub mod proxy;
+pub mod referers;
 pub mod rewrite;
 pub mod set_misc;
 mod unsupported;
@@ -25,7 +26,7 @@ use super::value;
 
 /// Every row of every group.
 pub fn rows() -> impl Iterator<Item = Row> {
-    let groups: [&'static [Row]; 21] = [
+    let groups: [&'static [Row]; 22] = [
         settings::MAIN_ROWS,
         settings::LUA_ROWS,
         settings::SERVER_ROWS,
@@ -40,6 +41,7 @@ pub fn rows() -> impl Iterator<Item = Row> {
         echo::ROWS,
         filters::ROWS,
         geo::ROWS,
+        referers::ROWS,
         access::ROWS,
         limits::ROWS,
         more_headers::ROWS,
