@@ -134,12 +134,12 @@ fn traceinfo(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::obj(t)))
 }
 
-/// `jit.status()`: whether the compiler is on, then the names of the enabled optimisations.
+/// `jit.status()`: whether the compiler is on, then features of the processor and the enabled optimisations.
 fn status(vm: &mut Vm, _: Entry) -> NativeResult {
     let s = shared(vm);
     let (on, names) = {
         let s = s.0.borrow();
-        (s.0.on, FLAG_NAMES.iter().copied().filter(|n| s.0.has(n)).collect::<Vec<_>>())
+        (s.0.on, cpu_features().chain(FLAG_NAMES.iter().copied().filter(|n| s.0.has(n))).collect::<Vec<_>>())
     };
     let mut n = 1;
     vm.push(Value::bool(on));
@@ -150,6 +150,19 @@ fn status(vm: &mut Vm, _: Entry) -> NativeResult {
         n += 1;
     }
     Ok(Outcome::top(n))
+}
+
+/// Features of this processor, in LuaJIT's words.
+fn cpu_features() -> impl Iterator<Item = &'static str> {
+    #[cfg(target_arch = "x86_64")]
+    let all = [
+        ("SSE3", std::arch::is_x86_feature_detected!("sse3")),
+        ("SSE4.1", std::arch::is_x86_feature_detected!("sse4.1")),
+        ("BMI2", std::arch::is_x86_feature_detected!("bmi2")),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let all: [(&str, bool); 0] = [];
+    all.into_iter().filter(|f| f.1).map(|f| f.0)
 }
 
 /// `jit.opt.start(...)`. Raises `unknown or malformed optimization flag 'x'`.
@@ -185,12 +198,22 @@ fn v_start(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::none())
 }
 
-/// `jit.dump.start([what [, file]])`: the IR of each trace; `what` is accepted and not looked at.
+/// `jit.dump.start([what [, file]])`: what to show of each trace, in letters: `t` a line for it, `i` and `s` its IR with
+/// snapshots, `a` all there is. Raises `dump of 'm' is not supported` for the rest of LuaJIT's letters.
 fn dump_start(vm: &mut Vm, _: Entry) -> NativeResult {
+    let what = match vm.opt_str(0)? {
+        Some(s) => String::from_utf8_lossy(s.bytes(&vm.heap)).into_owned(),
+        None => "ti".to_string(),
+    };
+    let letters = what.trim_start_matches(['+', '-']);
+    if let Some(c) = letters.chars().find(|&c| !"tisaT".contains(c)) {
+        return Err(vm.arg_error(0, format!("dump of '{c}' is not supported").as_bytes()));
+    }
+    let ir = letters.contains(['i', 's', 'a']) || letters.is_empty();
     let file = output(vm, 1);
     shared(vm).change(|o| {
         o.verbose = true;
-        o.dump = true;
+        o.dump = ir;
         o.output = file;
     });
     Ok(Outcome::none())

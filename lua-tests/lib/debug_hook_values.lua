@@ -44,3 +44,12 @@ local co = coroutine.wrap(function()
   return got
 end)
 print(co())
+
+-- no room for a hook is a stack overflow like any other
+for _, mask in ipairs { "l", "c", "r", "" } do
+  local function deep() return 1 + deep() end
+  debug.sethook(function() end, mask, mask == "" and 7 or 0)
+  local ok, m = pcall(deep)
+  debug.sethook()
+  print(ok, (tostring(m):gsub("^[^:]*:%d+: ", "")))
+end

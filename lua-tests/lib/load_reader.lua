@@ -28,3 +28,8 @@ print(pcall(function() return load(function() return {} end, "=t") end))
 print(pcall(load, function() error("reader fails", 0) end))
 local n = 0
 print(pcall(load, function() n = n + 1 if n == 2 then error("later", 0) end return "x" end, "=t"))
+
+-- a buffer is as good as a string
+local b = require "string.buffer"
+print(load(b.new():put("return 1 + 1"))(), select(2, load(b.new():put("x ="))))
+print((select(2, load(b.new():put("x ="), "=n"))))

@@ -90,8 +90,9 @@ impl Cli {
             return bcsave::start(self, &words);
         }
         self.set_arg_table(args, a.script);
-        if !a.no_env {
-            self.run_init()?;
+        match a.no_env {
+            true => moonlit_vm::lib::package::use_default_paths(&mut self.vm),
+            false => self.run_init()?,
         }
         if a.version {
             self.print_version();

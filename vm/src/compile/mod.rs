@@ -65,10 +65,10 @@ pub fn compile(
     };
     let compiled = compiler.main(&main);
     let Some(failed) = failed else { return compiled };
-    // A limit that was passed before the parser stopped is the first error. Labels that are missing may be missing
-    // because it stopped.
+    // An error of the compiler before the place where the parser stopped is the first one. Labels that are missing
+    // there may be missing because it stopped.
     match compiled {
-        Err(e) if !e.about_jump => Err(e),
+        Err(e) if !e.truncated => Err(e),
         _ => Err(failed),
     }
 }
@@ -134,6 +134,8 @@ struct FuncState {
     has_return: bool,
     /// A `return` came before the first closure: it gets its `UCLO` at the end.
     fixup_return: bool,
+    /// What follows is unknown: labels may be missing.
+    truncated: bool,
     firstline: u32,
 }
 
@@ -165,6 +167,7 @@ impl FuncState {
             flags: if func.is_vararg { protoflags::VARARG } else { 0 },
             has_return: false,
             fixup_return: false,
+            truncated: func.truncated,
             firstline: func.line,
         }
     }
@@ -196,6 +199,7 @@ impl FuncState {
         self.flags = if func.is_vararg { protoflags::VARARG } else { 0 };
         self.has_return = false;
         self.fixup_return = false;
+        self.truncated = func.truncated;
         self.firstline = func.line;
     }
 }

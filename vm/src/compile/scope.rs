@@ -356,7 +356,7 @@ impl Compiler<'_> {
         };
         let local = self.ast.strings.get(local);
         let text = [prefix, shown, b"> jumps into the scope of local '", local, b"'"].concat();
-        self.jump_error(goto, &text)
+        self.error_on(self.jump_line(goto.list), &text)
     }
 
     fn jump_line(&self, list: JumpList) -> u32 {
@@ -430,12 +430,8 @@ impl Compiler<'_> {
             LabelName::Continue => b"no loop to continue".to_vec(),
             LabelName::Named(name) => [b"undefined label '", self.ast.strings.get(name), b"'"].concat(),
         };
-        self.jump_error(goto, &text)
-    }
-
-    fn jump_error(&self, goto: &Goto, text: &[u8]) -> Box<SyntaxError> {
-        let mut e = self.error_on(self.jump_line(goto.list), text);
-        e.about_jump = true;
+        let mut e = self.error_on(self.jump_line(goto.list), &text);
+        e.truncated = self.fs.truncated;
         e
     }
 }

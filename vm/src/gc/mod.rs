@@ -127,6 +127,12 @@ fn unit_step(vm: &mut Vm) {
                 vm.heap.phase = Phase::Sweep;
             }
         }
+        // Few blocks at a time; the last step of the phase is the ordinary one.
+        Phase::Sweep => {
+            if vm.heap.sweep_blocks(2) {
+                advance(vm);
+            }
+        }
         _ => advance(vm),
     }
 }

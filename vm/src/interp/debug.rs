@@ -47,21 +47,24 @@ impl Vm {
     }
 }
 
-/// Looks for an event in front of the instruction before `vm.pc`; 0 when there is none, else the act that calls the
-/// hook. Afterwards the instruction is dispatched again, until all its events are through.
+/// Answer of [`hook_step`]: the instruction at hand is to be executed.
+pub(crate) const NO_EVENT: Act = Act::MAX;
+
+/// Looks for an event in front of the instruction before `vm.pc`; [`NO_EVENT`] when there is none, else the act that
+/// calls the hook, or goes on where the error was caught that there was no room for it. Afterwards the instruction is dispatched again, until all its events are through.
 #[inline(never)]
 pub(crate) unsafe extern "C" fn hook_step(vm: *mut Vm, d: usize) -> Act {
     // SAFETY: the handler holds no reference to the VM.
     let vm = unsafe { &mut *vm };
     if vm.hook.active {
-        return 0;
+        return NO_EVENT;
     }
     // SAFETY: `pc` points behind the instruction.
     let ins = Instr(unsafe { *vm.pc.sub(1) });
     let stage = std::mem::replace(&mut vm.hook.stage, 0);
     let r = if ins.op_byte() >= Op::FUNCF as u8 {
         if stage != 0 || vm.hook.mask & hookmask::CALL == 0 {
-            return 0;
+            return NO_EVENT;
         }
         call_event(vm, d - 1)
     } else {
@@ -71,7 +74,7 @@ pub(crate) unsafe extern "C" fn hook_step(vm: *mut Vm, d: usize) -> Act {
                 let word = Cont::Hook as u64 | (vm.multres as u64 & COUNT_MASK) << MULTRES_AT;
                 call_hook(vm, name, line, word)
             }
-            None => return 0,
+            None => return NO_EVENT,
         }
     };
     super::settle(vm, r)
@@ -172,7 +175,11 @@ fn call_hook(vm: &mut Vm, name: &str, line: Option<u32>, word: u64) -> HelperRes
     let line = line.map_or(Value::NIL, |l| Value::int(l as i32));
     // Values of a multi-value instruction lie above the frame.
     let extra = vm.multres as usize;
-    vm.ensure_slots(extra + 8)?;
+    if let Err(e) = vm.ensure_slots(extra + 8) {
+        vm.hook.active = false;
+        vm.hook.stage = 0;
+        return Err(e);
+    }
     let top = vm.top().wrapping_add(extra);
     vm.set_top_ptr(top);
     push_cont(vm, word, f, &[name, line])

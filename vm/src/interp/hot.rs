@@ -36,7 +36,7 @@ helper!(enter_trace_call = run_trace_at_header);
 /// How often the clock is read: once in so many polls.
 const DEADLINE_SKIP: u32 = 256;
 /// Steps of a native's own loop that cost as much fuel as a back edge.
-const STEPS_PER_FUEL: u64 = 1024;
+const STEPS_PER_FUEL: u64 = 16;
 
 impl Vm {
     /// Sets the hot counter of the instruction at `pc` (a back edge counts two, a call one).
@@ -102,6 +102,20 @@ impl Vm {
         }
     }
 
+    /// A native's own loop has come round `steps` times: now and then looks whether a limit wants to be heard, and
+    /// raises its error.
+    #[inline]
+    pub(crate) fn mind_limits(&mut self, steps: u64) -> Result<(), Raised> {
+        const EVERY: u64 = 1 << 16;
+        if steps % EVERY == EVERY - 1 {
+            self.charge_steps(EVERY);
+            if !self.may_go_on(0) || self.fuel == 0 && self.fuel_left().is_some() {
+                return self.steps_exhausted();
+            }
+        }
+        Ok(())
+    }
+
     /// A native was told by [`Vm::may_go_on`] to stop: raises the limit's error, unless the host lets it go on.
     pub(crate) fn steps_exhausted(&mut self) -> Result<(), Raised> {
         if self.flags.load(Relaxed) & vmflags::DEADLINE != 0 {
@@ -155,7 +169,10 @@ fn loop_ran_hot(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
     vm.set_hot(pc, u16::MAX);
     vm.poll()?;
     let base = vm.base();
-    if let Some(mut jit) = vm.jit.take() {
+    // A recording could not follow the calls of a hook.
+    if vm.hook.mask == 0
+        && let Some(mut jit) = vm.jit.take()
+    {
         jit.hot(vm, pc, base, HotKind::Loop);
         vm.jit = Some(jit);
     }
@@ -171,7 +188,9 @@ fn call_ran_hot(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
     let base = vm.base();
     vm.call_nargs = d - 1;
     vm.set_top_ptr(base.wrapping_add(d - 1));
-    if let Some(mut jit) = vm.jit.take() {
+    if vm.hook.mask == 0
+        && let Some(mut jit) = vm.jit.take()
+    {
         jit.hot(vm, pc, base, HotKind::Call);
         vm.jit = Some(jit);
     }

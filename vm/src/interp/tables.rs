@@ -75,7 +75,7 @@ op! {
         (*vm).pc = pc;
         (*(*vm).cur.as_ptr()).base = base;
         let act: Act = super::debug::hook_step(vm, d);
-        if act != 0 {
+        if act != super::debug::NO_EVENT {
             resume!(vm, act)
         }
         let op = *(pc.sub(1) as *const u8) as usize;

@@ -437,6 +437,10 @@ fn collectgarbage(vm: &mut Vm, _: Entry) -> NativeResult {
         &["collect", "stop", "restart", "count", "step", "setpause", "setstepmul", "isrunning"];
     let option = check_option(vm, 0, Some(0), OPTIONS)?;
     let n = vm.opt_int(1, 0)?;
+    if matches!(option, 0 | 4) && vm.heap.acct.stopped {
+        // Whoever collects by hand sets the collector going again.
+        crate::gc::set_stopped(vm, false);
+    }
     let v = match option {
         0 => {
             vm.collect_garbage();
@@ -529,7 +533,7 @@ fn print_one(vm: &mut Vm, i: usize, v: Value) {
     super::io::write_stdout(vm, &text);
 }
 
-/// `load(string or reader, name, mode, env)`: a function, or nil and a message.
+/// `load(string or buffer or reader, name, mode, env)`: a function, or nil and a message.
 /// Raises `bad argument #1 to 'load' (function expected, got nil)`. May call Lua (the reader).
 fn load(vm: &mut Vm, e: Entry) -> NativeResult {
     const STATE: usize = 4;
@@ -542,6 +546,13 @@ fn load(vm: &mut Vm, e: Entry) -> NativeResult {
             let name = match vm.opt_str(1)? {
                 Some(n) => n.bytes(&vm.heap).to_vec(),
                 None => code.clone(),
+            };
+            return load_bytes(vm, &code, &name, 2, 3);
+        }
+        if let Some(code) = super::buffer::readable(vm, vm.arg(0)) {
+            let name = match vm.opt_str(1)? {
+                Some(n) => n.bytes(&vm.heap).to_vec(),
+                None => Vec::new(),
             };
             return load_bytes(vm, &code, &name, 2, 3);
         }

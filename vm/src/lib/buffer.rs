@@ -131,6 +131,11 @@ fn number_in_range(vm: &mut Vm, i: usize) -> Result<usize, Raised> {
     Ok(n as usize)
 }
 
+/// The readable bytes of a value that is a buffer.
+pub(super) fn readable(vm: &Vm, v: Value) -> Option<Vec<u8>> {
+    Some(v.as_obj::<Userdata>()?.downcast::<Buffer>(&vm.heap)?.readable().to_vec())
+}
+
 fn as_buffer(vm: &Vm, v: Value) -> Option<Gc<Userdata>> {
     v.as_obj::<Userdata>().filter(|u| u.downcast::<Buffer>(&vm.heap).is_some())
 }
@@ -430,6 +435,8 @@ struct Encoder<'a> {
     dict: Option<Gc<Table>>,
     metas: Option<Gc<Table>>,
     out: Vec<u8>,
+    /// Length of `out` when its size was last looked at: a table that occurs often makes much of little.
+    looked_at: usize,
 }
 
 fn dictionary(vm: &Vm, u: Option<Gc<Userdata>>, slot: i32) -> Option<Gc<Table>> {
@@ -508,6 +515,9 @@ impl Encoder<'_> {
             return Err(b"too deep to serialize".to_vec());
         }
         let heap = &self.vm.heap;
+        if !super::has_room(heap, self.out.len(), &mut self.looked_at) {
+            return Err(crate::error::messages::NO_MEMORY.as_bytes().to_vec());
+        }
         if let (Some(metas), Some(m)) = (self.metas, t.get(heap).meta)
             && let Some(i) = metas.getv(heap, Value::obj(m)).as_num()
         {
@@ -568,6 +578,7 @@ fn encode_value(vm: &mut Vm, v: Value, u: Option<Gc<Userdata>>) -> Result<Vec<u8
         dict: dictionary(vm, u, DICT_INDEX),
         metas: dictionary(vm, u, METAS_INDEX),
         out: Vec::new(),
+        looked_at: 0,
     };
     match enc.value(v, DEPTH_MAX) {
         Ok(()) => Ok(enc.out),

@@ -1,6 +1,8 @@
 //! The modules `cjson` and `cjson.safe`: JSON text and Lua values, with lua-cjson's options and messages as
 //! OpenResty bundles them. Knows no metamethods: tables are read raw, as there.
 
+use std::rc::Rc;
+
 use super::{check_option, give_upvalues, new_string, set_field, set_preload};
 use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
@@ -15,12 +17,14 @@ use crate::value::{Value, number, tag};
 /// Functions of the module.
 pub const FNS: &[NativeRow] = &[
     NativeRow::new("cjson.decode", decode),
+    NativeRow::new("cjson.decode_allow_comment", decode_allow_comment),
     NativeRow::new("cjson.decode_array_with_array_mt", decode_array_with_array_mt),
     NativeRow::new("cjson.decode_invalid_numbers", decode_invalid_numbers),
     NativeRow::new("cjson.decode_max_depth", decode_max_depth),
     NativeRow::new("cjson.encode", encode),
     NativeRow::new("cjson.encode_empty_table_as_object", encode_empty_table_as_object),
     NativeRow::new("cjson.encode_escape_forward_slash", encode_escape_forward_slash),
+    NativeRow::new("cjson.encode_indent", encode_indent),
     NativeRow::new("cjson.encode_invalid_numbers", encode_invalid_numbers),
     NativeRow::new("cjson.encode_keep_buffer", encode_keep_buffer),
     NativeRow::new("cjson.encode_max_depth", encode_max_depth),
@@ -53,7 +57,7 @@ enum Invalid {
 }
 
 /// Options of one instance of the module.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Options {
     sparse_convert: bool,
     sparse_ratio: i32,
@@ -68,6 +72,9 @@ struct Options {
     array_mt: bool,
     escape_slash: bool,
     skip_unsupported: bool,
+    allow_comment: bool,
+    /// What each level is indented by; `None` for everything on one line.
+    indent: Option<Rc<[u8]>>,
 }
 
 const DEFAULTS: Options = Options {
@@ -84,6 +91,8 @@ const DEFAULTS: Options = Options {
     array_mt: false,
     escape_slash: true,
     skip_unsupported: false,
+    allow_comment: false,
+    indent: None,
 };
 
 /// Makes the modules available to `require`.
@@ -125,7 +134,7 @@ fn module(vm: &mut Vm, safe: bool) -> NativeResult {
     set_field(vm, t, "array_mt", array_mt);
     let name = vm.heap.str(b"cjson");
     set_field(vm, t, "_NAME", Value::obj(name));
-    let version = vm.heap.str(b"2.1.0.14");
+    let version = vm.heap.str(b"2.1.0.11");
     set_field(vm, t, "_VERSION", Value::obj(version));
     Ok(Outcome::one(Value::obj(t)))
 }
@@ -142,14 +151,14 @@ fn new_safe(vm: &mut Vm, _: Entry) -> NativeResult {
 
 fn options(vm: &Vm) -> Options {
     let u = vm.upvalue(0).as_obj::<Userdata>();
-    u.and_then(|u| u.downcast::<Options>(&vm.heap)).copied().unwrap_or(DEFAULTS)
+    u.and_then(|u| u.downcast::<Options>(&vm.heap)).cloned().unwrap_or(DEFAULTS)
 }
 
-fn set_options(vm: &mut Vm, o: Options) {
+fn set_options(vm: &mut Vm, o: &Options) {
     if let Some(slot) =
         vm.upvalue(0).as_obj::<Userdata>().and_then(|u| u.downcast_mut::<Options>(&mut vm.heap))
     {
-        *slot = o;
+        *slot = o.clone();
     }
 }
 
@@ -192,7 +201,7 @@ fn flag(vm: &mut Vm, e: Entry, field: fn(&mut Options) -> &mut bool) -> NativeRe
     let mut o = options(vm);
     let v = bool_option(vm, 0, *field(&mut o))?;
     *field(&mut o) = v;
-    set_options(vm, o);
+    set_options(vm, &o);
     Ok(Outcome::one(Value::bool(v)))
 }
 
@@ -203,7 +212,7 @@ fn encode_sparse_array(vm: &mut Vm, e: Entry) -> NativeResult {
     o.sparse_convert = bool_option(vm, 0, o.sparse_convert)?;
     o.sparse_ratio = integer_option(vm, 1, o.sparse_ratio, 0, i32::MAX)?;
     o.sparse_safe = integer_option(vm, 2, o.sparse_safe, 0, i32::MAX)?;
-    set_options(vm, o);
+    set_options(vm, &o);
     vm.push(Value::bool(o.sparse_convert));
     vm.push(Value::int(o.sparse_ratio));
     vm.push(Value::int(o.sparse_safe));
@@ -215,7 +224,7 @@ fn encode_max_depth(vm: &mut Vm, e: Entry) -> NativeResult {
     at_most(vm, e, 1)?;
     let mut o = options(vm);
     o.encode_depth = integer_option(vm, 0, o.encode_depth as i32, 1, i32::MAX)? as u32;
-    set_options(vm, o);
+    set_options(vm, &o);
     Ok(Outcome::one(Value::int(o.encode_depth as i32)))
 }
 
@@ -224,7 +233,7 @@ fn decode_max_depth(vm: &mut Vm, e: Entry) -> NativeResult {
     at_most(vm, e, 1)?;
     let mut o = options(vm);
     o.decode_depth = integer_option(vm, 0, o.decode_depth as i32, 1, i32::MAX)? as u32;
-    set_options(vm, o);
+    set_options(vm, &o);
     Ok(Outcome::one(Value::int(o.decode_depth as i32)))
 }
 
@@ -233,7 +242,7 @@ fn encode_number_precision(vm: &mut Vm, e: Entry) -> NativeResult {
     at_most(vm, e, 1)?;
     let mut o = options(vm);
     o.precision = integer_option(vm, 0, o.precision as i32, 1, 16)? as usize;
-    set_options(vm, o);
+    set_options(vm, &o);
     Ok(Outcome::one(Value::int(o.precision as i32)))
 }
 
@@ -248,7 +257,7 @@ fn encode_invalid_numbers(vm: &mut Vm, e: Entry) -> NativeResult {
         o.encode_invalid = [Invalid::Refuse, Invalid::Allow, Invalid::Null]
             [check_option(vm, 0, None, &["off", "on", "null"])?];
     }
-    set_options(vm, o);
+    set_options(vm, &o);
     Ok(Outcome::one(match o.encode_invalid {
         Invalid::Refuse => Value::FALSE,
         Invalid::Allow => Value::TRUE,
@@ -286,6 +295,26 @@ fn encode_skip_unsupported_value_types(vm: &mut Vm, e: Entry) -> NativeResult {
     flag(vm, e, |o| &mut o.skip_unsupported)
 }
 
+/// `decode_allow_comment(bool)`: comments as in C++ count as blanks.
+fn decode_allow_comment(vm: &mut Vm, e: Entry) -> NativeResult {
+    flag(vm, e, |o| &mut o.allow_comment)
+}
+
+/// `encode_indent(text)`: puts every item on a line of its own, indented by `text` for each level; not if it is empty.
+fn encode_indent(vm: &mut Vm, e: Entry) -> NativeResult {
+    at_most(vm, e, 1)?;
+    let mut o = options(vm);
+    if let Some(s) = vm.opt_str(0)? {
+        // The original ends it at a NUL.
+        let text = s.bytes(&vm.heap);
+        let text = &text[..memchr::memchr(0, text).unwrap_or(text.len())];
+        o.indent = (!text.is_empty()).then(|| text.into());
+    }
+    let shown = o.indent.clone();
+    set_options(vm, &o);
+    Ok(Outcome::one(Value::obj(vm.heap.str(shown.as_deref().unwrap_or_default()))))
+}
+
 // Encoding.
 
 struct Encoder<'a> {
@@ -294,6 +323,8 @@ struct Encoder<'a> {
     empty_mt: Option<Gc<Table>>,
     array_mt: Option<Gc<Table>>,
     out: Vec<u8>,
+    /// Length of `out` when its size was last looked at: a table that occurs often makes much of little.
+    looked_at: usize,
 }
 
 type EncodeResult = Result<(), String>;
@@ -412,7 +443,10 @@ impl Encoder<'_> {
 
     fn table(&mut self, t: Gc<Table>, depth: u32) -> EncodeResult {
         if depth > self.options.encode_depth.min(DEPTH_MAX) {
-            return Err(format!("Cannot serialise, excessive depth ({depth})"));
+            return Err(format!("Cannot serialise, excessive nesting ({depth})"));
+        }
+        if !super::has_room(self.heap, self.out.len(), &mut self.looked_at) {
+            return Err(crate::error::messages::NO_MEMORY.to_string());
         }
         let meta = t.get(self.heap).meta;
         if meta.is_some() && meta == self.array_mt {
@@ -445,6 +479,16 @@ impl Encoder<'_> {
         }
     }
 
+    /// A new line, indented for `depth` levels, if lines are asked for.
+    fn new_line(&mut self, depth: u32) {
+        if let Some(indent) = &self.options.indent {
+            self.out.push(b'\n');
+            for _ in 0..depth {
+                self.out.extend_from_slice(indent);
+            }
+        }
+    }
+
     fn array(&mut self, t: Gc<Table>, n: i64, depth: u32) -> EncodeResult {
         self.out.push(b'[');
         let mut comma = false;
@@ -454,11 +498,15 @@ impl Encoder<'_> {
             if comma {
                 self.out.push(b',');
             }
+            self.new_line(depth);
             if self.element(v, depth)? {
                 comma = true;
             } else {
                 self.out.truncate(before);
             }
+        }
+        if n > 0 {
+            self.new_line(depth - 1);
         }
         self.out.push(b']');
         Ok(())
@@ -467,13 +515,16 @@ impl Encoder<'_> {
     fn object(&mut self, t: Gc<Table>, depth: u32) -> EncodeResult {
         self.out.push(b'{');
         let mut comma = false;
+        let mut any = false;
         let mut at = 0;
         while let Some((next, k, v)) = t.next_at(self.heap, at) {
             at = next;
+            any = true;
             let before = self.out.len();
             if comma {
                 self.out.push(b',');
             }
+            self.new_line(depth);
             if let Some(n) = k.as_num() {
                 self.out.push(b'"');
                 self.number(n)?;
@@ -484,11 +535,17 @@ impl Encoder<'_> {
                 return Err(refuse(k, "table key must be a number or string"));
             }
             self.out.push(b':');
+            if self.options.indent.is_some() {
+                self.out.push(b' ');
+            }
             if self.element(v, depth)? {
                 comma = true;
             } else {
                 self.out.truncate(before);
             }
+        }
+        if any {
+            self.new_line(depth - 1);
         }
         self.out.push(b'}');
         Ok(())
@@ -511,6 +568,7 @@ fn encode_argument(vm: &mut Vm, e: Entry) -> Result<Result<Value, String>, Raise
         empty_mt: mark(1),
         array_mt: mark(2),
         out: Vec::with_capacity(64),
+        looked_at: 0,
     };
     let r = enc.value(vm.arg(0), 0);
     let out = enc.out;
@@ -564,6 +622,8 @@ enum Token {
     ArrayEnd,
     String,
     Number(f64),
+    /// A number without fraction and exponent.
+    Integer(f64),
     Boolean(bool),
     Null,
     Colon,
@@ -581,6 +641,7 @@ impl Token {
             Token::ArrayEnd => "T_ARR_END",
             Token::String => "T_STRING",
             Token::Number(_) => "T_NUMBER",
+            Token::Integer(_) => "T_INTEGER",
             Token::Boolean(_) => "T_BOOLEAN",
             Token::Null => "T_NULL",
             Token::Colon => "T_COLON",
@@ -596,8 +657,28 @@ type DecodeResult<T> = Result<T, String>;
 impl Decoder<'_> {
     /// The next token and the index where it began.
     fn token(&mut self) -> (Token, usize) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.src.get(self.at) {
-            self.at += 1;
+        loop {
+            while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.src.get(self.at) {
+                self.at += 1;
+            }
+            if !self.options.allow_comment {
+                break;
+            }
+            let rest = &self.src[self.at..];
+            if rest.starts_with(b"//") {
+                // As a C string, the text ends at a NUL.
+                self.at += memchr::memchr2(b'\n', 0, rest).unwrap_or(rest.len());
+            } else if rest.starts_with(b"/*") {
+                match memchr::memmem::find(&rest[2..], b"*/") {
+                    Some(len) => self.at += len + 4,
+                    None => {
+                        self.at = self.src.len();
+                        return (Token::Error("unclosed multi-line comment"), self.at);
+                    }
+                }
+            } else {
+                break;
+            }
         }
         let start = self.at;
         let Some(&c) = self.src.get(start) else { return (Token::End, start) };
@@ -663,7 +744,10 @@ impl Decoder<'_> {
                 && let Some(n) = number::parse(text)
             {
                 self.at = start + len;
-                return (Token::Number(n), start);
+                let digits = text.strip_prefix(b"-").or(text.strip_prefix(b"+")).unwrap_or(text);
+                let token =
+                    if digits.iter().all(u8::is_ascii_digit) { Token::Integer(n) } else { Token::Number(n) };
+                return (token, start);
             }
             len -= 1;
         }
@@ -710,7 +794,6 @@ impl Decoder<'_> {
             Some(b'f') => 12,
             Some(b'r') => 13,
             Some(b'u') => return self.unicode(i),
-            None => return Err("unexpected end of string"),
             _ => return Err("invalid escape code"),
         };
         self.scratch.push(c);
@@ -762,7 +845,7 @@ impl Decoder<'_> {
     fn value(&mut self, t: (Token, usize)) -> DecodeResult<Value> {
         match t.0 {
             Token::String => Ok(Value::obj(self.vm.heap.str(&self.scratch))),
-            Token::Number(n) => Ok(Value::num(n)),
+            Token::Number(n) | Token::Integer(n) => Ok(Value::num(n)),
             Token::Boolean(b) => Ok(Value::bool(b)),
             Token::Null => Ok(NULL),
             Token::ObjectBegin => self.object(),

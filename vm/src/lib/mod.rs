@@ -139,6 +139,19 @@ pub(crate) fn table_error(vm: &mut Vm, e: TableErr) -> Raised {
     vm.throw_plain(text.as_bytes())
 }
 
+/// Bytes from which on a growing result is measured.
+const ROOM_FIRST: usize = 1 << 16;
+
+/// A result in the making has grown to `len` bytes: is there room for it, and for a string of it? Looks when it has
+/// doubled since `looked_at`, which starts at 0.
+pub(crate) fn has_room(heap: &crate::heap::Heap, len: usize, looked_at: &mut usize) -> bool {
+    if len < (2 * *looked_at).max(ROOM_FIRST) {
+        return true;
+    }
+    *looked_at = len;
+    len <= crate::limits::STR_LEN_MAX && heap.may_alloc(2 * len).is_ok()
+}
+
 /// Makes a string result of bytes that may be long: asks the heap first.
 pub(crate) fn new_string(vm: &mut Vm, bytes: &[u8]) -> Result<Value, Raised> {
     if bytes.len() > crate::limits::STR_LEN_MAX {

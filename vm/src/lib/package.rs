@@ -81,10 +81,28 @@ pub fn open(vm: &mut Vm) {
 
 /// A search path from the environment; `;;` stands for the default.
 fn path_from(variable: &str, default: &str) -> Vec<u8> {
-    match std::env::var(variable) {
-        Ok(v) => v.replace(";;", &format!(";{default};")).trim_matches(';').as_bytes().to_vec(),
-        Err(_) => default.as_bytes().to_vec(),
+    let Some(v) = std::env::var_os(variable) else { return default.as_bytes().to_vec() };
+    let mut out = Vec::new();
+    let mut rest = v.as_encoded_bytes();
+    while let Some(at) = memchr::memmem::find(rest, b";;") {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(format!(";{default};").as_bytes());
+        rest = &rest[at + 2..];
     }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// Sets the search paths to their defaults, whatever the environment says (`-E`).
+pub fn use_default_paths(vm: &mut Vm) {
+    let loaded = super::base::loaded_table(vm);
+    let Some(p) = loaded.get_bytes(&vm.heap, b"package").as_obj::<Table>() else { return };
+    for (name, default) in [("path", DEFAULT_PATH), ("cpath", DEFAULT_CPATH)] {
+        let s = vm.heap.str(default.as_bytes());
+        set_field(vm, p, name, Value::obj(s));
+    }
+    let registry = vm.registry;
+    set_field(vm, registry, "LUA_NOENV", Value::TRUE);
 }
 
 fn package_table(vm: &mut Vm) -> Result<Gc<Table>, Raised> {

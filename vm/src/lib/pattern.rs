@@ -370,8 +370,10 @@ pub struct Matcher<'a> {
     src: &'a [u8],
     pattern: &'a Pattern,
     depth: u32,
-    /// Attempts made so far.
+    /// Work done so far: attempts, and sixteen bytes looked at in a row.
     pub steps: u64,
+    /// When to ask again whether to go on.
+    ask_at: u64,
     watch: Option<&'a dyn Fn(u64) -> bool>,
     /// Captures of the last match.
     pub captures: Captures,
@@ -385,7 +387,15 @@ type MatchResult = Result<Option<usize>, PatternError>;
 impl<'a> Matcher<'a> {
     /// A matcher for `src`.
     pub fn new(src: &'a [u8], pattern: &'a Pattern) -> Matcher<'a> {
-        Matcher { src, pattern, depth: 0, steps: 0, watch: None, captures: Captures::default() }
+        Matcher {
+            src,
+            pattern,
+            depth: 0,
+            steps: 0,
+            ask_at: WATCH_STEPS,
+            watch: None,
+            captures: Captures::default(),
+        }
     }
 
     /// Lets `watch` decide now and then, by the steps made so far, whether to go on: backtracking may take for ever.
@@ -395,7 +405,8 @@ impl<'a> Matcher<'a> {
     }
 
     #[cold]
-    fn ask(&self) -> Result<(), PatternError> {
+    fn ask(&mut self) -> Result<(), PatternError> {
+        self.ask_at = self.steps + WATCH_STEPS;
         if self.watch.is_none_or(|w| w(self.steps)) { Ok(()) } else { Err(PatternError::Stopped) }
     }
 
@@ -477,7 +488,7 @@ impl<'a> Matcher<'a> {
     fn run(&mut self, s: usize, p: usize) -> MatchResult {
         self.depth += 1;
         self.steps += 1;
-        if self.steps % WATCH_STEPS == 0 {
+        if self.steps >= self.ask_at {
             self.ask()?;
         }
         if self.depth > DEPTH_MAX {
@@ -517,7 +528,10 @@ impl<'a> Matcher<'a> {
                     None => return Ok(None),
                 },
                 Item::Balance(open, close) => match self.balance(open, close, s) {
-                    Some(e) => s = e,
+                    Some(e) => {
+                        self.steps += (e - s) as u64 / 16;
+                        s = e;
+                    }
                     None => return Ok(None),
                 },
                 Item::Frontier(i) => {
@@ -536,6 +550,7 @@ impl<'a> Matcher<'a> {
 
     fn greedy(&mut self, t: Test, least: usize, s: usize, p: usize) -> MatchResult {
         let mut n = self.span(t, s);
+        self.steps += n as u64 / 16;
         if n < least {
             return Ok(None);
         }

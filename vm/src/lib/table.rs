@@ -78,6 +78,7 @@ fn insert(vm: &mut Vm, e: Entry) -> NativeResult {
             let pos = vm.check_int(1)? as i64;
             let mut i = end;
             while i > pos {
+                vm.mind_limits((end - i) as u64)?;
                 let v = t.geti(&vm.heap, i - 1);
                 set(vm, t, i, v)?;
                 i -= 1;
@@ -99,6 +100,7 @@ fn remove(vm: &mut Vm, _: Entry) -> NativeResult {
     }
     let old = t.geti(&vm.heap, pos);
     for i in pos + 1..=len {
+        vm.mind_limits(i as u64)?;
         let v = t.geti(&vm.heap, i);
         set(vm, t, i - 1, v)?;
     }
@@ -117,11 +119,13 @@ fn move_(vm: &mut Vm, _: Entry) -> NativeResult {
         // Copies upwards unless the target lies inside the source, behind its start.
         if t > e || t <= f || to != from {
             for i in 0..=e - f {
+                vm.mind_limits(i as u64)?;
                 let v = from.geti(&vm.heap, f + i);
                 set(vm, to, t + i, v)?;
             }
         } else {
             for i in (0..=e - f).rev() {
+                vm.mind_limits(i as u64)?;
                 let v = from.geti(&vm.heap, f + i);
                 set(vm, to, t + i, v)?;
             }
@@ -137,6 +141,7 @@ fn concat(vm: &mut Vm, _: Entry) -> NativeResult {
     let i = vm.opt_int(2, 1)? as i64;
     let j = if vm.arg(3).is_nil() { t.len(&vm.heap) as i64 } else { vm.check_int(3)? as i64 };
     let mut out = Vec::new();
+    let mut looked_at = 0;
     for k in i..=j {
         if k > i
             && let Some(sep) = sep
@@ -152,8 +157,8 @@ fn concat(vm: &mut Vm, _: Entry) -> NativeResult {
             let text = format!("invalid value ({}) at index {k} in table for 'concat'", v.type_name());
             return Err(vm.throw_str(text.as_bytes()));
         }
-        if out.len() > crate::limits::STR_LEN_MAX {
-            break;
+        if !super::has_room(&vm.heap, out.len(), &mut looked_at) {
+            return Err(vm.throw_memory());
         }
     }
     Ok(Outcome::one(new_string(vm, &out)?))

@@ -331,8 +331,10 @@ pub struct Func {
     pub line: u32,
     /// The token before the body.
     pub head_end: Tok,
-    /// Body of the form `-> expr`: exactly one value is returned.
+    /// Body of the form `-> expr`.
     pub is_expr: bool,
+    /// The parser stopped at an error before its end.
+    pub truncated: bool,
     /// The final `end`, or the last token of the expression body.
     pub end: Tok,
 }

@@ -13,8 +13,8 @@ pub struct SyntaxError {
     pub at_eof: bool,
     /// The chunk is wrong whatever may follow: the error was found before its end was read.
     pub inside: bool,
-    /// A jump has no place to go to: found at the end of a block.
-    pub about_jump: bool,
+    /// A jump has no place to go to, in a function of which only the beginning is known.
+    pub truncated: bool,
 }
 
 impl SyntaxError {
@@ -34,7 +34,7 @@ impl SyntaxError {
             line,
             at_eof: near == Some(b"<eof>"),
             inside: false,
-            about_jump: false,
+            truncated: false,
         })
     }
 }

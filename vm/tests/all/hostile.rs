@@ -214,6 +214,14 @@ fn terabytes_are_not_enough_memory() {
             "local b = require 'string.buffer'.new() while true do b:put(('x'):rep(1e6)) end",
             "not enough memory",
         ),
+        (
+            "local t = {} for i = 1, 60 do t = {t, t} end return require 'cjson'.encode(t)",
+            "not enough memory",
+        ),
+        (
+            "local t = {} for i = 1, 60 do t = {t, t} end return require 'string.buffer'.encode(t)",
+            "not enough memory",
+        ),
         ("return ('%99.99f'):rep(1e5):format(unpack({}, 1, 100))", "(number expected, got nil)"),
     ]);
 }
@@ -261,6 +269,9 @@ fn what_does_not_end_stops_at_its_limit() {
         "local co = coroutine.wrap(function() while true do coroutine.yield() end end) while true do co() end",
         "table.sort({3, 2, 1}, function() while true do end end)",
         "return ('x'):gsub('x', function() while true do end end)",
+        "table.insert({}, -2147483648, 1)",
+        "table.move({}, -2147483648, 2147483647, 1, {})",
+        "table.move({}, 1, 2147483647, 1, {})",
     ] {
         let mut vm = machine();
         vm.set_fuel(Some(200_000));

@@ -359,11 +359,21 @@ impl Parser<'_> {
         let end = self.idx;
         self.expect_match(Token::End, Token::Function, line)?;
         let params = List::append(&mut self.name_lists, params);
-        Ok(self.push_func(Func { params, is_method, is_vararg, body, line, head_end, is_expr: false, end }))
+        Ok(self.push_func(Func {
+            params,
+            is_method,
+            is_vararg,
+            body,
+            line,
+            head_end,
+            is_expr: false,
+            end,
+            truncated: false,
+        }))
     }
 
     fn push_func(&mut self, func: Func) -> FuncId {
-        self.funcs.push(func);
+        self.funcs.push(Func { truncated: self.failed.is_some(), ..func });
         FuncId(self.funcs.len() as u32 - 1)
     }
 
@@ -412,6 +422,7 @@ impl Parser<'_> {
             line,
             head_end,
             is_expr: true,
+            truncated: false,
             end,
         });
         Ok(self.push(ExprKind::Function(func)))

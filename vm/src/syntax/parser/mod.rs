@@ -104,6 +104,7 @@ pub fn parse_until_error(
         line: 0,
         head_end: 0,
         is_expr: false,
+        truncated: p.failed.is_some(),
         end: p.idx,
     };
     p.funcs.push(main);
