@@ -175,8 +175,9 @@ impl Rec {
             }
             self.payload(vm, key, vk, Field::CdataInt64)?
         } else if key.ty == Ty::Num && self.trace.ir.as_knum(key.r).is_none() {
-            // Cut as in C. What does not fit leads nowhere, so it needs no check.
-            self.conv(Ty::I64, Ty::Num, key.r)?
+            // Indexes are integers, or this trace ends here: the check is cheaper than cutting.
+            let t = self.to_index(key)?;
+            self.to_int64(t)?
         } else {
             self.to_int64(key)?
         };

@@ -169,6 +169,11 @@ impl Rec {
             }
         }
         if x.ty == y.ty && matches!(x.ty, Ty::Tab | Ty::Udata) && vx.0 != vy.0 {
+            // Objects with a metatable of their own each would make a trace each; without `__eq` that is not worth it.
+            let name = Value::obj(vm.mm_names[Mm::Eq as usize]);
+            if vm.metatable_of(vx).is_some_and(|mt| mt.getv(&vm.heap, name).is_nil()) {
+                return Err(Abort::NyiMetamethod);
+            }
             let f = self.operand_handler(vm, x, vx, Mm::Eq)?;
             if let Some(f) = f {
                 let g = self.operand_handler(vm, y, vy, Mm::Eq)?;
