@@ -112,7 +112,7 @@ async fn run_timer(
     origin: Option<Rc<[u8]>>,
 ) {
     let premature = if ms == 0 {
-        tokio::task::yield_now().await;
+        // The task itself comes after the handler that made it, and in the order they were made.
         false
     } else if w.exiting() {
         true

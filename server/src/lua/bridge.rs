@@ -74,6 +74,10 @@ impl Future for Drive {
         if let Some(req) = &run.req {
             req.phase.set(run.phase);
         }
+        if me.start.is_none() {
+            // Time has passed while the run waited.
+            crate::http1::clock::update();
+        }
         w.enter(|vm| match me.start.take() {
             None => run.advance(vm, cx),
             Some(Start::Code(code)) => match closure(&w, vm, &code, run.req.as_ref()) {

@@ -30,8 +30,9 @@ fn timer_tells_when_it_runs_and_who_made_it() {
 fn timer_over_the_limit_names_its_function() {
     let s = start(
         "lua_max_running_timers 1; server { listen 8080; location / { content_by_lua_block {
-           local function f() ngx.sleep(0.05) end
-           ngx.timer.at(0, f) ngx.timer.at(0, f)
+           local function g() ngx.sleep(0.05) end local function f()
+             ngx.sleep(0.05) end
+           ngx.timer.at(0, f) ngx.timer.at(0, g)
            ngx.sleep(0.02) ngx.print(ngx.timer.running_count())
          } } }",
         &[],
@@ -81,4 +82,17 @@ fn timer_without_delay_runs_while_the_worker_exits_and_others_come_early() {
     for text in ["early true", "late timer process exiting", "at once false", "lua found 1 pending timers"] {
         line_with(&log, text);
     }
+}
+
+#[test]
+fn clock_has_moved_when_a_handler_or_timer_goes_on() {
+    let s = start(
+        "server { listen 8080; location / { content_by_lua_block {
+           local passed
+           ngx.timer.at(0, function() local t = ngx.now() ngx.sleep(0.03) passed = ngx.now() - t end)
+           local t = ngx.now() ngx.sleep(0.05) ngx.print(ngx.now() - t >= 0.049, passed >= 0.029)
+         } } }",
+        &[],
+    );
+    assert_eq!(body(&s.raw(b"GET / HTTP/1.0\r\n\r\n")), "truetrue", "{}", s.error_log());
 }
