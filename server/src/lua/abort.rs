@@ -12,6 +12,7 @@ use super::worker::Rooted;
 use crate::conf::model::Level;
 use crate::flow::Verdict;
 use crate::phase::Phase;
+use crate::request::body::Body;
 
 /// What is to happen when the client goes away.
 #[derive(Default)]
@@ -46,6 +47,16 @@ impl Run {
     /// Has `f` called when the client goes away.
     pub fn set_on_abort(&self, f: Rooted, parent: Rc<Light>) {
         *self.on_abort.borrow_mut() = OnAbort::Call { f, parent };
+    }
+
+    /// Looks whether the client is gone before the run goes on, so that what it waits for does not notice
+    /// first. Who reads from the client is left to notice by itself.
+    pub(super) fn watch_client_early(self: &Rc<Self>, vm: &mut Vm, cx: &mut Context<'_>) {
+        let Some(req) = &self.req else { return };
+        let reads = matches!(*req.body.borrow(), Body::Reading | Body::Taken) || req.response.borrow().taken;
+        if !reads {
+            self.watch_client(vm, cx);
+        }
     }
 
     /// Looks whether the client is still there; the task is woken when it goes. To be called whenever the

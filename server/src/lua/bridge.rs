@@ -77,6 +77,11 @@ impl Future for Drive {
         if me.start.is_none() {
             // Time has passed while the run waited.
             crate::http1::clock::update();
+            w.enter(|vm| run.watch_client_early(vm, cx));
+            if run.is_over() {
+                run.kill_all();
+                return Poll::Ready(());
+            }
         }
         w.enter(|vm| match me.start.take() {
             None => run.advance(vm, cx),

@@ -94,13 +94,14 @@ const ABORT: &str = "lua_check_client_abort on; log_format s '$status'; access_l
      ngx.log(ngx.WARN, 'first ', ok, ' second ', select(2, ngx.on_abort(print)))
      ngx.sleep(10) ngx.log(ngx.WARN, 'not reached') } }
    location /plain { content_by_lua_block { ngx.sleep(10) ngx.log(ngx.WARN, 'not reached') } }
+   location /sub { content_by_lua_block { ngx.location.capture('/plain') ngx.log(ngx.WARN, 'not reached') } }
    location /off { lua_check_client_abort off; content_by_lua_block { ngx.say(ngx.on_abort(print)) } }
    location /body { content_by_lua_block { ngx.sleep(0.05) ngx.req.read_body() ngx.say(ngx.req.get_body_data()) } } }";
 
 #[test]
 fn handler_ends_when_its_client_leaves_and_may_be_told() {
     let s = start(ABORT, &[]);
-    for path in ["/", "/plain"] {
+    for path in ["/", "/plain", "/sub"] {
         let mut c = s.connect();
         c.write_all(format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n").as_bytes()).expect("sent");
         std::thread::sleep(Duration::from_millis(50));
@@ -108,12 +109,12 @@ fn handler_ends_when_its_client_leaves_and_may_be_told() {
     }
     let seen = || std::fs::read_to_string(s.dir.join("logs/a.log")).unwrap_or_default();
     for _ in 0..200 {
-        if seen().lines().count() == 2 {
+        if seen().lines().count() == 3 {
             break;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    assert_eq!(seen(), "499\n499\n");
+    assert_eq!(seen(), "499\n499\n499\n");
     let log = s.error_log();
     line_with(&log, "first 1 second duplicate call");
     line_with(&log, "told, client: ");
