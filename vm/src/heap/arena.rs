@@ -326,9 +326,8 @@ mod sys {
                 libc::munmap(base as *mut libc::c_void, size);
                 return None;
             }
-            if size >= 32 << 20 {
-                libc::madvise(base as *mut libc::c_void, size, libc::MADV_HUGEPAGE);
-            }
+            // No huge pages: the system clears each of them in one go, which is the longest stop a program would see
+            // (6 ms and more on a virtual machine, against 0.5 ms of the longest collector step), for 4 % of speed.
             NonNull::new(base as *mut u8)
         }
     }
