@@ -27,6 +27,8 @@ pub enum Abort {
     LoopUnrollLimit,
     /// Calls nest too deep.
     CallUnrollLimit,
+    /// A function of which closures are made all the time: a trace that relies on one of them soon fails.
+    PolyClosure,
     /// Recursion.
     Recursion,
     /// Too many bytecodes recorded.
@@ -74,6 +76,7 @@ impl Abort {
             Abort::ReturnToLowerFrame => "NYI: return to lower frame".into(),
             Abort::LoopUnrollLimit => "loop unroll limit reached".into(),
             Abort::CallUnrollLimit => "call unroll limit reached".into(),
+            Abort::PolyClosure => "NYI: function with many closures".into(),
             Abort::Recursion => "NYI: recursion".into(),
             Abort::TraceTooLong => "trace too long".into(),
             Abort::TooManySnapshots => "too many snapshots".into(),

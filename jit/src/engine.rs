@@ -259,7 +259,21 @@ impl Engine {
                 });
                 self.say(&format!("[TRACE --- {start} -- {}{at}]", why.text()));
             }
+            if let (Abort::PolyClosure, Kind::Side { parent, .. }) = (why, rec.kind) {
+                self.retire(parent);
+            }
             self.punish(vm, rec.kind);
+        }
+    }
+
+    /// The root of trace `no` is entered no more: it relies on a closure whose place others have taken.
+    /// Recording its loop again ends in the same way, and the loop is left to the interpreter.
+    fn retire(&self, mut no: u32) {
+        while let Some(Some(t)) = self.traces.get(no as usize) {
+            match t.kind {
+                Kind::Side { parent, .. } => no = parent,
+                Kind::Loop { .. } => return Engine::unpatch(t, no),
+            }
         }
     }
 

@@ -62,6 +62,10 @@ impl Then {
     }
 }
 
+/// Closures of a prototype from which on no trace relies on one of them: a handler that makes its helpers
+/// anew for each request would else leave a chain of side traces, each for a closure that is gone.
+const CLOSURES_MAX: u32 = 32;
+
 /// Most frames on a trace.
 const FRAMES_MAX: usize = 20;
 
@@ -130,6 +134,9 @@ impl Rec {
         let p = l.get(&vm.heap).proto.get(&vm.heap);
         if p.flags & protoflags::NOJIT != 0 {
             return Err(Abort::JitOffForProto);
+        }
+        if p.closures > CLOSURES_MAX {
+            return Err(Abort::PolyClosure);
         }
         if self.frames.len() >= FRAMES_MAX {
             return Err(Abort::CallUnrollLimit);
@@ -482,7 +489,7 @@ impl Rec {
     }
 
     /// The current function as a constant, guarded once when the trace did not call it itself.
-    pub(super) fn current_func(&mut self, at: At) -> R<Ref> {
+    pub(super) fn current_func(&mut self, vm: &Vm, at: At) -> R<Ref> {
         let s = self.baseslot - 2;
         let t = self.slots[s];
         if t.r.is_const() {
@@ -491,6 +498,9 @@ impl Rec {
         let v = at.slot(-2);
         if type_of(v) != Ty::Func {
             return Err(Abort::BadCall);
+        }
+        if at.proto(&vm.heap).is_some_and(|p| p.get(&vm.heap).closures > CLOSURES_MAX) {
+            return Err(Abort::PolyClosure);
         }
         let k = self.konst(v)?;
         let r = if t.is_none() {
@@ -504,7 +514,7 @@ impl Rec {
 
     /// Reads upvalue `idx`, or writes `set` to it.
     pub(super) fn rec_upvalue(&mut self, vm: &Vm, at: At, idx: u32, set: Option<TRef>) -> R<TRef> {
-        self.current_func(at)?;
+        self.current_func(vm, at)?;
         let u = at.upval(&vm.heap, idx).ok_or(Abort::NyiOp(Op::UGET))?;
         let uv = u.get(&vm.heap);
         let v = view::upval_value(&vm.heap, u);

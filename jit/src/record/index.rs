@@ -412,7 +412,7 @@ impl Rec {
 
     pub(super) fn rec_global(&mut self, vm: &Vm, at: At, op: Op) -> R<()> {
         let i = at.ins(0);
-        let f = self.current_func(at)?;
+        let f = self.current_func(vm, at)?;
         let env = at.func().ok_or(Abort::BadCall)?.get(&vm.heap).env;
         let t = self.field(f, Field::FuncEnv)?;
         let vk = at.kgc(&vm.heap, i.d());

@@ -44,8 +44,10 @@ pub struct Proto {
     pub firstline: u32,
     /// Line of the final `end`.
     pub lastline: u32,
-    /// Reserved.
-    pub reserved: u32,
+    /// Bytes outside the heap that belong to it, as accounted.
+    pub extern_bytes: u32,
+    /// Closures made of it so far; wraps. The recorder asks whether it may rely on one of them.
+    pub closures: u32,
     /// Chunk name as given (`=x`, `@file` or source).
     pub chunkname: Gc<Str>,
     /// Lines and names; boxed, freed with the prototype.
@@ -178,7 +180,7 @@ unsafe fn release(heap: &mut Heap, o: Gc<Header>) {
     // SAFETY: the caller's promise; the blocks were made in `new_proto_in` with these lengths.
     unsafe {
         let p = &mut *o.cast::<Proto>().as_ptr();
-        heap.credit_extern(p.reserved as usize);
+        heap.credit_extern(p.extern_bytes as usize);
         reclaim(p.code, p.ncode as usize);
         reclaim(p.k.sub(p.nkgc as usize), (p.nkgc + p.nknum) as usize);
         reclaim(p.uv, p.nupvals as usize);
@@ -231,7 +233,8 @@ impl Heap {
                 trace: 0,
                 firstline: def.firstline,
                 lastline: def.lastline,
-                reserved: bytes as u32,
+                extern_bytes: bytes as u32,
+                closures: 0,
                 chunkname: name,
                 debug: Box::into_raw(Box::new(debug)),
             });

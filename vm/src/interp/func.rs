@@ -48,7 +48,8 @@ fn make_closure(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let env = parent.get(&vm.heap).env;
     let parent: Gc<LuaFunc> = parent.cast();
     let (n, uv) = {
-        let p = pt.get(&vm.heap);
+        let p = pt.get_mut(&mut vm.heap);
+        p.closures = p.closures.wrapping_add(1);
         (p.nupvals as usize, p.uv)
     };
     // Nothing is collected before the closure is complete: the allocations below only add debt.

@@ -109,6 +109,7 @@ op! { FNEW |pc, base, k, vm, a, d| {
             (*p).func.pc = (*pt).code as *const u32;
             (*p).func.env = (*parent).env;
             (*p).proto = Gc::from_ptr(std::ptr::NonNull::new_unchecked(pt));
+            (*pt).closures = (*pt).closures.wrapping_add(1);
             let to = (p as *mut u8).add(LuaFunc::UPVALS_OFFSET) as *mut *mut Upval;
             let of_parent = (parent as *const u8).add(LuaFunc::UPVALS_OFFSET) as *const *mut Upval;
             let uv = (*pt).uv;
