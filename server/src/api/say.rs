@@ -49,6 +49,7 @@ fn gather(vm: &mut Vm, name: &str) -> Result<Vec<u8>, Raised> {
             Err(NoText::NonArray) => {
                 return Err(vm.arg_error(i, b"non-array table found"));
             }
+            Err(NoText::Nested) => return Err(vm.arg_error(i, NoText::NESTED.as_bytes())),
             Err(NoText::Type(t)) => {
                 let in_table = v.type_name() == "table";
                 let text = if in_table {

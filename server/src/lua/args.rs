@@ -98,10 +98,57 @@ pub enum NoText {
     Type(&'static str),
     /// A table that is no array.
     NonArray,
+    /// Tables within tables without end, or nearly so.
+    Nested,
+}
+
+impl NoText {
+    /// What is said of [`NoText::Nested`].
+    pub const NESTED: &str = "table nested too deeply";
+}
+
+/// How deep tables may nest in what becomes text, and how many there may be: a table that holds itself has
+/// no end, one that holds itself twice none in our lifetime.
+#[derive(Debug)]
+pub struct Nesting {
+    depth: usize,
+    tables: usize,
+}
+
+impl Nesting {
+    const DEPTH_MAX: usize = 100;
+    const TABLES_MAX: usize = 1 << 22;
+
+    /// At the outermost value.
+    pub fn new() -> Nesting {
+        Nesting { depth: 0, tables: 0 }
+    }
+
+    /// A table begins; false where it is one too many.
+    pub fn enter(&mut self) -> bool {
+        self.depth += 1;
+        self.tables += 1;
+        self.depth <= Self::DEPTH_MAX && self.tables <= Self::TABLES_MAX
+    }
+
+    /// The table has ended.
+    pub fn leave(&mut self) {
+        self.depth -= 1;
+    }
 }
 
 /// Appends the text of a value; arrays are flattened, nested ones too.
 pub fn append_text(vm: &Vm, v: Value, loose: Loose, out: &mut Vec<u8>) -> Result<(), NoText> {
+    append_nested(vm, v, loose, &mut Nesting::new(), out)
+}
+
+fn append_nested(
+    vm: &Vm,
+    v: Value,
+    loose: Loose,
+    nesting: &mut Nesting,
+    out: &mut Vec<u8>,
+) -> Result<(), NoText> {
     if let Some(s) = v.as_obj::<Str>() {
         out.extend_from_slice(s.bytes(&vm.heap));
         return Ok(());
@@ -114,9 +161,13 @@ pub fn append_text(vm: &Vm, v: Value, loose: Loose, out: &mut Vec<u8>) -> Result
         if !is_array(vm, t) {
             return Err(NoText::NonArray);
         }
-        for item in array_values(vm, t) {
-            append_text(vm, item, loose, out)?;
+        if !nesting.enter() {
+            return Err(NoText::Nested);
         }
+        for item in array_values(vm, t) {
+            append_nested(vm, item, loose, nesting, out)?;
+        }
+        nesting.leave();
         return Ok(());
     }
     if loose == Loose::Words {

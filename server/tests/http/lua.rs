@@ -19,6 +19,20 @@ fn say_and_print_write_chunks() {
 }
 
 #[test]
+fn tables_that_hold_themselves_are_refused() {
+    let s = content(
+        "local t = {} t[1] = t local u = {} u[1] = u u[2] = u
+         ngx.say(select(2, pcall(function() ngx.say(t) end)))
+         ngx.say(select(2, pcall(function() ngx.print(1, u) end)))",
+    );
+    let r = s.get("/");
+    for text in ["#1 to 'say' (table nested too deeply)", "#2 to 'print' (table nested too deeply)"] {
+        assert!(r.contains(text), "{r}");
+    }
+    assert_eq!(status(&s.get("/")), "200", "the worker serves on");
+}
+
+#[test]
 fn runtime_error_is_500_with_its_traceback_in_the_log() {
     let s = content("local t = nil\nngx.say(t.x)");
     let r = s.get("/");

@@ -21,11 +21,8 @@ use crate::cosocket::error::{Call, SockError, io_detail};
 use crate::cosocket::pool::PeerName;
 use crate::cosocket::tcp::Timeouts;
 use crate::cosocket::trace::Trace;
-use crate::lua::args::{array_values, pairs, set_field, string};
+use crate::lua::args::{Nesting, NoText, array_values, pairs, set_field, string};
 use crate::lua::worker::{LuaWorker, Rooted, here};
-
-/// Deepest nesting of tables given to `send`.
-const NESTING_MAX: usize = 100;
 
 /// What the VM keeps for sockets: metatables by kind, and the iterator of `receiveuntil`.
 struct Kept {
@@ -219,7 +216,7 @@ fn payload(vm: &mut Vm, i: usize) -> Result<Vec<u8>, Raised> {
             append_scalar(vm, v, &mut out);
             None
         }
-        "table" => append_array(vm, v, 0, &mut out).err(),
+        "table" => append_array(vm, v, &mut Nesting::new(), &mut out).err(),
         other => Some(format!("string, number, boolean, nil, or array table expected, got {other}")),
     };
     match wrong {
@@ -235,20 +232,21 @@ fn append_scalar(vm: &Vm, v: Value, out: &mut Vec<u8>) {
     }
 }
 
-fn append_array(vm: &Vm, v: Value, depth: usize, out: &mut Vec<u8>) -> Result<(), String> {
+fn append_array(vm: &Vm, v: Value, nesting: &mut Nesting, out: &mut Vec<u8>) -> Result<(), String> {
     let Some(t) = v.as_obj::<Table>() else { return Ok(()) };
-    if depth == NESTING_MAX {
-        return Err("table nested too deeply".to_owned());
+    if !nesting.enter() {
+        return Err(NoText::NESTED.to_owned());
     }
     let max = array_length(vm, t)?;
     let dense = array_values(vm, t);
     for item in (0..max).map(|i| dense.get(i).copied().unwrap_or_else(|| t.geti(&vm.heap, i as i64 + 1))) {
         match item.type_name() {
             "string" | "number" => append_scalar(vm, item, out),
-            "table" => append_array(vm, item, depth + 1, out)?,
+            "table" => append_array(vm, item, nesting, out)?,
             other => return Err(format!("bad data type {other} found")),
         }
     }
+    nesting.leave();
     Ok(())
 }
 
