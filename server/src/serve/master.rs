@@ -121,9 +121,11 @@ impl<'f, F: AppFactory> Master<'f, F> {
             libc::SIGUSR1,
             libc::SIGUSR2,
             libc::SIGWINCH,
+            libc::SIGALRM,
+            libc::SIGIO,
             libc::SIGCHLD,
         ];
-        self.signals = Some(Signals::install(&caught, &[libc::SIGPIPE], &[])?);
+        self.signals = Some(Signals::install(&caught, &[libc::SIGPIPE, libc::SIGSYS], &[])?);
         Ok(())
     }
 

@@ -318,10 +318,12 @@ pub fn enter_worker<A: App>(cycle: &Cycle<A>, change_account: bool) -> Result<()
     Ok(())
 }
 
-/// The signals of a process that serves.
+/// The signals of a process that serves. SIGALRM and SIGIO, which would end it, are caught for the log's sake;
+/// system calls go on after any of them (`lua_sa_restart on`).
 pub fn worker_signals(has_master: bool) -> io::Result<Signals> {
     let mut caught = vec![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGWINCH];
-    let mut ignored = vec![libc::SIGPIPE, libc::SIGUSR2];
+    caught.extend([libc::SIGALRM, libc::SIGIO]);
+    let mut ignored = vec![libc::SIGPIPE, libc::SIGSYS, libc::SIGUSR2];
     if has_master {
         ignored.push(libc::SIGHUP);
     } else {

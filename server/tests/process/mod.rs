@@ -159,6 +159,21 @@ fn dead_worker_is_replaced() {
 }
 
 #[test]
+fn stray_signals_end_nobody() {
+    for conf in [format!("master_process off; {CONF}"), CONF.to_owned()] {
+        let server = Server::start(&conf);
+        let pid = server.pid();
+        for signal in ["-ALRM", "-IO", "-SYS", "-PIPE"] {
+            kill(&server, signal);
+        }
+        assert!(server.get("/").is_ok() && server.pid() == pid, "{}", server.log());
+        // What is asked for after them is still done: nothing of them is left in the way.
+        server.run(&["-s", "quit"]);
+        server.wait_for("the end", |server| server.pid().is_none());
+    }
+}
+
+#[test]
 fn reopened_log_is_a_new_file() {
     let server = Server::start(CONF);
     let log = server.folder.0.join("logs/error.log");
