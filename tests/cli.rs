@@ -162,8 +162,8 @@ fn on_terminal(line: &str) -> Option<Child> {
     Some(c.spawn().expect("`script` starts"))
 }
 
-/// Reads until `want` has come; what came.
-fn read_until(child: &mut Child, seen: &mut String, want: &str) {
+/// Reads until `want` has come, and takes it and what came before it out of `seen`; the latter is the result.
+fn read_until(child: &mut Child, seen: &mut String, want: &str) -> String {
     let out = child.stdout.as_mut().expect("a pipe");
     let start = Instant::now();
     let mut buf = [0; 4096];
@@ -173,8 +173,17 @@ fn read_until(child: &mut Child, seen: &mut String, want: &str) {
         assert!(n > 0, "it ended without {want:?}: {seen:?}");
         seen.push_str(&String::from_utf8_lossy(&buf[..n]));
     }
-    let at = seen.find(want).expect("just seen") + want.len();
-    seen.drain(..at);
+    let at = seen.find(want).expect("just seen");
+    let before: String = seen.drain(..at).collect();
+    seen.drain(..want.len());
+    before
+}
+
+/// Waits until the line editor reads keys. A key that comes before is the terminal's: Ctrl-C is a signal then, and
+/// Ctrl-D is lost. The prompt alone does not tell, it is drawn again with each key.
+fn read_prompt(child: &mut Child, seen: &mut String, prompt: &str) {
+    read_until(child, seen, "\x1b[?2004h");
+    read_until(child, seen, prompt);
 }
 
 #[test]
@@ -186,29 +195,43 @@ fn a_terminal_edits_lines_and_ctrl_c_interrupts() {
     };
     let mut seen = String::new();
     read_until(&mut child, &mut seen, "JIT:");
-    read_until(&mut child, &mut seen, "> ");
+    read_prompt(&mut child, &mut seen, "> ");
     // A wrong letter is taken back.
     say("print(6 * 8\x7f7)\r");
     read_until(&mut child, &mut seen, "42\r\n");
+    read_prompt(&mut child, &mut seen, "> ");
     say("for i = 1, 2 do\r");
-    read_until(&mut child, &mut seen, ">> ");
+    read_prompt(&mut child, &mut seen, ">> ");
     say("print('line ' .. i) end\r");
     read_until(&mut child, &mut seen, "line 2\r\n");
+    read_prompt(&mut child, &mut seen, "> ");
     // The last line again, from the history.
     say("\x1b[A\r");
     read_until(&mut child, &mut seen, "line 2\r\n");
+    read_prompt(&mut child, &mut seen, "> ");
     say("print('loop' .. 'ing') while true do end\r");
     read_until(&mut child, &mut seen, "looping\r\n");
     say("\x03");
     read_until(&mut child, &mut seen, "interrupted!");
     // Ctrl-C at the prompt drops what was typed.
-    read_until(&mut child, &mut seen, "> ");
+    read_prompt(&mut child, &mut seen, "> ");
     say("garbage\x03");
-    read_until(&mut child, &mut seen, "> ");
+    read_prompt(&mut child, &mut seen, "> ");
     say("print('al' .. 'ive')\r");
     read_until(&mut child, &mut seen, "alive\r\n");
+    // Between chunks Ctrl-C as a signal does nothing.
+    read_prompt(&mut child, &mut seen, "> ");
+    say("print('pid ' .. io.open('/proc/self/stat'):read('*n') .. '.')\r");
+    read_until(&mut child, &mut seen, "\r\npid ");
+    let pid = read_until(&mut child, &mut seen, ".\r\n");
+    read_prompt(&mut child, &mut seen, "> ");
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    say("print('still ' .. 'alive')\r");
+    read_until(&mut child, &mut seen, "still alive\r\n");
+    read_prompt(&mut child, &mut seen, "> ");
     say("\x04");
-    assert!(child.wait().expect("it ends").success());
+    let status = child.wait().expect("it ends");
+    assert!(status.success(), "{status}, after {seen:?}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Ctrl-C: the first one asks the running VM to stop with `interrupted!`, the second one ends the process.
+//! Ctrl-C: the first one asks the running VM to stop with `interrupted!`, the second one ends the process. Between the
+//! chunks of an edited session it ends nothing.
 
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -15,6 +16,25 @@ extern "C" fn on_signal(signal: libc::c_int) {
     if !target.is_null() {
         // SAFETY: a pointer stored in `TARGET` comes from a leaked box. `stop` neither locks nor allocates.
         unsafe { (*target).stop() };
+    }
+}
+
+/// As long as it lives, a Ctrl-C that comes while no chunk runs does nothing. The line editor reads Ctrl-C as a key; this
+/// is about the moments between a chunk's end and the next prompt, when the terminal still makes a signal of it.
+pub struct Ignored {
+    before: libc::sighandler_t,
+}
+
+/// Ctrl-C is ignored outside of [`during_call`] until the result is dropped.
+pub fn ignore_between_calls() -> Ignored {
+    // SAFETY: ignoring a signal runs no code of ours.
+    Ignored { before: unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) } }
+}
+
+impl Drop for Ignored {
+    fn drop(&mut self) {
+        // SAFETY: what was there before is put back.
+        unsafe { libc::signal(libc::SIGINT, self.before) };
     }
 }
 

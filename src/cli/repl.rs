@@ -9,6 +9,7 @@ use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
 
 use super::highlight::Colours;
+use super::interrupt::ignore_between_calls;
 use super::script::Cli;
 use crate::native::{Str, Value, Vm};
 use moonlit_vm::lib::io;
@@ -34,6 +35,7 @@ enum Read {
 pub fn run(cli: &mut Cli) {
     let name = std::mem::take(&mut cli.name);
     let mut lines = Lines::open();
+    let _ignored = matches!(lines, Lines::Edited(_)).then(ignore_between_calls);
     while let Some((chunk, text)) = read_chunk(cli, &mut lines) {
         lines.remember(&text);
         match chunk {

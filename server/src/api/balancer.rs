@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use moonlit_vm::host::native::{Entry, Gc, NativeResult, NativeRow, Outcome, Raised, Table, Value, Vm};
 
-use super::{ApiFn, function, request};
+use super::{ApiFn, fill_with, request};
 use crate::conf::upstream::Upstream;
 use crate::conf::url;
 use crate::lua::args::{fail, set_field, set_index, string, text_of};
@@ -55,11 +55,7 @@ pub fn install(_w: &Rc<LuaWorker>, vm: &mut Vm) {
 fn module(vm: &mut Vm, rows: &[ApiFn]) -> Gc<Table> {
     let w = here();
     let t = vm.heap.new_table(0, 4);
-    for row in rows {
-        let f = function(&w, vm, row);
-        let name = row.name.rsplit('.').next().unwrap_or(row.name);
-        set_field(vm, t, name.as_bytes(), f);
-    }
+    fill_with(&w, vm, t, rows);
     t
 }
 

@@ -118,10 +118,8 @@ pub fn install_for_threads(w: &Rc<LuaWorker>) {
     w.enter(|vm| {
         let ngx = install_tables(w, vm, THREAD_TABLES);
         let config = subtable(vm, ngx, "config");
-        for row in consts::FNS.iter().filter(|r| r.name.starts_with("ngx.config.")) {
-            let f = function(w, vm, row);
-            set_field(vm, config, row.name.rsplit('.').next().unwrap_or(row.name).as_bytes(), f);
-        }
+        let rows = consts::FNS.iter().filter(|r| r.name.starts_with("ngx.config."));
+        fill_with(w, vm, config, rows);
         consts::install_config(vm, ngx);
         shdict::install(w, vm, ngx);
     });
@@ -162,6 +160,32 @@ pub fn subtable(vm: &mut Vm, from: Gc<Table>, path: &str) -> Gc<Table> {
         };
     }
     t
+}
+
+/// Puts a function for each row into a table, under the last part of its name.
+pub fn fill_with<'r>(w: &LuaWorker, vm: &mut Vm, t: Gc<Table>, rows: impl IntoIterator<Item = &'r ApiFn>) {
+    for row in rows {
+        let f = function(w, vm, row);
+        set_field(vm, t, last_part(row.name).as_bytes(), f);
+    }
+}
+
+/// `y` of `x.y`, a name without dots as it is.
+pub fn last_part(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(_, last)| last)
+}
+
+/// A metatable whose `__index` is a table with a function for each row.
+pub fn methods_metatable<'r>(
+    w: &LuaWorker,
+    vm: &mut Vm,
+    rows: impl IntoIterator<Item = &'r ApiFn>,
+) -> Gc<Table> {
+    let methods = vm.heap.new_table(0, 5);
+    fill_with(w, vm, methods, rows);
+    let meta = vm.heap.new_table(0, 1);
+    set_field(vm, meta, b"__index", Value::obj(methods));
+    meta
 }
 
 /// A function value for a row, with its phase check.

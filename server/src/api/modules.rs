@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use moonlit_vm::host::native::{Entry, Gc, NativeResult, NativeRow, Outcome, Table, Value, Vm};
 
-use super::{ApiFn, encode, errlog, function, pipe, process, re, req, resp, semaphore, subtable};
+use super::{ApiFn, encode, errlog, fill_with, pipe, process, re, req, resp, semaphore, subtable};
 use crate::lua::args::{set_field, string};
 use crate::lua::worker::{LuaWorker, here};
 
@@ -102,11 +102,7 @@ fn make(w: &Rc<LuaWorker>, vm: &mut Vm, m: &Module) -> Gc<Table> {
         let v = string(vm, VERSION);
         set_field(vm, t, field, v);
     }
-    for row in m.fns {
-        let f = function(w, vm, row);
-        let field = row.name.rsplit('.').next().unwrap_or(row.name);
-        set_field(vm, t, field.as_bytes(), f);
-    }
+    fill_with(w, vm, t, m.fns);
     for (field, path) in m.shares {
         let (at, name) = path.rsplit_once('.').unwrap_or(("", path));
         let globals = vm.globals;

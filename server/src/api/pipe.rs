@@ -11,9 +11,9 @@ use std::time::Duration;
 use moonlit_vm::host::native::{Entry, Gc, NativeResult, Outcome, Raised, Table, Userdata, Value, Vm};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{ApiFn, function};
+use super::{ApiFn, methods_metatable};
 use crate::conf::model::Level;
-use crate::lua::args::{array_values, fail, set_field, string, text_of};
+use crate::lua::args::{array_values, fail, string, text_of};
 use crate::lua::bridge::wait as wait_for;
 use crate::lua::worker::{LuaWorker, Rooted, here};
 use crate::phase::{Phase, Phases};
@@ -102,14 +102,7 @@ struct Meta(Rooted);
 
 /// Makes the methods.
 pub fn fill(w: &Rc<LuaWorker>, vm: &mut Vm, _: Gc<Table>) {
-    let methods = vm.heap.new_table(0, 4);
-    for row in METHODS {
-        let f = function(w, vm, row);
-        let name = row.name.rsplit('.').next().unwrap_or(row.name);
-        set_field(vm, methods, name.as_bytes(), f);
-    }
-    let meta = vm.heap.new_table(0, 1);
-    set_field(vm, meta, b"__index", Value::obj(methods));
+    let meta = methods_metatable(w, vm, METHODS);
     let kept = Rooted::new(w, vm, Value::obj(meta));
     vm.app.set(Meta(kept));
 }

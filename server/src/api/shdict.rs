@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use moonlit_vm::host::native::{Entry, Gc, NativeResult, Outcome, Raised, Table, Userdata, Value, Vm};
 
-use super::{ApiFn, function};
+use super::{ApiFn, methods_metatable};
 use crate::http1::clock;
 use crate::lua::args::{fail, results, set_field, set_index, string, text_of};
 use crate::lua::worker::LuaWorker;
@@ -39,14 +39,7 @@ pub const METHODS: &[ApiFn] = &[
 
 /// Makes `ngx.shared`.
 pub fn install(w: &Rc<LuaWorker>, vm: &mut Vm, ngx: Gc<Table>) {
-    let methods = vm.heap.new_table(0, 5);
-    for row in METHODS {
-        let f = function(w, vm, row);
-        let name = row.name.rsplit('.').next().unwrap_or(row.name);
-        set_field(vm, methods, name.as_bytes(), f);
-    }
-    let meta = vm.heap.new_table(0, 1);
-    set_field(vm, meta, b"__index", Value::obj(methods));
+    let meta = methods_metatable(w, vm, METHODS);
     let shared = vm.heap.new_table(0, 2);
     for (name, dict) in &w.dicts {
         let t = vm.heap.new_table(2, 0);

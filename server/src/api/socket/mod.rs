@@ -15,13 +15,13 @@ use std::rc::Rc;
 
 use moonlit_vm::host::native::{Gc, NativeId, NativeRow, Raised, Table, Value, Vm};
 
-use super::{ApiFn, function};
+use super::{ApiFn, last_part, methods_metatable};
 use crate::conf::model::{Level, Location};
 use crate::cosocket::error::{Call, SockError, io_detail};
 use crate::cosocket::pool::PeerName;
 use crate::cosocket::tcp::Timeouts;
 use crate::cosocket::trace::Trace;
-use crate::lua::args::{Nesting, NoText, array_values, pairs, set_field, string};
+use crate::lua::args::{Nesting, NoText, array_values, pairs, string};
 use crate::lua::worker::{LuaWorker, Rooted, here};
 
 /// What the VM keeps for sockets: metatables by kind, and the iterator of `receiveuntil`.
@@ -62,20 +62,8 @@ pub fn install(w: &Rc<LuaWorker>, vm: &mut Vm) {
 }
 
 fn metatable(w: &Rc<LuaWorker>, vm: &mut Vm, rows: &[ApiFn], has: impl Fn(&str) -> bool) -> Rooted {
-    let methods = vm.heap.new_table(0, 5);
-    // Rooted before anything else is made: a collection must not find it loose.
-    let kept = Rooted::new(w, vm, Value::obj(methods));
-    for row in rows {
-        let name = row.name.rsplit('.').next().unwrap_or(row.name);
-        if has(name) {
-            let f = function(w, vm, row);
-            set_field(vm, methods, name.as_bytes(), f);
-        }
-    }
-    let meta = vm.heap.new_table(0, 1);
-    set_field(vm, meta, b"__index", Value::obj(methods));
-    kept.set(vm, Value::obj(meta));
-    kept
+    let meta = methods_metatable(w, vm, rows.iter().filter(|r| has(last_part(r.name))));
+    Rooted::new(w, vm, Value::obj(meta))
 }
 
 /// A new table with the metatable of a kind and the handle in it.
