@@ -151,7 +151,11 @@ unsafe extern "C" fn enter(
     let args = unsafe { std::slice::from_raw_parts(args, slot.prepared.args.len()) };
     let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
     ffi.errno.set(errno);
+    ffi.callbacks_run.set(ffi.callbacks_run.get().wrapping_add(1));
+    // What the callback does is no part of what is being recorded, and code that called it must stay.
+    let paused = vm.enter_callback();
     let run = catch_unwind(AssertUnwindSafe(|| run(vm, ffi, slot, args, place)));
+    vm.leave_callback(paused);
     if let Ok(Err(error)) = run {
         ffi.callback_error.set(Some(error));
     } else if run.is_err() {

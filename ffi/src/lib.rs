@@ -14,6 +14,7 @@
 //! callback        C calls Lua
 //! lib_new         type arguments and construction
 //! meta            base metatable of cdata, the VM's hooks
+//! from_trace      what compiled code calls
 //! lib_ffi         ffi.* functions
 //! ```
 pub mod call;
@@ -23,6 +24,7 @@ pub mod clib;
 pub mod convert;
 pub mod cparse;
 pub mod ctype;
+pub mod from_trace;
 mod lib_ffi;
 mod lib_new;
 pub mod meta;

@@ -108,8 +108,8 @@ impl CdataHooks for Hooks {
         for f in self.0.callback_functions.borrow().iter() {
             mark(*f);
         }
-        if let Some(e) = self.0.callback_error.get() {
-            mark(e);
+        for v in [self.0.callback_error.get(), self.0.made.value.get()].into_iter().flatten() {
+            mark(v);
         }
     }
 
@@ -177,7 +177,7 @@ impl CdataHooks for Hooks {
 }
 
 /// `tostring` of C data, without metatypes.
-fn text(vm: &Vm, types: &CTypeTable, cd: Gc<Cdata>) -> Vec<u8> {
+pub fn text(vm: &Vm, types: &CTypeTable, cd: Gc<Cdata>) -> Vec<u8> {
     if let Some(named) = type_object(vm, cd) {
         return format!("ctype<{}>", type_name(types, named)).into_bytes();
     }

@@ -38,6 +38,19 @@ pub struct Maker {
     pub fields: Box<[(u32, Kind)]>,
 }
 
+/// A C call that compiled code has made and could not use the result of, because a callback ran meanwhile: the interpreter
+/// finds it here where it is to make the call, and only takes the result.
+#[derive(Default)]
+#[repr(C)]
+pub struct Made {
+    /// Address of the first argument on the stack of the coroutine; 0 when there is no such call.
+    pub at: Cell<u64>,
+    /// The result as the C function left it, extended to a word if it is an integer.
+    pub word: Cell<u64>,
+    /// The result as a value, if `word` is none.
+    pub value: Cell<Option<Value>>,
+}
+
 /// A metatype looked up before.
 #[derive(Clone, Copy, Default)]
 struct Looked {
@@ -83,6 +96,10 @@ pub struct Ffi {
     pub callback_error: Cell<Option<Value>>,
     /// Whether a callback was ever made: from then on a C function may come back. Compiled code looks at it.
     pub has_callbacks: Cell<u32>,
+    /// Callbacks that ran so far. Compiled code compares it around a C call.
+    pub callbacks_run: Cell<u64>,
+    /// A C call whose result is still to be taken.
+    pub made: Made,
     /// Functions of live callbacks by slot; roots.
     pub callback_functions: RefCell<Vec<Value>>,
     /// Set by the callback module.
@@ -121,6 +138,8 @@ impl Ffi {
             errno: Cell::new(0),
             callback_error: Cell::new(None),
             has_callbacks: Cell::new(0),
+            callbacks_run: Cell::new(0),
+            made: Made::default(),
             callback_functions: RefCell::new(Vec::new()),
             make_callback: Cell::new(None),
             calling_vm: Cell::new(std::ptr::null_mut()),

@@ -4,6 +4,10 @@
 mod by_value;
 #[path = "suite/cparse.rs"]
 mod cparse;
+#[path = "suite/fuzz.rs"]
+mod fuzz;
+#[path = "suite/headers.rs"]
+mod headers;
 #[path = "suite/layout.rs"]
 mod layout;
 #[path = "suite/lua.rs"]

@@ -30,7 +30,9 @@ use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::proto::{Proto, protoflags};
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::layout;
-use moonlit_vm::state::hooks::{CompileCosts, ExitState, HotKind, JitHooks, TraceEntry, TraceInfo};
+use moonlit_vm::state::hooks::{
+    CompileCosts, EXIT_CALLED_BACK, ExitState, HotKind, JitHooks, TraceEntry, TraceInfo,
+};
 use moonlit_vm::state::{HOT_SIZE, Vm};
 use moonlit_vm::value::Value;
 
@@ -62,6 +64,15 @@ struct Compiled {
     sides: u32,
 }
 
+/// A recording that waits for the end of a callback.
+struct Paused {
+    rec: Option<Box<Rec>>,
+    proto: Option<Gc<Proto>>,
+    retries: u32,
+    at: Option<At>,
+    repeated: bool,
+}
+
 /// The JIT of one VM.
 pub struct Engine {
     opts: Options,
@@ -83,6 +94,10 @@ pub struct Engine {
     at: Option<At>,
     /// The next step is a repetition of the last one.
     repeated: bool,
+    /// Recordings under callbacks, innermost last.
+    paused: Vec<Paused>,
+    /// Traces that are gone, but whose code may be waiting for a C call that a callback came from.
+    retired: Vec<Box<Compiled>>,
     penalties: Penalties,
     jitter: u32,
     /// Traces recorded and aborts so far.
@@ -119,6 +134,8 @@ impl Engine {
             retries: 0,
             at: None,
             repeated: false,
+            paused: Vec::new(),
+            retired: Vec::new(),
             penalties: Penalties::default(),
             jitter: 0x9e37_79b9,
             stats: (0, 0),
@@ -558,6 +575,20 @@ impl Engine {
         }
     }
 
+    /// Gives back the code of traces that are gone, unless some of it may still be returned to.
+    fn drop_retired(&mut self, vm: &Vm) {
+        if vm.callbacks != 0 {
+            return;
+        }
+        for t in self.retired.drain(..) {
+            if let (Some(rt), Some(i)) =
+                (self.runtime.as_mut().filter(|_| t.forks == self.forks), t.installed)
+            {
+                rt.remove(i);
+            }
+        }
+    }
+
     fn unpatch(t: &Compiled, no: u32) {
         let Kind::Loop { pc, op } = t.kind else { return };
         if t.installed.is_none() {
@@ -606,6 +637,7 @@ impl JitHooks for Engine {
             return;
         }
         self.check_fork(vm);
+        self.drop_retired(vm);
         self.poll(vm);
         let at = At { pc, base };
         let op = at.ins(0).op();
@@ -664,9 +696,37 @@ impl JitHooks for Engine {
         self.abort(vm, Abort::ErrorThrown);
     }
 
+    fn pause_recording(&mut self, vm: &mut Vm) {
+        vm.set_recording(false);
+        self.paused.push(Paused {
+            rec: self.rec.take(),
+            proto: self.rec_proto.take(),
+            retries: self.retries,
+            at: self.at.take(),
+            repeated: std::mem::take(&mut self.repeated),
+        });
+    }
+
+    fn resume_recording(&mut self, vm: &mut Vm) {
+        // What the callback began to record ends with it.
+        self.abort(vm, Abort::ErrorThrown);
+        let Some(p) = self.paused.pop() else { return };
+        (self.retries, self.at, self.repeated) = (p.retries, p.at, p.repeated);
+        if p.rec.is_some() {
+            (self.rec, self.rec_proto) = (p.rec, p.proto);
+            vm.set_recording(true);
+        }
+    }
+
     fn exit(&mut self, vm: &mut Vm, no: TraceNo, exit: u32) -> ExitState {
         let n = no.index();
         let base = vm.base();
+        if exit == EXIT_CALLED_BACK {
+            if self.rec.is_some() {
+                self.abort(vm, Abort::ErrorThrown);
+            }
+            return ExitState { pc: vm.pc.wrapping_sub(1), base };
+        }
         let t = self.traces[n].as_ref().expect("code that runs belongs to a live trace");
         if exit == EXIT_LINK {
             let last = SnapNo::new(t.trace.snaps.len() - 1);
@@ -726,9 +786,10 @@ impl JitHooks for Engine {
     }
 
     fn mark_pending(&mut self, mark: &mut dyn FnMut(Value)) {
-        if let Some(r) = &self.rec {
-            r.keep.iter().for_each(|v| mark(*v));
-            self.rec_proto.iter().for_each(|p| mark(Value::obj(*p)));
+        let waiting = self.paused.iter().map(|p| (&p.rec, &p.proto));
+        for (rec, proto) in waiting.chain([(&self.rec, &self.rec_proto)]) {
+            rec.iter().flat_map(|r| &r.keep).for_each(|v| mark(*v));
+            proto.iter().for_each(|p| mark(Value::obj(*p)));
         }
         // A trace that waits for its code is kept whatever happens to its prototype meanwhile.
         for t in self.traces.iter().flatten().filter(|t| t.installed.is_none()) {
@@ -745,6 +806,7 @@ impl JitHooks for Engine {
             let Some(t) = self.traces[no].take() else { continue };
             self.epoch += t.installed.is_none() as u64;
             let Some(i) = t.installed else { continue };
+            self.retired.push(t);
             // Whoever jumps here goes back to the interpreter instead.
             let leave = self.runtime.as_ref().or(self.inherited.last()).map_or(0, |r| r.leave_stub());
             for o in self.traces.iter().flatten() {
@@ -753,9 +815,6 @@ impl JitHooks for Engine {
                         o.cells.set(c, leave);
                     }
                 }
-            }
-            if let Some(rt) = self.runtime.as_mut().filter(|_| t.forks == self.forks) {
-                rt.remove(i);
             }
         }
     }
@@ -770,12 +829,10 @@ impl JitHooks for Engine {
                 p.get_mut(&mut vm.heap).trace = 0;
             }
             vm.traces.set(TraceNo::new(no as u32), TraceEntry { entry: 0, start_ins: 0, reserved: 0 });
-            if let (Some(rt), Some(i)) = (self.runtime.as_mut(), t.installed) {
-                if t.forks == self.forks {
-                    rt.remove(i);
-                }
-            }
+            self.retired.push(t);
         }
+        self.paused.iter_mut().for_each(|p| p.rec = None);
+        self.drop_retired(vm);
         self.traces.truncate(1);
         self.penalties.clear();
         self.reset_counters(vm);

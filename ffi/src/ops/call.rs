@@ -36,7 +36,7 @@ pub fn callee(vm: &Vm, ffi: &Ffi, cd: Gc<Cdata>) -> Option<(CTypeId, usize)> {
 }
 
 /// Type that an argument after `...` is passed as.
-fn vararg_type(vm: &Vm, ffi: &Ffi, v: Value) -> CTypeId {
+pub fn vararg_type(vm: &Vm, ffi: &Ffi, v: Value) -> CTypeId {
     if v.is_num() {
         return CTypeId::DOUBLE;
     }
@@ -58,23 +58,33 @@ fn vararg_type(vm: &Vm, ffi: &Ffi, v: Value) -> CTypeId {
     if v.is_bool() { CTypeId::INT32 } else { CTypeId::P_VOID }
 }
 
-fn prepare(vm: &mut Vm, ffi: &Ffi, id: CTypeId, first: usize) -> Result<Rc<Prepared>, Raised> {
-    let given = vm.nargs() - first;
+/// Why a C function was not called.
+pub enum NotMade {
+    /// Too few or too many arguments.
+    Count,
+    /// A signature that cannot be called.
+    Unsupported,
+    /// An argument that does not convert.
+    Argument(usize, ConvertError),
+    /// A NULL pointer.
+    Null,
+}
+
+fn prepare(vm: &Vm, ffi: &Ffi, id: CTypeId, values: &[Value]) -> Result<Rc<Prepared>, NotMade> {
     let (declared, variadic) = {
         let types = ffi.types.borrow();
         types.signature(id).map_or((0, false), |f| (f.params.len(), f.variadic))
     };
-    if given < declared || (given > declared && !variadic) {
-        return Err(vm.throw_str(b"wrong number of arguments for function call"));
+    if values.len() < declared || (values.len() > declared && !variadic) {
+        return Err(NotMade::Count);
     }
     let prepared = if variadic {
-        let extra: Vec<CTypeId> =
-            (declared..given).map(|i| vararg_type(vm, ffi, vm.arg(first + i))).collect();
+        let extra: Vec<CTypeId> = values[declared..].iter().map(|v| vararg_type(vm, ffi, *v)).collect();
         ffi.prepared_variadic(&ffi.types.borrow(), id, &extra)
     } else {
         ffi.prepared(&ffi.types.borrow(), id)
     };
-    prepared.map_err(|_| vm.throw_str(b"NYI: cannot call this C function (yet)"))
+    prepared.map_err(|_| NotMade::Unsupported)
 }
 
 /// What each parameter of a signature takes without a general conversion.
@@ -241,6 +251,15 @@ fn find_direct(ffi: &Ffi, id: CTypeId) -> Option<Rc<Direct>> {
 /// Calls a C function object directly with `values`, if that needs no more than registers and cannot fail before the call.
 pub fn call_directly(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, values: &[Value]) -> FastCall {
     let own = raw_place(vm, cd);
+    if ffi.made.at.get() != 0
+        && let Some(done) = take_made(vm, ffi, own.ty, vm.top().wrapping_sub(values.len()))
+    {
+        return match done {
+            Err(e) => FastCall::Raised(e),
+            Ok(None) => FastCall::Nothing,
+            Ok(Some(v)) => FastCall::One(v),
+        };
+    }
     let Some(direct) = ffi.direct(own.ty).or_else(|| find_direct(ffi, own.ty)) else { return FastCall::No };
     let address = access::load_pointer(own.addr, 8);
     if address == 0 || values.len() != direct.params.len() {
@@ -269,36 +288,95 @@ pub fn call_directly(vm: &mut Vm, ffi: &Ffi, cd: Gc<Cdata>, values: &[Value]) ->
     }
 }
 
-fn refused(vm: &mut Vm, i: usize, e: &ConvertError) -> Raised {
-    match e {
-        ConvertError::Cannot(text) => vm.arg_error(i, text),
-        ConvertError::Other(text) => vm.throw_str(text),
+/// The result of a call that compiled code has made, if it is the one with its arguments at `first`: the error of a callback,
+/// or what the function of type `id` (or a pointer to one) gave, `None` for `void`.
+#[cold]
+fn take_made(
+    vm: &mut Vm,
+    ffi: &Ffi,
+    id: CTypeId,
+    first: *const Value,
+) -> Option<Result<Option<Value>, Raised>> {
+    if ffi.made.at.get() != first as u64 {
+        return None;
     }
+    ffi.made.at.set(0);
+    let value = ffi.made.value.take();
+    if let Some(error) = ffi.callback_error.take() {
+        return Some(Err(vm.throw(error)));
+    }
+    let ret = {
+        let types = ffi.types.borrow();
+        let func = match types.kind(id) {
+            Kind::Ptr { to, .. } => to,
+            _ => id,
+        };
+        types.signature(func).map(|f| f.ret).filter(|r| types.kind(*r) != Kind::Void)
+    };
+    Some(Ok(ret.map(|ret| {
+        value.unwrap_or_else(|| {
+            let word = ffi.made.word.get().to_ne_bytes();
+            convert::from_c(vm, ffi, ret, word.as_ptr() as usize)
+        })
+    })))
 }
+
+/// Values that need no allocation.
+const INLINE_VALUES: usize = 16;
 
 /// Calls the C function of type `id` at `address` with the native's arguments from `first` on. `nil` for `void`.
 ///
 /// Raises for a wrong number of arguments and for arguments that cannot be converted; and the error of a callback that ran
 /// meanwhile.
 pub fn call(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, first: usize) -> Result<Value, Raised> {
-    let prepared = prepare(vm, ffi, id, first)?;
+    if ffi.made.at.get() != 0
+        && let Some(done) = take_made(vm, ffi, id, vm.base())
+    {
+        return done.map(|v| v.unwrap_or(Value::NIL));
+    }
+    let given = vm.nargs() - first;
+    let mut few = [Value::NIL; INLINE_VALUES];
+    let mut many = Vec::new();
+    let values = if given <= INLINE_VALUES {
+        &mut few[..given]
+    } else {
+        many.resize(given, Value::NIL);
+        &mut many[..]
+    };
+    for (i, v) in values.iter_mut().enumerate() {
+        *v = vm.arg(first + i);
+    }
+    match make(vm, ffi, id, address, values) {
+        Ok(v) => match ffi.callback_error.take() {
+            Some(error) => Err(vm.throw(error)),
+            None => Ok(v),
+        },
+        Err(NotMade::Count) => Err(vm.throw_str(b"wrong number of arguments for function call")),
+        Err(NotMade::Unsupported) => Err(vm.throw_str(b"NYI: cannot call this C function (yet)")),
+        Err(NotMade::Argument(i, ConvertError::Cannot(text))) => Err(vm.arg_error(i, &text)),
+        Err(NotMade::Argument(_, ConvertError::Other(text))) => Err(vm.throw_str(&text)),
+        Err(NotMade::Null) => Err(vm.throw_str(b"attempt to call a NULL function pointer")),
+    }
+}
+
+/// Calls the C function of type `id` at `address` with `values`, which are on the stack too. `nil` for `void`. The error of a
+/// callback that ran meanwhile is left pending.
+pub fn make(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, values: &[Value]) -> Result<Value, NotMade> {
+    let prepared = prepare(vm, ffi, id, values)?;
     let mut args = CallBuffer::new(prepared.buffer_bytes as usize);
     let base = args.as_mut_ptr();
     {
         let types = ffi.types.borrow();
         for (i, slot) in prepared.args.iter().enumerate() {
-            let v = vm.arg(first + i);
             let dst = base as usize + slot.offset as usize;
             // Smaller integers leave the rest of their word alone.
             access::store_int(dst, 8, 0);
-            if let Err(e) = convert::to_c(vm, ffi, &types, slot.ty, dst, v, Flags::default()) {
-                drop(types);
-                return Err(refused(vm, i, &e));
-            }
+            convert::to_c(vm, ffi, &types, slot.ty, dst, values[i], Flags::default())
+                .map_err(|e| NotMade::Argument(i, e))?;
         }
     }
     if address == 0 {
-        return Err(vm.throw_str(b"attempt to call a NULL function pointer"));
+        return Err(NotMade::Null);
     }
     let mut result = CallBuffer::new((prepared.ret_bytes as usize).max(16));
     // A callback finds the VM here; this function does not touch it until the call is over.
@@ -309,7 +387,8 @@ pub fn call(vm: &mut Vm, ffi: &Ffi, id: CTypeId, address: usize, first: usize) -
     ffi.errno.set(errno);
     ffi.calling_vm.set(outer);
     if let Some(error) = ffi.callback_error.take() {
-        return Err(vm.throw(error));
+        ffi.callback_error.set(Some(error));
+        return Ok(Value::NIL);
     }
     let from = result.as_mut_ptr() as usize;
     Ok(match prepared.ret {

@@ -90,7 +90,7 @@ fn normal(text: &str) -> String {
     out
 }
 
-fn lua_quote(text: &str) -> String {
+pub fn lua_quote(text: &str) -> String {
     let mut out = String::from("\"");
     for b in text.bytes() {
         write!(out, "\\{b:03}").expect("writing to a string");
@@ -573,7 +573,7 @@ fn null_pointers_that_lua_can_see_are_refused() {
 }
 
 /// What `cc` makes of a program; `None` (and a word about it) where there is no compiler or no such header.
-fn compiled(name: &str, program: &str) -> Option<String> {
+pub fn compiled(name: &str, program: &str) -> Option<String> {
     let dir = std::env::temp_dir().join(format!("ffi-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).ok()?;
     let (source, binary) = (dir.join("t.c"), dir.join("t"));

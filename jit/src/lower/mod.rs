@@ -409,8 +409,8 @@ impl Lower<'_, '_> {
         }
     }
 
-    /// Writes the last snapshot to the stack and jumps to the linked trace.
-    fn link_root(&mut self) {
+    /// Writes the current snapshot to the stack.
+    pub(crate) fn store_slots(&mut self) {
         let entries = self.t.entries(self.snap).to_vec();
         // All values are read before the first slot is written: they are in registers already.
         for e in entries.iter().filter(|e| !e.norestore) {
@@ -422,6 +422,11 @@ impl Lower<'_, '_> {
                 self.store_boxed(e.value, self.base, off);
             }
         }
+    }
+
+    /// Writes the last snapshot to the stack and jumps to the linked trace.
+    fn link_root(&mut self) {
+        self.store_slots();
         let cell = self.k64(self.env.exit_cells + self.t.snaps.len() as u64 * 8);
         let target = self.b.ins().load(types::I64, MemFlagsData::trusted(), cell, 0);
         let base = if self.t.link_base == 0 { self.base } else { self.moved_base(self.t.link_base) };
@@ -431,7 +436,7 @@ impl Lower<'_, '_> {
     }
 
     /// The base `slots` further up, published in the thread: exits from here on restore relative to it.
-    fn moved_base(&mut self, slots: i32) -> Value {
+    pub(crate) fn moved_base(&mut self, slots: i32) -> Value {
         let d = self.k64((slots as i64 * 8) as u64);
         let base = self.b.ins().iadd(self.base, d);
         let f = MemFlagsData::trusted();

@@ -51,6 +51,7 @@ pub fn run(t: &mut Trace) {
     let phis = phis.map(|r| (r, t.ir.ins(r).ra(), t.ir.ins(r).rb())).collect();
     let mut s = Sink { t, objects, phis };
     s.drop_used();
+    s.drop_written_back();
     loop {
         let before = s.objects.len();
         s.drop_unmatched();
@@ -129,6 +130,18 @@ impl Sink<'_> {
             let last = crate::ir::refs::SnapNo::new(self.t.snaps.len() - 1);
             for e in self.t.entries(last).to_vec() {
                 self.remove(e.value);
+            }
+        }
+    }
+
+    /// A C call that writes the frames back needs all objects in them.
+    fn drop_written_back(&mut self) {
+        for r in self.t.ir.refs().skip(1) {
+            let i = self.t.ir.ins(r);
+            if i.op == IrOp::CALLXS && i.is_guard() {
+                for e in self.t.entries(self.t.snap_at(r)).to_vec() {
+                    self.remove(e.value);
+                }
             }
         }
     }

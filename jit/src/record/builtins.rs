@@ -285,6 +285,7 @@ impl Rec {
                     self.gc_check();
                     Ok(vec![self.emit_t(IrOp::TOSTR, Ty::Str, args[0].0.r, Ref::NONE)?])
                 }
+                Ty::Cdata => Ok(vec![self.cdata_to_string(vm, args[0])?]),
                 _ => nyi,
             },
             "assert" if !args.is_empty() && args[0].1.truthy() => Ok(args.iter().map(|a| a.0).collect()),

@@ -161,9 +161,8 @@ impl Rec {
                 self.in_native = true;
                 return self.call_handler(vm, at, a, nargs, h);
             }
-            // The interpreter makes such a call without a frame; where it needs one, the frame's header ends the recording.
             let args = self.arguments(at, a, nargs);
-            let results = self.rec_call_cdata(vm, (f, at.reg(a)), &args)?;
+            let results = self.rec_call_cdata(vm, (at, a), (f, at.reg(a)), &args)?;
             self.put_results(a, &results, b);
             return Ok(Step::Next);
         }
@@ -304,7 +303,7 @@ impl Rec {
         }
         if at.reg(a).tag() == tag::CDATA {
             let (f, args) = (self.get(at, a)?, self.arguments(at, a, nargs));
-            let results = self.rec_call_cdata(vm, (f, at.reg(a)), &args)?;
+            let results = self.rec_call_cdata(vm, (at, a), (f, at.reg(a)), &args)?;
             return self.return_values(&results);
         }
         let f = self.callee(at, a)?;

@@ -16,6 +16,7 @@ use crate::view::{self, At};
 use moonlit_vm::bytecode::instr::Instr;
 use moonlit_vm::bytecode::ops::{Mode, Op};
 use moonlit_vm::state::Vm;
+use moonlit_vm::value::Value;
 
 /// What a numeric loop's back edge needs beside its index.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +133,16 @@ impl Rec {
         }
         rec.rebuild_frames()?;
         rec.begin(vm, at)?;
+        // A boolean that the parent had not decided on.
+        for s in rec.baseslot..rec.baseslot + rec.maxslot {
+            let t = rec.slots[s];
+            if t.ty == Ty::I64 {
+                let v = at.reg((s - rec.baseslot) as u32);
+                let k = rec.trace.ir.kint64(Ty::I64, v.0);
+                rec.guard(IrOp::EQ, t.r, k)?;
+                rec.slots[s] = TRef::bool(v == Value::TRUE);
+            }
+        }
         Ok(rec)
     }
 

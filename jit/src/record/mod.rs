@@ -5,9 +5,17 @@ mod arith;
 mod builtins;
 mod call;
 #[cfg(feature = "ffi")]
+mod carith;
+#[cfg(feature = "ffi")]
 mod ccall;
 #[cfg(feature = "ffi")]
+mod cconv;
+#[cfg(feature = "ffi")]
 mod cdata;
+#[cfg(feature = "ffi")]
+mod clib;
+#[cfg(feature = "ffi")]
+mod cnew;
 mod compare;
 mod index;
 mod loops;
@@ -93,6 +101,8 @@ pub struct Rec {
     /// The next step is the header of a native that was recorded already.
     pub(crate) in_native: bool,
     pub(crate) unrolls: u32,
+    /// A boolean that a C function has just given: its boxed form, and what it was made of.
+    pub(crate) undecided: Option<(Ref, Ref)>,
 }
 
 /// Results of recording functions.
@@ -121,6 +131,7 @@ impl Rec {
             forl: None,
             in_native: false,
             unrolls: 0,
+            undecided: None,
         }
     }
 
@@ -247,10 +258,14 @@ impl Rec {
         }
         // A function header is no place to go on at: its arguments would be counted anew.
         let header = at.ins(0).op() >= Op::FUNCF;
+        self.in_native &= header;
         if !header && std::mem::take(&mut self.needsnap) {
             self.purge(vm, at);
             self.snapshot(vm, at)?;
             self.mergesnap = true;
+        }
+        if let Some((word, r)) = self.undecided.take() {
+            self.decide(at, word, r)?;
         }
         if self.is_root() && self.frames.is_empty() && !header && !self.range.contains(&(at.pc as usize)) {
             return Err(Abort::LeavesLoop);
@@ -388,6 +403,19 @@ impl Rec {
             return Err(Abort::TooManySnapshots);
         }
         Ok(Step::Next)
+    }
+
+    /// The boolean that the instruction before has put into registers is known now: the trace is for that one.
+    fn decide(&mut self, at: At, word: Ref, r: Ref) -> R<()> {
+        let end = (self.baseslot + self.maxslot).min(slots::SLOTS_MAX);
+        let Some(s) = (self.baseslot..end).find(|&s| self.slots[s].r == word) else { return Ok(()) };
+        let yes = at.reg((s - self.baseslot) as u32) == Value::TRUE;
+        let zero = self.kint(0);
+        self.guard(if yes { IrOp::NE } else { IrOp::EQ }, r, zero.r)?;
+        for t in self.slots[self.baseslot..end].iter_mut().filter(|t| t.r == word) {
+            *t = TRef::bool(yes);
+        }
+        Ok(())
     }
 
     /// A collector check, at most one per bytecode boundary.

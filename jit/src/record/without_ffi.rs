@@ -4,6 +4,7 @@ use super::slots::TRef;
 use super::{R, Rec};
 use crate::abort::Abort;
 use crate::ir::refs::Ref;
+use crate::view::At;
 use moonlit_vm::bytecode::ops::Mm;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
@@ -21,7 +22,13 @@ pub(super) struct Pair {
 }
 
 impl Rec {
-    pub(super) fn rec_call_cdata(&mut self, _: &Vm, _: (TRef, Value), _: &[(TRef, Value)]) -> R<Vec<TRef>> {
+    pub(super) fn rec_call_cdata(
+        &mut self,
+        _: &Vm,
+        _: (At, u32),
+        _: (TRef, Value),
+        _: &[(TRef, Value)],
+    ) -> R<Vec<TRef>> {
         Err(NONE)
     }
 
@@ -84,6 +91,10 @@ impl Rec {
     }
 
     pub(super) fn cdata_to_number(&mut self, _: &Vm, _: TRef, _: Value) -> R<TRef> {
+        Err(NONE)
+    }
+
+    pub(super) fn cdata_to_string(&mut self, _: &Vm, _: (TRef, Value)) -> R<TRef> {
         Err(NONE)
     }
 }

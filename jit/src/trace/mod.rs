@@ -14,8 +14,8 @@ use snapshot::{Snap, SnapEntry};
 /// A C function that the trace calls, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CCall {
-    /// Address of the function.
-    pub address: u64,
+    /// What is called.
+    pub target: Target,
     /// Types of the arguments as they are passed.
     pub args: Vec<Ty>,
     /// Type of the result.
@@ -24,6 +24,39 @@ pub struct CCall {
     pub errno_saved: u64,
     /// Address of the thread's own `errno`.
     pub errno: u64,
+    /// Set if a callback may run meanwhile: the frames are written back first.
+    pub frame: Option<CFrame>,
+}
+
+/// What a C call goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The function at this address, with the arguments in the IR.
+    Function(u64),
+    /// The ffi's general call with the arguments on the stack.
+    Ffi {
+        /// Address of the function of the ffi.
+        entry: u64,
+        /// The ffi's state.
+        ffi: u64,
+        /// The called object, boxed.
+        object: u64,
+    },
+}
+
+/// A C call with the frames written back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CFrame {
+    /// Slot of the first argument, from the base of the calling frame.
+    pub first: u32,
+    /// Number of arguments.
+    pub count: u32,
+    /// Address of the word that names the VM for callbacks.
+    pub calling_vm: u64,
+    /// Address of the count of callbacks.
+    pub callbacks_run: u64,
+    /// Address of the place for the stack position of a call that was made; the result's word follows.
+    pub made: u64,
 }
 
 /// An object that is made only when the trace is left: it lives in registers.

@@ -60,6 +60,7 @@ impl Vm {
             tmp: Value::NIL,
             index_name: Value::obj(mm_names[Mm::Index as usize]),
             recording: false,
+            callbacks: 0,
             jit_word: 0,
             traces: TraceTable::default(),
             #[cfg(any(miri, feature = "loop"))]

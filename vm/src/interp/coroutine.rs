@@ -66,6 +66,27 @@ impl Vm {
         }
     }
 
+    /// A C function calls back: compiled code may be under way and must stay where it is, and what the callback does is not
+    /// recorded. The answer is for [`Vm::leave_callback`].
+    pub fn enter_callback(&mut self) -> bool {
+        self.callbacks += 1;
+        let paused = self.recording;
+        if paused && let Some(mut jit) = self.jit.take() {
+            jit.pause_recording(self);
+            self.jit = Some(jit);
+        }
+        paused
+    }
+
+    /// The callback is over.
+    pub fn leave_callback(&mut self, paused: bool) {
+        self.callbacks -= 1;
+        if paused && let Some(mut jit) = self.jit.take() {
+            jit.resume_recording(self);
+            self.jit = Some(jit);
+        }
+    }
+
     #[cold]
     fn abort_recording_now(&mut self) {
         if let Some(mut jit) = self.jit.take() {

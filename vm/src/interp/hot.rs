@@ -8,7 +8,7 @@ use crate::bytecode::ops::Op;
 use crate::error::messages as msg;
 use crate::function::closure::LuaFunc;
 use crate::index::TraceNo;
-use crate::state::hooks::HotKind;
+use crate::state::hooks::{EXIT_CALLED_BACK, HotKind};
 use crate::state::native::Raised;
 use crate::state::{HOT_SIZE, Vm, vmflags};
 use crate::thread::frame::{self, FrameType};
@@ -274,6 +274,9 @@ pub(crate) fn leave_trace(vm: &mut Vm, left: u64) -> HelperResult {
     vm.jit = Some(jit);
     vm.pc = at.pc;
     vm.set_base(at.base);
+    if left as u32 == EXIT_CALLED_BACK {
+        return Ok(NEXT);
+    }
     // Traces leave for what is asked for at exits: limits, interrupts, collector steps.
     if vm.flags.load(Relaxed) != 0 {
         vm.poll()?;

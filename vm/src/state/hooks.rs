@@ -52,6 +52,10 @@ pub trait JitHooks {
     fn record_step(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value) -> bool;
     /// Something happened that a recording cannot follow (an error, a yield, a hook).
     fn abort_recording(&mut self, vm: &mut Vm);
+    /// A callback begins inside a C call: what follows is no part of the recording under way.
+    fn pause_recording(&mut self, vm: &mut Vm);
+    /// The callback is over.
+    fn resume_recording(&mut self, vm: &mut Vm);
     /// Trace `no` was left through exit `exit`; restores the interpreter's frames from the exit buffer and
     /// returns where to go on.
     fn exit(&mut self, vm: &mut Vm, no: TraceNo, exit: u32) -> ExitState;
@@ -68,6 +72,10 @@ pub trait JitHooks {
     /// What code generation has cost so far.
     fn costs(&self) -> CompileCosts;
 }
+
+/// The exit of a trace in whose C call a callback ran: the frames are written back, and the call instruction, which `Vm::pc`
+/// is behind, comes next. Nothing may run in between.
+pub const EXIT_CALLED_BACK: u32 = u32::MAX - 1;
 
 /// Where the interpreter goes on after a trace exit.
 #[derive(Clone, Copy, Debug)]

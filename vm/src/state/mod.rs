@@ -127,6 +127,8 @@ pub struct Vm {
     pub(crate) index_name: Value,
     /// A trace is being recorded.
     pub(crate) recording: bool,
+    /// Callbacks from C under way. Machine code may wait below them: it must stay.
+    pub callbacks: u32,
     /// Exit number of the trace that was left, and what else the JIT wants at a fixed place.
     pub jit_word: u64,
     /// Table of traces as machine code and handlers see it.
