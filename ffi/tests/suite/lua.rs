@@ -587,6 +587,7 @@ pub fn compiled(name: &str, program: &str) -> Option<String> {
 /// Headers with types of theirs whose size and alignment must be C's.
 const HEADERS: &[(&str, &[&str])] = &[
     ("zlib.h", &["z_stream", "gz_header", "uLong"]),
+    ("curl/curl.h", &["struct curl_httppost", "curl_version_info_data", "CURLMsg", "struct curl_sockaddr"]),
     ("sqlite3.h", &["sqlite3_module", "sqlite3_index_info", "sqlite3_vfs", "sqlite3_mem_methods"]),
     ("uv.h", &["uv_tcp_t", "uv_loop_t", "uv_stat_t", "uv_buf_t", "uv_process_options_t"]),
     ("sys/stat.h", &["struct stat"]),
