@@ -97,7 +97,7 @@ pub struct Engine {
     /// Recordings under callbacks, innermost last.
     paused: Vec<Paused>,
     /// Traces that are gone, but whose code may be waiting for a C call that a callback came from.
-    retired: Vec<Box<Compiled>>,
+    retired: Vec<Compiled>,
     penalties: Penalties,
     jitter: u32,
     /// Traces recorded and aborts so far.
@@ -806,7 +806,7 @@ impl JitHooks for Engine {
             let Some(t) = self.traces[no].take() else { continue };
             self.epoch += t.installed.is_none() as u64;
             let Some(i) = t.installed else { continue };
-            self.retired.push(t);
+            self.retired.push(*t);
             // Whoever jumps here goes back to the interpreter instead.
             let leave = self.runtime.as_ref().or(self.inherited.last()).map_or(0, |r| r.leave_stub());
             for o in self.traces.iter().flatten() {
@@ -829,7 +829,7 @@ impl JitHooks for Engine {
                 p.get_mut(&mut vm.heap).trace = 0;
             }
             vm.traces.set(TraceNo::new(no as u32), TraceEntry { entry: 0, start_ins: 0, reserved: 0 });
-            self.retired.push(t);
+            self.retired.push(*t);
         }
         self.paused.iter_mut().for_each(|p| p.rec = None);
         self.drop_retired(vm);
