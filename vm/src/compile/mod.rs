@@ -22,7 +22,7 @@ use crate::syntax::SyntaxOptions;
 use crate::syntax::ast::*;
 use crate::syntax::error::SyntaxError;
 use crate::syntax::hash::{FastMap, Seed};
-use crate::syntax::parser;
+use crate::syntax::parser::{self, Parsing};
 
 use jump::JumpList;
 use scope::{Captured, Scope, VarId, Variable};
@@ -43,33 +43,87 @@ pub fn compile(
     chunkname: &[u8],
     options: CompileOptions,
 ) -> std::result::Result<Box<ProtoDef>, Box<SyntaxError>> {
-    let (mut ast, failed) = parser::parse_until_error(source, chunkname, options)?;
-    let names = HiddenNames::intern(&mut ast.strings);
-    let main = ast.func(ast.main);
-    let mut compiler = Compiler {
-        ast: &ast,
-        source,
-        chunkname,
-        shared: Shared { chunkname: chunkname.into(), names: Vec::new() },
-        options,
-        names,
-        fs: FuncState::new(&main),
-        outer: Vec::new(),
-        spare: Vec::new(),
-        vars: Vec::new(),
-        any_const: false,
-        entries: 0,
-        place: 0,
-        spine: Vec::new(),
-        seed: Seed::default(),
-    };
-    let compiled = compiler.main(&main);
-    let Some(failed) = failed else { return compiled };
-    // An error of the compiler before the place where the parser stopped is the first one. Labels that are missing
-    // there may be missing because it stopped.
-    match compiled {
-        Err(e) if !e.truncated => Err(e),
-        _ => Err(failed),
+    Workspace::default().compile(source, chunkname, options)
+}
+
+/// So many nodes are parsed before they are compiled: what is written last is still in the cache then.
+const BATCH_NODES: usize = 2048;
+/// A workspace keeps no more than this between two chunks.
+const KEPT_BYTES_MAX: usize = 1 << 20;
+/// States of functions that were longer than this are not kept.
+const KEPT_CODE_MAX: usize = 4096;
+/// So many states of functions are kept.
+const KEPT_STATES_MAX: usize = 16;
+
+/// The compiler's memory from one chunk to the next: fresh pages cost more than what is written to them.
+#[derive(Default)]
+pub struct Workspace {
+    /// An empty tree.
+    pools: Ast,
+    spare: Vec<FuncState>,
+    vars: Vec<Variable>,
+    names: Vec<Option<Name>>,
+    used: bool,
+}
+
+impl Workspace {
+    /// As [`compile`].
+    ///
+    /// # Errors
+    /// The first syntax error of the chunk.
+    pub fn compile(
+        &mut self,
+        source: &[u8],
+        chunkname: &[u8],
+        options: CompileOptions,
+    ) -> std::result::Result<Box<ProtoDef>, Box<SyntaxError>> {
+        self.used = true;
+        let mut tree = std::mem::take(&mut self.pools);
+        let names = HiddenNames::intern(&mut tree.strings);
+        let mut parsing = Parsing::start(source, chunkname, options, tree)?;
+        let mut compiler = Compiler {
+            ast: Ast::default(),
+            source,
+            chunkname,
+            shared: Shared { chunkname: chunkname.into(), names: std::mem::take(&mut self.names) },
+            options,
+            names,
+            fs: FuncState::new(),
+            outer: Vec::new(),
+            spare: std::mem::take(&mut self.spare),
+            vars: std::mem::take(&mut self.vars),
+            any_const: false,
+            entries: 0,
+            place: 0,
+            spine: Vec::new(),
+            seed: Seed::default(),
+        };
+        let compiled = compiler.main(&mut parsing);
+        (self.spare, self.vars, self.names) = (compiler.spare, compiler.vars, compiler.shared.names);
+        self.pools = compiler.ast;
+        self.clear();
+        compiled
+    }
+
+    /// Forgets the chunk; what is kept is not large.
+    fn clear(&mut self) {
+        self.pools.clear();
+        self.vars.clear();
+        self.names.clear();
+        self.spare.retain(|fs| fs.code.capacity() <= KEPT_CODE_MAX);
+        self.spare.truncate(KEPT_STATES_MAX);
+        let lists = self.vars.capacity() * std::mem::size_of::<Variable>()
+            + self.names.capacity() * std::mem::size_of::<Option<Name>>();
+        if self.pools.capacity_bytes() + lists > KEPT_BYTES_MAX {
+            *self = Workspace { used: true, ..Workspace::default() };
+        }
+    }
+
+    /// Gives the memory back unless a chunk was compiled since the last call.
+    pub fn release_unused(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            *self = Workspace::default();
+        }
     }
 }
 
@@ -140,7 +194,7 @@ struct FuncState {
 }
 
 impl FuncState {
-    fn new(func: &Func) -> FuncState {
+    fn new() -> FuncState {
         FuncState {
             code: Vec::new(),
             lines: Vec::new(),
@@ -164,11 +218,11 @@ impl FuncState {
             upvals: Vec::new(),
             child_upvals: Vec::new(),
             numparams: 0,
-            flags: if func.is_vararg { protoflags::VARARG } else { 0 },
+            flags: 0,
             has_return: false,
             fixup_return: false,
-            truncated: func.truncated,
-            firstline: func.line,
+            truncated: false,
+            firstline: 0,
         }
     }
 
@@ -223,7 +277,8 @@ impl Shared {
 
 /// The compiler of one chunk.
 struct Compiler<'a> {
-    ast: &'a Ast,
+    /// The statements at hand.
+    ast: Ast,
     source: &'a [u8],
     chunkname: &'a [u8],
     shared: Shared,
@@ -249,13 +304,29 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn main(&mut self, func: &Func) -> Result<Box<ProtoDef>> {
+    fn main(&mut self, parsing: &mut Parsing) -> Result<Box<ProtoDef>> {
+        self.fs.flags = protoflags::VARARG;
         self.scope_begin(scope::PLAIN);
         self.emit(Instr::ad(Op::FUNCV, 0, 0))?;
         self.fs.lines[0] = 1;
-        self.block_body(func.body)?;
-        let line = self.ast.line(func.end);
-        Ok(Box::new(self.finish(line)?.0))
+        loop {
+            let batch = parsing.next(BATCH_NODES)?;
+            self.ast = parsing.lend();
+            self.fs.truncated = batch.failed.is_some();
+            let compiled = self.block_body(batch.stats).and_then(|()| match batch.end {
+                Some(end) => self.finish(self.ast.line(end)).map(Some),
+                None => Ok(None),
+            });
+            // An error of the compiler before the place where the parser stopped is the first one. Labels that are
+            // missing there may be missing because it stopped.
+            match (compiled, batch.failed) {
+                (Err(e), Some(failed)) => return Err(if e.truncated { failed } else { e }),
+                (_, Some(failed)) => return Err(failed),
+                (Err(e), None) => return Err(e),
+                (Ok(Some((def, _))), None) => return Ok(Box::new(def)),
+                (Ok(None), None) => parsing.give_back(std::mem::take(&mut self.ast)),
+            }
+        }
     }
 
     /// Compiles a nested function; the result is in its parent's constants. Leaves `place` at its
@@ -263,13 +334,9 @@ impl Compiler<'_> {
     fn nested(&mut self, id: FuncId) -> Result<u32> {
         let func = self.ast.func(id);
         let entries = self.entries;
-        let fs = match self.spare.pop() {
-            Some(mut fs) => {
-                fs.reset(&func);
-                fs
-            }
-            None => FuncState::new(&func),
-        };
+        let first_var = self.vars.len();
+        let mut fs = self.spare.pop().unwrap_or_else(FuncState::new);
+        fs.reset(&func);
         let parent = std::mem::replace(&mut self.fs, fs);
         self.outer.push(parent);
         self.scope_begin(scope::PLAIN);
@@ -296,6 +363,8 @@ impl Compiler<'_> {
         let (def, captured) = self.finish(self.ast.line(func.end))?;
         let parent = self.outer.pop().expect("pushed above");
         self.spare.push(std::mem::replace(&mut self.fs, parent));
+        // Nothing names its variables any more: what was captured is older.
+        self.vars.truncate(first_var);
         self.entries = entries;
         self.fs.flags |= def.flags & protoflags::FFI;
         let index = self.add_kgc(KGc::Proto(Box::new(def)))?;

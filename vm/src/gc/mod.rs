@@ -40,6 +40,8 @@ pub trait World {
     fn cdata_finalizer(&mut self, cd: Value) -> Option<Value>;
     /// A prototype with traces is dead; its memory is still intact.
     fn proto_died(&mut self, proto: Gc<Proto>);
+    /// A cycle begins: memory kept for later that was not used since the last one is given back.
+    fn release_unused(&mut self) {}
 }
 
 /// One step of the collector, when it is due (or asked for). `Err`: the heap is over its limit even
@@ -295,6 +297,7 @@ fn ensure_names(heap: &mut Heap) {
 
 /// Begins a cycle.
 fn begin<W: World>(w: &mut W) {
+    w.release_unused();
     let heap = w.heap();
     ensure_names(heap);
     heap.begin_mark();
@@ -340,6 +343,10 @@ fn mark_traces<W: World>(w: &mut W) {
 impl World for Vm {
     fn heap(&mut self) -> &mut Heap {
         &mut self.heap
+    }
+
+    fn release_unused(&mut self) {
+        self.workspace.release_unused();
     }
 
     fn running(&mut self) -> Option<Gc<Thread>> {

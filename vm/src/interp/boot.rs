@@ -85,6 +85,7 @@ impl Vm {
             base_meta: [None; 16],
             mm_names,
             compat52,
+            workspace: Default::default(),
             next_func: Value::NIL,
             hook: HookState {
                 func: Value::NIL,

@@ -7,7 +7,6 @@ use crate::bytecode::protodef::ProtoDef;
 use crate::cell::gc_ref::Gc;
 use crate::chunk::dump::{self, DumpOptions};
 use crate::chunk::undump;
-use crate::compile;
 use crate::function::closure::Func;
 use crate::index::TraceNo;
 use crate::state::Vm;
@@ -63,7 +62,7 @@ impl Vm {
         SyntaxOptions { compat52: self.compat52, ..SyntaxOptions::default() }
     }
 
-    fn load_def(&self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Box<ProtoDef>, Vec<u8>> {
+    fn load_def(&mut self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Box<ProtoDef>, Vec<u8>> {
         let is_bytecode = code.first() == Some(&BYTECODE_ESCAPE);
         let wanted = if is_bytecode { b'b' } else { b't' };
         if !mode.contains(&wanted) {
@@ -72,11 +71,12 @@ impl Vm {
         if is_bytecode {
             return undump::undump(code, name).map_err(|e| e.message(name));
         }
-        compile::compile(code, name, self.syntax_options()).map_err(|e| e.message)
+        let options = self.syntax_options();
+        self.workspace.compile(code, name, options).map_err(|e| e.message)
     }
 
     /// The listing of a chunk's bytecode, as `-bl` prints it.
-    pub fn list_bytecode(&self, code: &[u8], name: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+    pub fn list_bytecode(&mut self, code: &[u8], name: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
         let def = self.load_def(code, name, b"bt")?;
         let mut out = Vec::new();
         disasm::list(&def, &mut out);

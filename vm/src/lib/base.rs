@@ -620,7 +620,7 @@ impl Pieces {
             return false;
         }
         self.look_at = self.code.len() * 2;
-        crate::syntax::parser::parse(&self.code, b"", options).is_err_and(|e| e.inside)
+        crate::syntax::parser::check(&self.code, b"", options).is_err_and(|e| e.inside)
     }
 }
 

@@ -162,6 +162,8 @@ pub struct Vm {
     pub mm_names: [Gc<Str>; Mm::COUNT],
     /// Behave as LuaJIT built with `LUAJIT_ENABLE_LUA52COMPAT`.
     pub compat52: bool,
+    /// The compiler's memory.
+    pub(crate) workspace: crate::compile::Workspace,
     /// The native `next`, for loops specialised on it.
     pub next_func: Value,
     /// The debug hook.

@@ -3,6 +3,8 @@
 //!
 //! Places are token numbers ([`Tok`]): `Ast::lines` gives the line, and since tokens are numbered
 //! consecutively the neighbours of a place are known too (a comma follows the expression it ends).
+//!
+//! A chunk is parsed and compiled some of its outermost statements at a time, so a tree is seldom large.
 
 use super::hash::Seed;
 
@@ -14,7 +16,7 @@ pub type Tok = u32;
 pub struct StrId(pub u32);
 
 /// Names and strings of a chunk, each once, in order of appearance.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StrPool {
     bytes: Vec<u8>,
     /// End of each string in `bytes`, and its hash.
@@ -24,16 +26,13 @@ pub struct StrPool {
     seed: Seed,
 }
 
-impl Default for StrPool {
-    fn default() -> StrPool {
-        StrPool { bytes: Vec::new(), ends: Vec::new(), table: vec![0; 64], seed: Seed::default() }
-    }
-}
-
 impl StrPool {
     /// The id of `bytes`, new or known.
     pub fn intern(&mut self, bytes: &[u8]) -> StrId {
         let hash = (self.seed.bytes(bytes) >> 32) as u32;
+        if self.table.is_empty() {
+            self.table = vec![0; 64];
+        }
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
         while let Some(n) = self.table[at].checked_sub(1) {
@@ -63,6 +62,18 @@ impl StrPool {
             }
             self.table[at] = n as u32 + 1;
         }
+    }
+
+    /// Empty, with the memory it had. A table that was much larger than needed is given back: it would have to be
+    /// cleared each time.
+    fn clear(&mut self) {
+        if self.table.len() > 64 && self.table.len() > self.ends.len() * 16 {
+            self.table = vec![0; 64];
+        } else {
+            self.table.fill(0);
+        }
+        self.bytes.clear();
+        self.ends.clear();
     }
 
     /// The bytes of a string.
@@ -490,8 +501,46 @@ pub enum StatKind {
     },
 }
 
-/// A parsed chunk.
-#[derive(Debug)]
+/// Lines on which tokens end, from some token on.
+#[derive(Debug, Default)]
+pub struct Lines {
+    first: Tok,
+    lines: Vec<u32>,
+}
+
+impl Lines {
+    /// That of the next token.
+    pub fn push(&mut self, line: u32) {
+        self.lines.push(line);
+    }
+
+    /// That of a known token.
+    pub fn set(&mut self, tok: Tok, line: u32) {
+        if let Some(at) = self.lines.get_mut(tok.wrapping_sub(self.first) as usize) {
+            *at = line;
+        }
+    }
+
+    /// The line of a token; the last one known for a later token.
+    pub fn get(&self, tok: Tok) -> u32 {
+        self.lines.get(tok.wrapping_sub(self.first) as usize).or(self.lines.last()).copied().unwrap_or(1)
+    }
+
+    /// Forgets the tokens before one of those known.
+    pub fn forget_before(&mut self, tok: Tok) {
+        let n = tok.saturating_sub(self.first) as usize;
+        self.lines.drain(..n.min(self.lines.len()));
+        self.first = self.first.max(tok);
+    }
+
+    fn clear(&mut self) {
+        self.first = 0;
+        self.lines.clear();
+    }
+}
+
+/// A parsed chunk, or some statements of it.
+#[derive(Debug, Default)]
 pub struct Ast {
     /// Names and strings.
     pub strings: StrPool,
@@ -512,12 +561,53 @@ pub struct Ast {
     /// Arms of `if`s.
     pub arms: Vec<IfArm>,
     /// Line on which each token ends, the final `<eof>` included.
-    pub lines: Vec<u32>,
-    /// The main function.
-    pub main: FuncId,
+    pub lines: Lines,
 }
 
 impl Ast {
+    /// Forgets the chunk and keeps the memory.
+    pub fn clear(&mut self) {
+        self.strings.clear();
+        self.clear_nodes();
+        self.lines.clear();
+    }
+
+    /// Forgets the nodes; names and lines stay known.
+    pub fn clear_nodes(&mut self) {
+        self.exprs.clear();
+        self.expr_lists.clear();
+        self.name_lists.clear();
+        self.suffixes.clear();
+        self.fields.clear();
+        self.funcs.clear();
+        self.stats.clear();
+        self.arms.clear();
+    }
+
+    /// How many nodes there are: expressions and statements.
+    pub fn nodes(&self) -> usize {
+        self.exprs.len() + self.stats.len()
+    }
+
+    /// Bytes its pools hold, used or not.
+    pub fn capacity_bytes(&self) -> usize {
+        fn of<T>(v: &Vec<T>) -> usize {
+            v.capacity() * std::mem::size_of::<T>()
+        }
+        of(&self.strings.bytes)
+            + of(&self.strings.ends)
+            + of(&self.strings.table)
+            + of(&self.exprs)
+            + of(&self.expr_lists)
+            + of(&self.name_lists)
+            + of(&self.suffixes)
+            + of(&self.fields)
+            + of(&self.funcs)
+            + of(&self.stats)
+            + of(&self.arms)
+            + of(&self.lines.lines)
+    }
+
     /// A node.
     pub fn expr(&self, id: ExprId) -> Expr {
         self.exprs[id.0 as usize]
@@ -530,6 +620,6 @@ impl Ast {
 
     /// Line on which a token ends.
     pub fn line(&self, tok: Tok) -> u32 {
-        self.lines.get(tok as usize).or(self.lines.last()).copied().unwrap_or(1)
+        self.lines.get(tok)
     }
 }

@@ -86,7 +86,7 @@ impl Parser<'_> {
             let e = self.expr()?;
             self.open_exprs.push(e);
         }
-        Ok(List::append(&mut self.expr_lists, self.open_exprs.drain(first..)))
+        Ok(List::append(&mut self.tree.expr_lists, self.open_exprs.drain(first..)))
     }
 
     /// Operators that bind tighter than `limit`.
@@ -217,7 +217,7 @@ impl Parser<'_> {
         if self.open_suffixes.len() == first {
             return Ok(base);
         }
-        let suffixes = List::append(&mut self.suffixes, self.open_suffixes.drain(first..));
+        let suffixes = List::append(&mut self.tree.suffixes, self.open_suffixes.drain(first..));
         Ok(self.push(ExprKind::Suffixed { base, suffixes }))
     }
 
@@ -234,7 +234,7 @@ impl Parser<'_> {
         if list.is_empty() {
             return base;
         }
-        let suffixes = List::append(&mut self.suffixes, list);
+        let suffixes = List::append(&mut self.tree.suffixes, list);
         self.push(ExprKind::Suffixed { base, suffixes })
     }
 
@@ -260,7 +260,7 @@ impl Parser<'_> {
         let line = self.cur.line;
         match self.cur.token {
             Token::LParen => {
-                if !self.options.compat52 && open > 0 && self.lines[open as usize - 1] != line {
+                if !self.options.compat52 && open > 0 && self.tree.lines.get(open - 1) != line {
                     return Err(self.error_near("ambiguous syntax (function call x new statement)"));
                 }
                 self.advance()?;
@@ -271,11 +271,11 @@ impl Parser<'_> {
             }
             Token::LBrace => {
                 let table = self.table()?;
-                Ok(Args { list: List::append(&mut self.expr_lists, vec![table]), open })
+                Ok(Args { list: List::append(&mut self.tree.expr_lists, vec![table]), open })
             }
             Token::String => {
                 let string = self.simple()?;
-                Ok(Args { list: List::append(&mut self.expr_lists, vec![string]), open })
+                Ok(Args { list: List::append(&mut self.tree.expr_lists, vec![string]), open })
             }
             _ => Err(self.error_near("function arguments expected")),
         }
@@ -308,7 +308,7 @@ impl Parser<'_> {
         }
         self.in_conditional = outer;
         self.expect_match(Token::RBrace, Token::LBrace, line)?;
-        let fields = List::append(&mut self.fields, self.open_fields.drain(first..));
+        let fields = List::append(&mut self.tree.fields, self.open_fields.drain(first..));
         Ok(self.push(ExprKind::Table { fields, open }))
     }
 
@@ -358,7 +358,7 @@ impl Parser<'_> {
         self.func_line = outer_line;
         let end = self.idx;
         self.expect_match(Token::End, Token::Function, line)?;
-        let params = List::append(&mut self.name_lists, params);
+        let params = List::append(&mut self.tree.name_lists, params);
         Ok(self.push_func(Func {
             params,
             is_method,
@@ -373,8 +373,8 @@ impl Parser<'_> {
     }
 
     fn push_func(&mut self, func: Func) -> FuncId {
-        self.funcs.push(Func { truncated: self.failed.is_some(), ..func });
-        FuncId(self.funcs.len() as u32 - 1)
+        self.tree.funcs.push(Func { truncated: self.failed.is_some(), ..func });
+        FuncId(self.tree.funcs.len() as u32 - 1)
     }
 
     /// `|a, b| -> body` or `|| -> body`
@@ -410,10 +410,10 @@ impl Parser<'_> {
         self.vararg = outer_vararg;
         self.leave();
         let end = self.last();
-        let values = List::append(&mut self.expr_lists, vec![value]);
+        let values = List::append(&mut self.tree.expr_lists, vec![value]);
         let stat = Stat { kind: StatKind::Return(values), start, end, next: end };
-        let body = Block { stats: List::append(&mut self.stats, vec![stat]) };
-        let params = List::append(&mut self.name_lists, params);
+        let body = Block { stats: List::append(&mut self.tree.stats, vec![stat]) };
+        let params = List::append(&mut self.tree.name_lists, params);
         let func = self.push_func(Func {
             params,
             is_method: false,

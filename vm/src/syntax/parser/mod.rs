@@ -37,91 +37,109 @@ struct Parser<'s> {
     open_suffixes: Vec<Suffix>,
     open_fields: Vec<Field>,
     open_stats: Vec<Stat>,
-    exprs: Vec<Expr>,
-    expr_lists: Vec<ExprId>,
-    name_lists: Vec<StrId>,
-    suffixes: Vec<Suffix>,
-    fields: Vec<Field>,
-    funcs: Vec<Func>,
-    stats: Vec<Stat>,
-    arms: Vec<IfArm>,
-    lines: Vec<u32>,
+    /// The tree so far, without the names, which the lexer has.
+    tree: Ast,
     /// The first error: from there on every block ends where it stands.
     failed: Option<Box<SyntaxError>>,
 }
 
-/// Parses a chunk.
-pub fn parse(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<Ast> {
-    match parse_until_error(source, chunkname, options)? {
-        (ast, None) => Ok(ast),
-        (_, Some(e)) => Err(e),
+/// Checks a chunk.
+///
+/// # Errors
+/// The first syntax error.
+pub fn check(source: &[u8], chunkname: &[u8], options: SyntaxOptions) -> Result<()> {
+    let mut parsing = Parsing::start(source, chunkname, options, Ast::default())?;
+    loop {
+        match parsing.next(usize::MAX)? {
+            Batch { failed: Some(e), .. } => return Err(e),
+            Batch { end: Some(_), .. } => return Ok(()),
+            _ => {}
+        }
     }
 }
 
-/// Parses a chunk up to its end or to the first error, which comes with the tree of all whole statements before it:
-/// the compiler may find an earlier one among them.
-pub fn parse_until_error(
-    source: &[u8],
-    chunkname: &[u8],
-    options: SyntaxOptions,
-) -> Result<(Ast, Option<Box<SyntaxError>>)> {
-    let mut lexer = Lexer::new(source, chunkname, options);
-    let cur = lexer.next_token()?;
-    let mut p = Parser {
-        lexer,
-        options,
-        cur,
-        idx: 0,
-        ahead: None,
-        level: 0,
-        vararg: true,
-        func_line: 0,
-        in_conditional: false,
-        open_exprs: Vec::new(),
-        open_suffixes: Vec::new(),
-        open_fields: Vec::new(),
-        open_stats: Vec::new(),
-        exprs: Vec::new(),
-        expr_lists: Vec::new(),
-        name_lists: Vec::new(),
-        suffixes: Vec::new(),
-        fields: Vec::new(),
-        funcs: Vec::new(),
-        stats: Vec::new(),
-        arms: Vec::new(),
-        lines: vec![cur.line],
-        failed: None,
-    };
-    let body = p.block()?;
-    if p.cur.token != Token::Eof && p.failed.is_none() {
-        p.failed = Some(p.expected(Token::Eof));
+/// A chunk that is parsed some of its outermost statements at a time.
+pub struct Parsing<'s>(Parser<'s>);
+
+/// Some outermost statements of a chunk.
+pub struct Batch {
+    /// They, in the tree.
+    pub stats: Block,
+    /// The last token of the chunk, when there are no more.
+    pub end: Option<Tok>,
+    /// The first syntax error. Then the tree has all whole statements before it, also those inside others: the
+    /// compiler may find an earlier error among them.
+    pub failed: Option<Box<SyntaxError>>,
+}
+
+impl<'s> Parsing<'s> {
+    /// Begins with a chunk. `tree` is empty; its memory is used, and the names it knows already keep their numbers.
+    ///
+    /// # Errors
+    /// The chunk's first bytes are no token.
+    pub fn start(
+        source: &'s [u8],
+        chunkname: &'s [u8],
+        options: SyntaxOptions,
+        mut tree: Ast,
+    ) -> Result<Parsing<'s>> {
+        let mut lexer = Lexer::new(source, chunkname, options);
+        lexer.strings = std::mem::take(&mut tree.strings);
+        let cur = lexer.next_token()?;
+        tree.lines.push(cur.line);
+        let mut p = Parser {
+            lexer,
+            options,
+            cur,
+            idx: 0,
+            ahead: None,
+            level: 0,
+            vararg: true,
+            func_line: 0,
+            in_conditional: false,
+            open_exprs: Vec::new(),
+            open_suffixes: Vec::new(),
+            open_fields: Vec::new(),
+            open_stats: Vec::new(),
+            tree,
+            failed: None,
+        };
+        p.enter()?;
+        Ok(Parsing(p))
     }
-    let main = Func {
-        params: List::EMPTY,
-        is_method: false,
-        is_vararg: true,
-        body,
-        line: 0,
-        head_end: 0,
-        is_expr: false,
-        truncated: p.failed.is_some(),
-        end: p.idx,
-    };
-    p.funcs.push(main);
-    let ast = Ast {
-        main: FuncId(p.funcs.len() as u32 - 1),
-        strings: p.lexer.strings,
-        exprs: p.exprs,
-        expr_lists: p.expr_lists,
-        name_lists: p.name_lists,
-        suffixes: p.suffixes,
-        fields: p.fields,
-        funcs: p.funcs,
-        stats: p.stats,
-        arms: p.arms,
-        lines: p.lines,
-    };
-    Ok((ast, p.failed))
+
+    /// Parses statements until there are `nodes` nodes, or to the end. Those of the batch before are forgotten.
+    ///
+    /// # Errors
+    /// An error of the lexer behind a whole statement.
+    pub fn next(&mut self, nodes: usize) -> Result<Batch> {
+        let p = &mut self.0;
+        p.tree.clear_nodes();
+        // A statement may ask for the token before it.
+        p.tree.lines.forget_before(p.last());
+        let (stats, more) = p.statements(nodes)?;
+        if more {
+            return Ok(Batch { stats, end: None, failed: None });
+        }
+        p.leave();
+        if p.cur.token != Token::Eof && p.failed.is_none() {
+            p.failed = Some(p.expected(Token::Eof));
+        }
+        Ok(Batch { stats, end: Some(p.idx), failed: p.failed.take() })
+    }
+
+    /// The tree with the names, for work on a batch.
+    pub fn lend(&mut self) -> Ast {
+        let mut tree = std::mem::take(&mut self.0.tree);
+        tree.strings = std::mem::take(&mut self.0.lexer.strings);
+        tree
+    }
+
+    /// Takes the tree back, to parse on.
+    pub fn give_back(&mut self, mut tree: Ast) {
+        self.0.lexer.strings = std::mem::take(&mut tree.strings);
+        self.0.tree = tree;
+    }
 }
 
 /// How messages show token number `tok`: for errors found after parsing. The source is read again.
@@ -150,7 +168,7 @@ impl<'s> Parser<'s> {
             None => self.lexer.next_token()?,
         };
         self.idx += 1;
-        self.lines.push(self.cur.line);
+        self.tree.lines.push(self.cur.line);
         Ok(())
     }
 
@@ -168,7 +186,7 @@ impl<'s> Parser<'s> {
         let token = self.peek()?;
         if let Some(ahead) = &self.ahead {
             self.cur.line = ahead.line;
-            self.lines[self.idx as usize] = ahead.line;
+            self.tree.lines.set(self.idx, ahead.line);
         }
         Ok(token)
     }
@@ -288,7 +306,7 @@ impl<'s> Parser<'s> {
 
     fn push(&mut self, kind: ExprKind) -> ExprId {
         let end = self.last();
-        self.exprs.push(Expr { kind, end });
-        ExprId(self.exprs.len() as u32 - 1)
+        self.tree.exprs.push(Expr { kind, end });
+        ExprId(self.tree.exprs.len() as u32 - 1)
     }
 }

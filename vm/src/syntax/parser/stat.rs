@@ -6,9 +6,16 @@ impl Parser<'_> {
     /// Statements up to a token that ends a block.
     pub(super) fn block(&mut self) -> Result<Block> {
         self.enter()?;
+        let (block, _) = self.statements(usize::MAX)?;
+        self.leave();
+        Ok(block)
+    }
+
+    /// Statements up to a token that ends a block, or until the tree has so many nodes; whether there may be more.
+    pub(super) fn statements(&mut self, nodes: usize) -> Result<(Block, bool)> {
         let first = self.open_stats.len();
         let mut is_last = false;
-        while !is_last && !self.at_block_end() {
+        while !is_last && !self.at_block_end() && self.tree.nodes() < nodes {
             let open = self.open_marks();
             let done = self.open_stats.len();
             match self.statement() {
@@ -27,8 +34,8 @@ impl Parser<'_> {
                 }
             }
         }
-        self.leave();
-        Ok(Block { stats: List::append(&mut self.stats, self.open_stats.drain(first..)) })
+        let more = !is_last && !self.at_block_end();
+        Ok((Block { stats: List::append(&mut self.tree.stats, self.open_stats.drain(first..)) }, more))
     }
 
     fn at_block_end(&self) -> bool {
@@ -144,7 +151,7 @@ impl Parser<'_> {
         }
         let otherwise = if self.accept(Token::Else)? { Some(self.block()?) } else { None };
         self.expect_match(Token::End, Token::If, line)?;
-        Ok(StatKind::If { arms: List::append(&mut self.arms, arms), otherwise })
+        Ok(StatKind::If { arms: List::append(&mut self.tree.arms, arms), otherwise })
     }
 
     fn for_statement(&mut self, line: u32) -> Result<StatKind> {
@@ -161,7 +168,7 @@ impl Parser<'_> {
                     range.push(self.expr()?);
                 }
                 self.expect(Token::Do)?;
-                let range = List::append(&mut self.expr_lists, range);
+                let range = List::append(&mut self.tree.expr_lists, range);
                 let body = self.block()?;
                 StatKind::ForNum { var: first, var_tok: names_start, range, body }
             }
@@ -174,7 +181,7 @@ impl Parser<'_> {
                 let exprs_start = self.idx;
                 let exprs = self.expr_list()?;
                 self.expect(Token::Do)?;
-                let names = List::append(&mut self.name_lists, names);
+                let names = List::append(&mut self.tree.name_lists, names);
                 let body = self.block()?;
                 StatKind::ForIn { names, names_start, exprs, exprs_start, body }
             }
@@ -217,7 +224,7 @@ impl Parser<'_> {
         }
         let names_end = self.last();
         let exprs = if self.accept(Token::Assign)? { self.expr_list()? } else { List::EMPTY };
-        let names = List::append(&mut self.name_lists, names);
+        let names = List::append(&mut self.tree.name_lists, names);
         Ok(StatKind::Local { names, names_end, exprs, is_const })
     }
 
@@ -283,20 +290,24 @@ impl Parser<'_> {
         }
         self.expect(Token::Assign)?;
         let exprs = self.expr_list()?;
-        let targets = List::append(&mut self.expr_lists, targets);
+        let targets = List::append(&mut self.tree.expr_lists, targets);
         Ok(StatKind::Assign { targets, exprs })
     }
 
     fn last_suffix(&self, id: ExprId) -> Option<SuffixKind> {
-        match self.exprs[id.0 as usize].kind {
-            ExprKind::Suffixed { suffixes, .. } => self.suffixes[suffixes.range()].last().map(|s| s.kind),
+        match self.tree.exprs[id.0 as usize].kind {
+            ExprKind::Suffixed { suffixes, .. } => {
+                self.tree.suffixes[suffixes.range()].last().map(|s| s.kind)
+            }
             _ => None,
         }
     }
 
     fn is_navigated(&self, id: ExprId) -> bool {
-        match self.exprs[id.0 as usize].kind {
-            ExprKind::Suffixed { suffixes, .. } => self.suffixes[suffixes.range()].iter().any(|s| s.safe),
+        match self.tree.exprs[id.0 as usize].kind {
+            ExprKind::Suffixed { suffixes, .. } => {
+                self.tree.suffixes[suffixes.range()].iter().any(|s| s.safe)
+            }
             _ => false,
         }
     }
@@ -306,7 +317,7 @@ impl Parser<'_> {
     }
 
     fn check_assignable(&self, id: ExprId) -> Result<()> {
-        let ok = matches!(self.exprs[id.0 as usize].kind, ExprKind::Name(_))
+        let ok = matches!(self.tree.exprs[id.0 as usize].kind, ExprKind::Name(_))
             || matches!(self.last_suffix(id), Some(SuffixKind::Field(_) | SuffixKind::Index(_)));
         if ok { Ok(()) } else { Err(self.error_near("syntax error")) }
     }
