@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 want="luajit2 lua5.1 nginx-light libnginx-mod-http-lua redis-server memcached lua-nginx-redis curl binutils"
-want="$want lua-nginx-memcached lua-nginx-websocket lua-nginx-dns lua-resty-lrucache"
+want="$want lua-nginx-memcached lua-nginx-websocket lua-nginx-dns lua-resty-lrucache lua-nginx-string"
 missing=
 for p in $want; do
     dpkg -s "$p" >/dev/null 2>&1 || missing="$missing $p"

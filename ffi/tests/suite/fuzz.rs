@@ -113,14 +113,18 @@ fn tokens(source: &str) -> Vec<&str> {
     out
 }
 
-/// A few declarations of the corpus, changed here and there.
+/// Declarations of the corpus, up to some point, changed here and there.
 fn mutated(r: &mut Random) -> String {
-    let source = CORPUS[r.below(CORPUS.len())];
-    let all = tokens(source);
-    let from = if r.below(3) == 0 { 0 } else { r.below(all.len()) };
-    let mut list: Vec<&str> = all[from..(from + 20 + r.below(300)).min(all.len())].to_vec();
-    for _ in 0..1 + r.below(6) {
-        let at = r.below(list.len());
+    let all = tokens(CORPUS[r.below(CORPUS.len())]);
+    // Mostly whole declarations: of changes in many places, the first is all that is read.
+    let ends: Vec<usize> = (0..all.len()).filter(|&i| all[i] == ";").collect();
+    let end = ends.get(r.below(ends.len())).map_or(all.len(), |e| e + 1);
+    let from = if r.below(4) == 0 { r.below(end) } else { 0 };
+    let mut list: Vec<&str> = all[from..end].to_vec();
+    for _ in 0..r.below(5) {
+        // Most often near the end, so that much was declared before.
+        let at =
+            if r.below(3) == 0 { r.below(list.len()) } else { list.len().saturating_sub(1 + r.below(40)) };
         match r.below(6) {
             0 if !list.is_empty() => drop(list.remove(at)),
             1 => list.insert(at, WORDS[r.below(WORDS.len())]),
@@ -130,16 +134,13 @@ fn mutated(r: &mut Random) -> String {
                 list.swap(at, other);
             }
             4 => {
-                let end = (at + r.below(30)).min(list.len());
-                let piece = list[at..end].to_vec();
-                for _ in 0..1 + r.below(40) {
+                let piece = list[at..(at + r.below(30)).min(list.len())].to_vec();
+                let times = if r.below(10) == 0 { 400 } else { 4 };
+                for _ in 0..1 + r.below(times) {
                     list.splice(at..at, piece.iter().copied());
-                    if list.len() > 4000 {
-                        break;
-                    }
                 }
             }
-            _ => list.truncate(at),
+            _ => list.truncate(at + 30),
         }
     }
     list.concat()
@@ -182,7 +183,7 @@ fn mutated_declarations_end_in_answers() {
     loop {
         match seconds {
             Some(s) if start.elapsed() >= Duration::from_secs(s) => break,
-            None if n >= 600 => break,
+            None if n >= 300 => break,
             _ => {}
         }
         n += 1;
@@ -210,7 +211,7 @@ fn mutated_declarations_end_in_answers() {
             "input {n}: {result}\n{source}"
         );
     }
-    assert!(accepted > 0);
+    assert!(accepted * 10 > n, "{accepted} of {n} accepted");
     if seconds.is_some() {
         eprintln!("fuzz cdef: {n} inputs, {accepted} accepted, in {} s", start.elapsed().as_secs());
     }
