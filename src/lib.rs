@@ -25,6 +25,19 @@ pub struct EngineOptions {
     /// The collector's stress mode: 0 off, 1 a whole collection at every safepoint, 2 very small steps with the
     /// heap verifier. Freed cells are poisoned.
     pub zeal: u32,
+    /// Addresses of C functions that `ffi.C` has beside those of the program and its libraries.
+    pub symbols: Option<fn(&[u8]) -> Option<usize>>,
+}
+
+/// What [`EngineOptions::symbols`] offers.
+#[cfg(feature = "ffi")]
+struct Symbols(fn(&[u8]) -> Option<usize>);
+
+#[cfg(feature = "ffi")]
+impl moonlit_ffi::symbols::SymbolSource for Symbols {
+    fn address(&self, name: &[u8]) -> Option<usize> {
+        (self.0)(name)
+    }
 }
 
 /// A VM with everything that is built in: standard library, ffi, JIT compiler.
@@ -33,7 +46,11 @@ pub fn engine(options: EngineOptions) -> Box<native::Vm> {
     vm.heap.set_zeal(moonlit_vm::heap::zeal::Zeal::from_level(options.zeal));
     moonlit_vm::lib::open_all(&mut vm);
     #[cfg(feature = "ffi")]
-    moonlit_ffi::install(&mut vm, Vec::new());
+    {
+        let offered =
+            options.symbols.map(|s| Box::new(Symbols(s)) as Box<dyn moonlit_ffi::symbols::SymbolSource>);
+        moonlit_ffi::install(&mut vm, offered.into_iter().collect());
+    }
     #[cfg(feature = "jit")]
     moonlit_jit::install(&mut vm, moonlit_jit::Options::default());
     vm

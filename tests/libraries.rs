@@ -377,6 +377,21 @@ fn dns() {
 }
 
 #[test]
+fn string() {
+    let Some(lib) = library("string") else { return };
+    let server = Server::start(
+        &lib,
+        "",
+        "local s = require 'LIB'
+         local hex = {}
+         for i = 0, 299 do hex[#hex + 1] = s.to_hex(string.char(i % 256)) end
+         ngx.print(s.to_hex('\\0\\15abc\\255'), ' ', #s.to_hex(('x'):rep(5000)), ' ', table.concat(hex):sub(1, 12), ' ',
+           s.atoi('4711'), ' ', s.atoi('47x'), ' ', s.atoi(''))",
+    );
+    assert_eq!(server.get(), "000f616263ff 10000 000102030405 4711 -1 -1");
+}
+
+#[test]
 fn lrucache() {
     let Some(lib) = library("lrucache") else { return };
     let server = Server::start(

@@ -38,4 +38,7 @@ pub mod application;
 // S5: processes and the command line.
 pub mod serve;
 
+// What the ffi of the VMs is offered.
+pub mod compat;
+
 pub mod cli;

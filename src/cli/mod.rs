@@ -29,7 +29,13 @@ fn server(args: Vec<OsString>) -> ExitCode {
     use crate::EngineOptions;
     use moonlit_server::application::Gateways;
     // OpenResty builds its LuaJIT with the 5.2 set.
-    let vms = || crate::lua(EngineOptions { compat52: true, ..EngineOptions::default() });
+    let vms = || {
+        crate::lua(EngineOptions {
+            compat52: true,
+            symbols: Some(moonlit_server::compat::address),
+            ..EngineOptions::default()
+        })
+    };
     moonlit_server::cli::run(args.get(1..).unwrap_or_default(), &Gateways { vms })
 }
 

@@ -57,8 +57,11 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let level = |name| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
-    let options =
-        crate::EngineOptions { compat52: level("MOONLIT_COMPAT52") > 0, zeal: level("MOONLIT_ZEAL") };
+    let options = crate::EngineOptions {
+        compat52: level("MOONLIT_COMPAT52") > 0,
+        zeal: level("MOONLIT_ZEAL"),
+        ..Default::default()
+    };
     let mut vm = crate::engine(options);
     if level("MOONLIT_FUEL_SLICE") > 0 {
         // A stress mode: whatever stands between two polls must survive an exhaustion.
