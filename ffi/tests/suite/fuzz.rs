@@ -156,9 +156,9 @@ end
 for i = 1, math.min(#names, 60) do
   local ok, ct = pcall(ffi.typeof, names[i])
   if ok then
-    local size = ffi.sizeof(ct)
+    local sized, size = pcall(ffi.sizeof, ct)
     local _ = tostring(ct), ffi.alignof(ct), ffi.offsetof(ct, 'a')
-    if size and size < 100000 then
+    if sized and size and size < 100000 then
       local made, o = pcall(ct)
       if made then
         _ = pcall(tostring, o)
