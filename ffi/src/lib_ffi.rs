@@ -192,7 +192,7 @@ fn string(vm: &mut Vm, _: Entry) -> NativeResult {
         (check_pointer(vm, &ffi, 0, CTypeId::P_CVOID)?, len)
     };
     if len > moonlit_vm::limits::STR_LEN_MAX || vm.heap.may_alloc(len).is_err() {
-        return Err(vm.throw_plain(b"not enough memory"));
+        return Err(vm.throw_memory());
     }
     let s = access::with_bytes(addr, len, |bytes| vm.heap.str(bytes));
     Ok(Outcome::one(Value::obj(s)))
@@ -387,7 +387,7 @@ fn clib_index(vm: &mut Vm, _: Entry) -> NativeResult {
             if let Some(cache) = vm.arg(0).as_obj::<Table>()
                 && cache.setv(&mut vm.heap, key, v).is_err()
             {
-                return Err(vm.throw_plain(b"not enough memory"));
+                return Err(vm.throw_memory());
             }
             Ok(Outcome::one(v))
         }

@@ -66,7 +66,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     if level("MOONLIT_FUEL_SLICE") > 0 {
         // A stress mode: whatever stands between two polls must survive an exhaustion.
         let slice = u64::from(level("MOONLIT_FUEL_SLICE"));
-        vm.on_exhausted = Some(Box::new(move |_| Some(slice)));
+        vm.on_exhausted = Some(Box::new(move |vm, _| {
+            vm.set_fuel(Some(slice));
+            moonlit_vm::state::hooks::Verdict::GoOn
+        }));
         vm.set_fuel(Some(slice));
     }
     let mut cli = Cli { vm, name };

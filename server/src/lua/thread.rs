@@ -359,6 +359,17 @@ impl Run {
                 }
                 Some(Handoff::End) | None => {}
             },
+            // A spent limit, and the host has let others in: it goes on at the worker's next turn.
+            Resume::Interrupted => {
+                let mut turned = false;
+                *light.state.borrow_mut() = State::Waiting(Box::new(move |_, cx| {
+                    if std::mem::replace(&mut turned, true) {
+                        return Poll::Ready(Vec::new());
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }));
+            }
             Resume::Yielded(_) => self.ready.borrow_mut().push_back((light.clone(), Go::Yielded)),
             Resume::Finished(values) => {
                 if light.entry {

@@ -174,3 +174,32 @@ fn mangled_files_never_panic_and_what_loads_is_valid() {
     }
     assert!(loaded > 100, "some changes are harmless, {loaded} loaded");
 }
+
+/// Whatever the compiler makes of a loop passes; the same without its `LOOP` would be a loop that no limit ends.
+#[test]
+fn a_loop_that_looks_at_no_limit_is_refused() {
+    for source in [
+        "while x do if y then break end end",
+        "repeat local z = 1 f(function() return z end) until x",
+        "::a:: local n = 1 if n > x then goto a end",
+        "::a:: do local z f(function() return z end) do goto a end end",
+        "while x do local z f(function() return z end) if y then continue end end",
+        "for i = 1, 2 do for k in pairs(x) do for k in f do end end end",
+        "while true do end",
+        "repeat until false",
+    ] {
+        let def = compiled(source.as_bytes());
+        let mut same = def.clone();
+        assert_eq!(verify(&mut same), Ok(()), "{source}");
+        let mut without = def.clone();
+        for word in &mut without.code {
+            if Instr(*word).op() == Op::LOOP {
+                *word = Instr::aj(Op::JMP, Instr(*word).a(), 0).0;
+            }
+        }
+        if without.code != def.code {
+            let rule = verify(&mut without).expect_err(source).rule;
+            assert_eq!(rule, "loops look at the limits", "{source}");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! - jumps stay inside the function, a comparison is followed by its `JMP`, nothing falls off the end
 //! - an instruction that takes "all values" directly follows the one that made them
 //! - numeric and generic loops have both their ends, which name the same registers
+//! - every way round a loop leads over an instruction that looks at the limits
 //! - a function leaves no upvalue open on its frame
 //! - a loop specialised on `next` keeps its hidden registers to itself; where that cannot be shown
 //!   the loop is made a plain one
@@ -102,6 +103,7 @@ impl<'d> Function<'d> {
         }
         let last = self.code.len() - 1;
         require(!self.falls_through(last), "the end is not reached", last)?;
+        self.loops_look()?;
         let open = self.open_upvalues()?;
         Ok(self.unproven_next_loops(&open))
     }
@@ -378,6 +380,47 @@ impl<'d> Function<'d> {
         set
     }
 
+    /// Where control may go from an instruction.
+    fn successors(&self, pc: usize) -> impl Iterator<Item = usize> {
+        let op = self.ops[pc];
+        let next = self.falls_through(pc).then_some(pc + 1);
+        let skip = op.is_cond().then_some(pc + 2);
+        let jump = (op.info().cd == Mode::Jump && op != Op::LOOP).then(|| self.target(pc));
+        next.into_iter().chain(skip).chain(jump)
+    }
+
+    /// No cycle without one of the instructions that count rounds: else no limit could end it.
+    fn loops_look(&self) -> Result<()> {
+        let looks = |pc: usize| matches!(self.ops[pc], Op::FORL | Op::ITERL | Op::LOOP);
+        let backwards =
+            |pc: usize| self.ops[pc].info().cd == Mode::Jump && !looks(pc) && self.target(pc) <= pc;
+        if !(1..self.code.len()).any(backwards) {
+            return Ok(());
+        }
+        const NEW: u8 = 0;
+        const OPEN: u8 = 1;
+        const DONE: u8 = 2;
+        let mut state = vec![NEW; self.code.len()];
+        for start in 1..self.code.len() {
+            let mut work = vec![start];
+            while let Some(&pc) = work.last() {
+                if state[pc] != NEW || looks(pc) {
+                    state[pc] = DONE;
+                    work.pop();
+                    continue;
+                }
+                state[pc] = OPEN;
+                for to in self.successors(pc) {
+                    require(state[to] != OPEN, "loops look at the limits", pc)?;
+                    if state[to] == NEW {
+                        work.push(to);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The registers with open upvalues before each instruction; none may be left at a return.
     fn open_upvalues(&self) -> Result<Vec<Slots>> {
         let n = self.code.len();
@@ -402,10 +445,7 @@ impl<'d> Function<'d> {
             }
             let leaves = matches!(op, Op::RETM | Op::RET | Op::RET0 | Op::RET1 | Op::CALLT | Op::CALLMT);
             require(!leaves || after == [0; 4], "upvalues are closed on the way out", pc)?;
-            let next = self.falls_through(pc).then_some(pc + 1);
-            let skip = op.is_cond().then_some(pc + 2);
-            let jump = (op.info().cd == Mode::Jump && op != Op::LOOP).then(|| self.target(pc));
-            for to in next.into_iter().chain(skip).chain(jump) {
+            for to in self.successors(pc) {
                 let mut changed = !seen[to];
                 for (x, y) in open[to].iter_mut().zip(after) {
                     changed |= y & !*x != 0;

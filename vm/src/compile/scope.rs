@@ -277,8 +277,9 @@ impl Compiler<'_> {
 
     /// Emits a jump to a label.
     pub(super) fn goto(&mut self, name: LabelName) -> Result<()> {
-        if let Some(label) = self.find_label(name) {
-            // Backwards within the scope: a loop.
+        let depths = (1..=self.fs.scopes.len()).rev();
+        if let Some(label) = depths.filter_map(|d| self.fs.labels.get(&(d, name))).next() {
+            // Backwards: a loop. Out of an inner scope, too, unlike LuaJIT: no loop is without a look at the limits.
             let slot = label.slot;
             self.emit(Instr::aj(Op::LOOP, slot, -1))?;
         }

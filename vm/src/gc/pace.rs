@@ -50,6 +50,7 @@ pub fn step_ended(heap: &mut Heap) {
 /// Sets after how many bytes the next step is due. Near the limit the garbage is not allowed to grow up
 /// to it.
 pub fn set_credit(heap: &mut Heap, bytes: usize) {
+    let urgent = heap.zeal != Zeal::Off || heap.over_limit();
     let a = &mut heap.acct;
     let room = a.limit.saturating_sub(a.used);
     let mut wait = bytes.min(isize::MAX as usize);
@@ -61,7 +62,7 @@ pub fn set_credit(heap: &mut Heap, bytes: usize) {
         wait = room.max(64 * 1024).min(isize::MAX as usize);
     }
     a.credit = wait as isize;
-    a.due = (heap.zeal != Zeal::Off) as u32;
+    a.due = urgent as u32;
 }
 
 /// `collectgarbage("stop")` and `"restart"`.

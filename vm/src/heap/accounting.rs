@@ -37,6 +37,10 @@ pub struct Accounting {
     pub cycles: u64,
     /// Steps never wait for less than this much garbage.
     pub threshold_min: usize,
+    /// Stress mode: allocations up to and including the one that fails; 0 when none will (see `zeal`).
+    pub(super) fail_in: u64,
+    /// It has come to that one, and nobody has told the program yet.
+    pub(super) failing: bool,
 }
 
 /// A cycle does not begin below this many bytes.
@@ -65,6 +69,8 @@ impl Accounting {
             fetch_ahead_from: 1 << 20,
             cycles: 0,
             threshold_min: THRESHOLD_MIN,
+            fail_in: 0,
+            failing: false,
         }
     }
 
@@ -75,6 +81,9 @@ impl Accounting {
         self.credit -= bytes as isize;
         if self.credit <= 0 {
             self.due = 1;
+        }
+        if self.fail_in != 0 {
+            self.count_allocation();
         }
     }
 
@@ -93,6 +102,20 @@ impl Accounting {
     }
 }
 
+/// From so many bytes on the system is asked first: what it refuses is an error of the program then, while a refusal in
+/// the middle of an allocation ends the process.
+const ASK_SYSTEM_FROM: usize = 32 << 20;
+
+/// Would the system give `bytes` more?
+#[inline]
+fn system_has(bytes: usize) -> bool {
+    #[cold]
+    fn try_it(bytes: usize) -> bool {
+        Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
+    }
+    bytes < ASK_SYSTEM_FROM || try_it(bytes)
+}
+
 impl Heap {
     /// Is a collector step due at the next safepoint?
     #[inline(always)]
@@ -109,7 +132,8 @@ impl Heap {
     /// May `bytes` more be allocated under the limit? Asked before large requests.
     #[inline]
     pub fn may_alloc(&self, bytes: usize) -> Result<(), OutOfMemory> {
-        if bytes < self.acct.limit && self.acct.used <= self.acct.limit - bytes {
+        let a = &self.acct;
+        if bytes < a.limit && a.used <= a.limit - bytes && !a.next_fails() && system_has(bytes) {
             Ok(())
         } else {
             Err(OutOfMemory)
@@ -119,7 +143,7 @@ impl Heap {
     /// Is more in use than the limit allows?
     #[inline]
     pub fn over_limit(&self) -> bool {
-        self.acct.used > self.acct.limit
+        self.acct.used > self.acct.limit || self.acct.failing
     }
 
     /// Sets the limit in bytes; `usize::MAX` is none.

@@ -129,7 +129,8 @@ impl Heap {
                 let block = unsafe { &mut *b.as_ptr() };
                 if let Some((start, end)) = block.next_hole() {
                     let cell = block.cell as usize;
-                    let end = end.min(start + (RUN_MAX / cell).max(1) * cell);
+                    let cells = if self.acct.counting() { 1 } else { (RUN_MAX / cell).max(1) };
+                    let end = end.min(start + cells * cell);
                     block.scan = end as u32;
                     block.charged += (end - start) as u32;
                     let base = b.as_ptr() as *mut u8;

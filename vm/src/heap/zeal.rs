@@ -1,7 +1,9 @@
 //! Stress modes: the collector works at every safepoint, and freed cells are filled with a pattern, so that
-//! a stale handle shows.
+//! a stale handle shows; or a chosen allocation fails.
 
 use super::Heap;
+use super::accounting::Accounting;
+use super::alloc::Run;
 use super::arena::{Block, FIRST};
 use crate::cell::gc_ref::Gc;
 
@@ -37,9 +39,52 @@ impl Heap {
         self.acct.due = 1;
     }
 
+    /// The `n`-th allocation from now on fails, 1 being the next one: where there is a question before it, that is
+    /// answered with no; else the program is told at the next safepoint. 0: none does. An error in between, or the
+    /// telling, ends it.
+    pub fn fail_allocation(&mut self, n: u64) {
+        self.acct.fail_in = n;
+        self.acct.failing = false;
+        // Every cell is an allocation of its own from now on: nothing is left of the runs.
+        self.runs.fill_with(|| Run::EMPTY);
+    }
+
+    /// Allocations left until the one that fails; 0 when it has failed or none was chosen.
+    pub fn allocations_left(&self) -> u64 {
+        self.acct.fail_in
+    }
+
+    /// The program is told that there is no memory.
+    pub(crate) fn failure_told(&mut self) {
+        (self.acct.fail_in, self.acct.failing) = (0, false);
+    }
+
     /// The stress mode.
     pub fn zeal(&self) -> Zeal {
         self.zeal
+    }
+}
+
+impl Accounting {
+    /// Are allocations counted?
+    #[inline(always)]
+    pub(super) fn counting(&self) -> bool {
+        self.fail_in != 0
+    }
+
+    /// Is the allocation about to be made the one that fails?
+    #[inline(always)]
+    pub(super) fn next_fails(&self) -> bool {
+        self.fail_in == 1 || self.failing
+    }
+
+    /// Counts one. It cannot be refused any more: the program hears of it at its next safepoint.
+    #[cold]
+    pub(super) fn count_allocation(&mut self) {
+        self.fail_in -= 1;
+        if self.fail_in == 0 {
+            (self.failing, self.due) = (true, 1);
+        }
     }
 }
 

@@ -39,6 +39,15 @@ impl fmt::Debug for Lua {
     }
 }
 
+/// A handle that does not keep the VM.
+pub(super) struct WeakLua(Weak<Inner>);
+
+impl WeakLua {
+    pub(super) fn upgrade(&self) -> Option<Lua> {
+        self.0.upgrade().map(|inner| Lua { inner })
+    }
+}
+
 type CallbackFn = dyn Fn(&Lua, MultiValue) -> Result<MultiValue>;
 
 /// A Rust callback as it lies in the userdata that keeps it.
@@ -67,6 +76,10 @@ impl Lua {
         // a `&mut Vm` exists is through a callback, and the callback's trampoline does not touch its own
         // reference until the callback has returned.
         f(unsafe { &mut *self.inner.vm.get() })
+    }
+
+    pub(super) fn downgrade(&self) -> WeakLua {
+        WeakLua(Rc::downgrade(&self.inner))
     }
 
     pub(super) fn same(&self, other: &Lua) -> bool {

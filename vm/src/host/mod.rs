@@ -26,7 +26,7 @@ mod value;
 pub use chunk::Chunk;
 pub use convert::{FromLua, FromLuaMulti, IntoLua, IntoLuaMulti, MultiValue, Variadic};
 pub use error::{Error, Result};
-pub use function::{Function, Thread, ThreadStatus};
+pub use function::{Function, Thread, ThreadStatus, VmState};
 pub use lua::Lua;
 pub use table::{Table, TablePairs};
 pub use value::{LightUserData, LuaString, Value};
@@ -41,6 +41,7 @@ pub mod native {
     pub use crate::index::NativeId;
     pub use crate::interp::run::Resume;
     pub use crate::state::Vm;
+    pub use crate::state::hooks::{Limit, Verdict};
     pub use crate::state::interrupt::Interrupt;
     pub use crate::state::native::{
         Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig,

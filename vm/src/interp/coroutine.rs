@@ -1,7 +1,8 @@
 //! Coroutines: a switch changes the current stack, base and pc; nothing recurses.
 
 use super::dispatch::{
-    EXIT_SUSPEND, EXIT_YIELD, HelperResult, NATIVE, enter_func, helper, next, resume, tail,
+    Act, CALL, EXIT_PREEMPTED, EXIT_SUSPEND, EXIT_YIELD, HelperResult, NATIVE, NEXT, enter_func, helper,
+    next, resume, tail,
 };
 use super::ret::do_return;
 use crate::bytecode::ops::Op;
@@ -52,10 +53,29 @@ impl Vm {
         }
     }
 
+    /// Has the host interrupted this coroutine, or one that was resumed inside it?
+    pub fn is_preempted(&self, co: Gc<Thread>) -> bool {
+        co.get(&self.heap).inner.is_some_and(|t| t.get(&self.heap).hdr.aux & PREEMPTED != 0)
+    }
+
     /// May the running coroutine yield?
     pub fn is_yieldable(&self) -> bool {
         let t = self.cur.get(&self.heap);
         self.cur != self.main && t.nruns == 0 && !self.in_hook(self.cur)
+    }
+
+    /// May the whole chain of running coroutines be left and continued by the host? Not with a nested run, a hook or
+    /// the main coroutine among them.
+    pub fn can_preempt(&self) -> bool {
+        let mut at = Some(self.cur);
+        while let Some(co) = at {
+            let t = co.get(&self.heap);
+            if co == self.main || t.nruns != 0 || self.in_hook(co) {
+                return false;
+            }
+            at = t.resumer;
+        }
+        true
     }
 
     /// Stops a running recording: something happens that it cannot follow.
@@ -143,6 +163,9 @@ pub(crate) fn enter_coroutine(vm: &mut Vm, co: Gc<Thread>, from: *const Value, n
             return super::meta::begin_call(vm, base, n);
         }
         let label = t.hdr.aux;
+        if label & PREEMPTED != 0 {
+            return Ok(go_on_preempted(vm, label));
+        }
         if label == 0 {
             // What was passed are the results of the function that yielded.
             std::ptr::copy_nonoverlapping(from, top, n);
@@ -300,20 +323,55 @@ pub(crate) fn yield_values(vm: &mut Vm, from: *mut Value, n: usize, label: u32) 
 
 /// Leaves the run until the host continues the innermost coroutine.
 pub(crate) fn suspend(vm: &mut Vm, token: u64, label: u32) -> HelperResult {
-    // Every coroutine of the chain must be free of nested runs.
-    let mut at = Some(vm.cur);
-    while let Some(co) = at {
-        let t = co.get(&vm.heap);
-        if co == vm.main || t.nruns != 0 || vm.in_hook(co) {
-            return Err(vm.throw_str(msg::YIELD_BOUNDARY.as_bytes()));
-        }
-        at = t.resumer;
+    if !vm.can_preempt() {
+        return Err(vm.throw_str(msg::YIELD_BOUNDARY.as_bytes()));
     }
     vm.abort_recording();
     let co = vm.cur;
     co.get_mut(&mut vm.heap).hdr.aux = label;
     vm.suspend_token = token;
     Ok(EXIT_SUSPEND)
+}
+
+/// In place of a label: the coroutine was stopped between two instructions.
+const PREEMPTED: u32 = 1 << 31;
+
+/// Where a coroutine is when it is stopped without having asked for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preempted {
+    /// `vm.pc` is the next instruction.
+    Next = 0,
+    /// The same, and its hooks have run.
+    SeenByHooks = 1,
+    /// The function whose frame was just made is entered next; its arguments end at the top.
+    AtHeader = 2,
+}
+
+/// Leaves the run; the host decides when the chain goes on. [`Vm::can_preempt`] holds.
+pub(crate) fn preempt(vm: &mut Vm, at: Preempted) -> Act {
+    vm.abort_recording();
+    if at != Preempted::AtHeader {
+        super::meta::sync_top(vm);
+    }
+    let pc = vm.pc;
+    let t = vm.cur.get_mut(&mut vm.heap);
+    t.hdr.aux = PREEMPTED | at as u32;
+    t.saved_pc = pc;
+    EXIT_PREEMPTED
+}
+
+/// The running coroutine, which [`preempt`] stopped, goes on where it was.
+fn go_on_preempted(vm: &mut Vm, label: u32) -> Act {
+    let t = vm.cur.get(&vm.heap);
+    vm.pc = t.saved_pc;
+    if label == PREEMPTED | Preempted::AtHeader as u32 {
+        vm.call_nargs = t.top_index() - t.base_index();
+        // The call was told to a hook before the header looked at the limits.
+        vm.hook.stage = (vm.hook.mask != 0) as u8;
+        return CALL;
+    }
+    vm.hook.stage = if vm.hook.mask != 0 && label & Preempted::SeenByHooks as u32 != 0 { 3 } else { 0 };
+    NEXT
 }
 
 /// The running coroutine's body returned: where its values go, or `None` when the host resumed it.

@@ -32,6 +32,8 @@ pub(crate) const EXIT_YIELD: Act = 9;
 pub(crate) const EXIT_SUSPEND: Act = 10;
 /// An error reached the bottom of the run: `vm.err`.
 pub(crate) const EXIT_ERROR: Act = 11;
+/// The coroutine chain was stopped between two instructions.
+pub(crate) const EXIT_PREEMPTED: Act = 12;
 /// Trampoline only: call what was stored.
 #[cfg(any(miri, feature = "loop"))]
 pub(crate) const BOUNCE: Act = 16;

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::coroutine::{Preempted, preempt};
 use super::dispatch::{CALL, HelperResult, NEXT, enter_func, helper, next, resume, tail};
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::Op;
 use crate::error::messages as msg;
 use crate::function::closure::LuaFunc;
 use crate::index::TraceNo;
-use crate::state::hooks::{EXIT_CALLED_BACK, HotKind};
+use crate::state::hooks::{EXIT_CALLED_BACK, HotKind, Limit, Verdict};
 use crate::state::native::Raised;
 use crate::state::{HOT_SIZE, Vm, vmflags};
 use crate::thread::frame::{self, FrameType};
@@ -44,24 +45,23 @@ impl Vm {
         self.hot[(pc as usize / 4 + 1) & (HOT_SIZE - 1)] = count;
     }
 
-    /// Looks at the flag word: raises what a limit asks for.
-    pub(crate) fn poll(&mut self) -> Result<(), Raised> {
+    /// Looks at the flag word: raises what a limit asks for, or answers whether the host wants the program to yield.
+    pub(crate) fn poll(&mut self) -> Result<bool, Raised> {
         let f = self.flags.load(Relaxed);
+        let mut yields = false;
         if f & vmflags::FUEL != 0 {
-            if self.fuel == 0 && !self.refill() {
-                return Err(self.throw_here(msg::FUEL.as_bytes()));
+            if self.fuel == 0 {
+                yields |= self.ask_host(Limit::Fuel)?;
             }
             self.fuel = self.fuel.saturating_sub(1);
         }
         if f & vmflags::DEADLINE != 0 {
             if self.deadline_skip > 0 {
                 self.deadline_skip -= 1;
+            } else if self.deadline.is_some_and(|d| std::time::Instant::now() >= d) {
+                // The clock is read again at the next poll, so that no handler can swallow the error for good.
+                yields |= self.ask_host(Limit::Deadline)?;
             } else {
-                let past = self.deadline.is_some_and(|d| std::time::Instant::now() >= d);
-                if past {
-                    // The next poll raises again, so that no handler can swallow it for good.
-                    return Err(self.throw_here(msg::DEADLINE.as_bytes()));
-                }
                 self.deadline_skip = DEADLINE_SKIP;
             }
         }
@@ -80,7 +80,31 @@ impl Vm {
                 }
             }
         }
-        Ok(())
+        Ok(yields)
+    }
+
+    /// What the host decides about a spent limit: whether the program is to yield. Without a host that cares, and
+    /// where it says so, the limit raises its error.
+    fn ask_host(&mut self, limit: Limit) -> Result<bool, Raised> {
+        let verdict = match self.on_exhausted.take() {
+            Some(mut ask) => {
+                let v = ask(self, limit);
+                if self.on_exhausted.is_none() {
+                    self.on_exhausted = Some(ask);
+                }
+                v
+            }
+            None => Verdict::Raise,
+        };
+        match verdict {
+            Verdict::GoOn => Ok(false),
+            Verdict::Yield => Ok(true),
+            Verdict::RaiseValue(v) => Err(self.throw(v)),
+            Verdict::Raise => Err(self.throw_here(match limit {
+                Limit::Fuel => msg::FUEL.as_bytes(),
+                Limit::Deadline => msg::DEADLINE.as_bytes(),
+            })),
+        }
     }
 
     /// Whether a native that has made so many steps of its own may go on, or a limit wants to be heard.
@@ -116,14 +140,15 @@ impl Vm {
         Ok(())
     }
 
-    /// A native was told by [`Vm::may_go_on`] to stop: raises the limit's error, unless the host lets it go on.
+    /// A native was told by [`Vm::may_go_on`] to stop: raises the limit's error, unless the host lets it go on. A native
+    /// cannot yield from its own loop: the host is asked again at the next back edge.
     pub(crate) fn steps_exhausted(&mut self) -> Result<(), Raised> {
         if self.flags.load(Relaxed) & vmflags::DEADLINE != 0 {
             self.deadline_skip = 0;
         } else if self.flags.load(Relaxed) & vmflags::INTERRUPT == 0 {
             self.fuel = 0;
         }
-        self.poll()
+        self.poll().map(|_| ())
     }
 
     /// Sets or removes the wall-clock limit of everything this VM runs.
@@ -137,15 +162,6 @@ impl Vm {
     pub fn set_fuel(&mut self, fuel: Option<u64>) {
         self.fuel = fuel.unwrap_or(0);
         self.set_flag(vmflags::FUEL, fuel.is_some());
-    }
-
-    /// Asks the host for more fuel when there is none left; whether it gave some.
-    fn refill(&mut self) -> bool {
-        let Some(mut ask) = self.on_exhausted.take() else { return false };
-        let fuel = ask(self);
-        self.on_exhausted = Some(ask);
-        self.fuel = fuel.unwrap_or(0);
-        self.fuel > 0
     }
 
     /// Back edges and calls left, if they are limited.
@@ -167,7 +183,10 @@ impl Vm {
 fn loop_ran_hot(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
     let pc = vm.pc.wrapping_sub(1);
     vm.set_hot(pc, u16::MAX);
-    vm.poll()?;
+    if vm.poll()? && vm.can_preempt() {
+        vm.pc = pc;
+        return Ok(preempt(vm, Preempted::SeenByHooks));
+    }
     let base = vm.base();
     // A recording could not follow the calls of a hook.
     if vm.hook.mask == 0
@@ -198,7 +217,9 @@ fn call_ran_hot(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
 }
 
 fn poll_flags(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
-    vm.poll()?;
+    if vm.poll()? && vm.can_preempt() {
+        return Ok(preempt(vm, Preempted::Next));
+    }
     Ok(NEXT)
 }
 
@@ -208,8 +229,8 @@ fn enter_slowly(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let nargs = d - 1;
     let base = vm.base();
     vm.set_top_ptr(base.wrapping_add(nargs));
-    if vm.flags.load(Relaxed) != 0 {
-        vm.poll()?;
+    if vm.flags.load(Relaxed) != 0 && vm.poll()? && vm.can_preempt() {
+        return Ok(preempt(vm, Preempted::AtHeader));
     }
     let op = header.op();
     if op == Op::FUNCC {
@@ -278,16 +299,19 @@ pub(crate) fn leave_trace(vm: &mut Vm, left: u64) -> HelperResult {
         return Ok(NEXT);
     }
     // Traces leave for what is asked for at exits: limits, interrupts, collector steps.
-    if vm.flags.load(Relaxed) != 0 {
-        vm.poll()?;
-    }
+    let yields = vm.flags.load(Relaxed) != 0 && vm.poll()?;
     vm.gc_check()?;
+    if yields && vm.can_preempt() {
+        return Ok(preempt(vm, Preempted::Next));
+    }
     Ok(NEXT)
 }
 
 /// `JFUNCF`, `JFUNCV`: the frame is made ready first.
 fn run_trace_at_header(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let header = Instr(unsafe_header(vm));
-    enter_slowly(vm, a, d)?;
-    run_trace(vm, a, header.d() as usize)
+    match enter_slowly(vm, a, d)? {
+        NEXT => run_trace(vm, a, header.d() as usize),
+        left => Ok(left),
+    }
 }

@@ -1,7 +1,7 @@
 //! Runs: the host's way into the interpreter, and safepoints.
 
 use super::coroutine::{enter_coroutine, refusal};
-use super::dispatch::{Act, EXIT, EXIT_DONE, EXIT_SUSPEND, EXIT_YIELD, HelperResult, enter};
+use super::dispatch::{Act, EXIT, EXIT_DONE, EXIT_PREEMPTED, EXIT_SUSPEND, EXIT_YIELD, HelperResult, enter};
 use super::meta::{begin_call, sync_top};
 use super::settle;
 use crate::cell::gc_ref::Gc;
@@ -22,6 +22,9 @@ pub enum Resume {
     Yielded(Vec<Value>),
     /// It waits for the host operation with this token; go on with [`Vm::resume_suspended`].
     Suspended(u64),
+    /// A spent limit has stopped it, and the host chose to go on (`Verdict::Yield`); it continues with
+    /// [`Vm::resume_suspended`] and no values.
+    Interrupted,
     /// Its body ended with this error value. The dead coroutine keeps its frames for a traceback.
     Error(Value),
 }
@@ -133,7 +136,8 @@ impl Vm {
         self.drive(co, co, args)
     }
 
-    /// Continues a coroutine that came back as [`Resume::Suspended`], with the values of the host operation.
+    /// Continues a coroutine that came back as [`Resume::Suspended`], with the values of the host operation, or as
+    /// [`Resume::Interrupted`].
     pub fn resume_suspended(&mut self, co: Gc<Thread>, values: &[Value]) -> Resume {
         let inner = co.get_mut(&mut self.heap).inner.take().unwrap_or(co);
         self.drive(co, inner, values)
@@ -157,6 +161,11 @@ impl Vm {
                 let at = self.cur;
                 co.get_mut(&mut self.heap).inner = Some(at);
                 Resume::Suspended(self.suspend_token)
+            }
+            EXIT_PREEMPTED => {
+                let at = self.cur;
+                co.get_mut(&mut self.heap).inner = Some(at);
+                Resume::Interrupted
             }
             _ => Resume::Error(self.take_error()),
         };
@@ -250,6 +259,7 @@ impl Vm {
 
     /// `not enough memory`.
     pub fn throw_memory(&mut self) -> Raised {
+        self.heap.failure_told();
         self.throw_plain(msg::NO_MEMORY.as_bytes())
     }
 }

@@ -445,6 +445,8 @@ fn limits_hold() {
     for endless in [
         "repeat until false",
         "::a:: goto a",
+        "local n = 1 ::a:: n = n + 1 if n > 0 then goto a end",
+        "::a:: do do local x do goto a end end end",
         "for i = 1, 1 / 0 do end",
         "for k in function() return 1 end do end",
         "local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) pcall(function() return t[1] end)

@@ -9,12 +9,13 @@ use super::string::format_values;
 use super::{new_string, set_field, set_preload, sys, table_error};
 use crate::bytecode::ops::Mm;
 use crate::cdata::ctid;
+use crate::error::messages::NO_MEMORY;
 use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
-use crate::table::Table;
+use crate::table::{Table, TableErr};
 use crate::userdata::Userdata;
 use crate::value::{Value, number, tag};
 
@@ -184,6 +185,7 @@ fn new(vm: &mut Vm, e: Entry) -> NativeResult {
                 }
                 index.setv(&mut vm.heap, v, Value::num(i as f64)).map_err(|e| table_error(vm, e))?;
             }
+            // There is room for all of them.
             let _ = env.seti(&mut vm.heap, slot, Value::obj(list));
             let _ = env.seti(&mut vm.heap, slot + 1, Value::obj(index));
         }
@@ -220,7 +222,7 @@ fn check_size(vm: &mut Vm, u: Gc<Userdata>) -> Result<(), Raised> {
     let b = buffer_mut(&mut vm.heap, u);
     if b.w - b.r > SIZE_MAX as usize {
         b.clear();
-        return Err(vm.throw_plain(crate::error::messages::NO_MEMORY.as_bytes()));
+        return Err(vm.throw_memory());
     }
     Ok(())
 }
@@ -369,7 +371,7 @@ fn reserve(vm: &mut Vm, _: Entry) -> NativeResult {
     let u = check_buffer(vm, 0)?;
     let n = number_in_range(vm, 1)?;
     if vm.heap.may_alloc(n).is_err() {
-        return Err(vm.throw_plain(crate::error::messages::NO_MEMORY.as_bytes()));
+        return Err(vm.throw_memory());
     }
     let b = buffer_mut(&mut vm.heap, u);
     let room = n.max(32);
@@ -516,7 +518,7 @@ impl Encoder<'_> {
         }
         let heap = &self.vm.heap;
         if !super::has_room(heap, self.out.len(), &mut self.looked_at) {
-            return Err(crate::error::messages::NO_MEMORY.as_bytes().to_vec());
+            return Err(NO_MEMORY.as_bytes().to_vec());
         }
         if let (Some(metas), Some(m)) = (self.metas, t.get(heap).meta)
             && let Some(i) = metas.getv(heap, Value::obj(m)).as_num()
@@ -582,6 +584,7 @@ fn encode_value(vm: &mut Vm, v: Value, u: Option<Gc<Userdata>>) -> Result<Vec<u8
     };
     match enc.value(v, DEPTH_MAX) {
         Ok(()) => Ok(enc.out),
+        Err(text) if text == NO_MEMORY.as_bytes() => Err(vm.throw_memory()),
         Err(text) => Err(vm.throw_str(&text)),
     }
 }
@@ -707,13 +710,16 @@ impl Decoder<'_> {
         if narray as usize > self.src.len() + 1 || nhash as usize * 2 > self.src.len() {
             return Err(END.to_vec());
         }
+        if self.vm.heap.may_alloc(narray as usize * 8 + nhash as usize * 24).is_err() {
+            return Err(NO_MEMORY.as_bytes().to_vec());
+        }
         let t = self.vm.heap.new_table(narray, crate::table::hash_bits(nhash as usize));
         if meta.is_some() {
             self.vm.heap.set_metatable(t, meta);
         }
         for i in (kind >= 0x0c) as u32..narray {
             let v = self.value(depth - 1)?;
-            t.seti(&mut self.vm.heap, i as i64, v).map_err(|_| b"table overflow".to_vec())?;
+            t.seti(&mut self.vm.heap, i as i64, v).map_err(|e| refused(e, "table overflow"))?;
         }
         for _ in 0..nhash {
             let k = self.value(depth - 1)?;
@@ -724,7 +730,7 @@ impl Decoder<'_> {
             if !t.getv(&self.vm.heap, k).is_nil() {
                 return Err(b"duplicate table key".to_vec());
             }
-            t.setv(&mut self.vm.heap, k, v).map_err(|_| b"duplicate table key".to_vec())?;
+            t.setv(&mut self.vm.heap, k, v).map_err(|e| refused(e, "duplicate table key"))?;
         }
         Ok(Value::obj(t))
     }
@@ -738,6 +744,7 @@ fn decode_value(vm: &mut Vm, src: &[u8], u: Option<Gc<Userdata>>) -> Result<(Val
     let left = d.src.len();
     match r {
         Ok(v) => Ok((v, src.len() - left)),
+        Err(text) if text == NO_MEMORY.as_bytes() => Err(vm.throw_memory()),
         Err(text) => Err(vm.throw_str(&text)),
     }
 }
@@ -759,4 +766,10 @@ fn method_decode(vm: &mut Vm, _: Entry) -> NativeResult {
     let (v, used) = decode_value(vm, &src, Some(u))?;
     buffer_mut(&mut vm.heap, u).consume(used);
     Ok(Outcome::one(v))
+}
+
+/// A table that did not take an entry: for want of memory, or for `other` reasons.
+fn refused(e: TableErr, other: &str) -> Vec<u8> {
+    let text = if e == TableErr::Memory { NO_MEMORY } else { other };
+    text.as_bytes().to_vec()
 }

@@ -9,7 +9,7 @@ use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
-use crate::table::Table;
+use crate::table::{Table, TableErr};
 use crate::userdata::Userdata;
 use crate::value::number::{FloatSpec, FloatStyle, write_float, write_number};
 use crate::value::{Value, number, tag};
@@ -582,6 +582,7 @@ fn encode_argument(vm: &mut Vm, e: Entry) -> Result<Result<Value, String>, Raise
 fn encode(vm: &mut Vm, e: Entry) -> NativeResult {
     match encode_argument(vm, e)? {
         Ok(v) => Ok(Outcome::one(v)),
+        Err(text) if text == crate::error::messages::NO_MEMORY => Err(vm.throw_memory()),
         Err(text) => Err(vm.throw_str(text.as_bytes())),
     }
 }
@@ -597,6 +598,7 @@ fn failure(vm: &mut Vm, text: &str) -> NativeResult {
 fn encode_safe(vm: &mut Vm, e: Entry) -> NativeResult {
     match encode_argument(vm, e)? {
         Ok(v) => Ok(Outcome::one(v)),
+        Err(text) if text == crate::error::messages::NO_MEMORY => Err(vm.throw_memory()),
         Err(text) => failure(vm, &text),
     }
 }
@@ -653,6 +655,15 @@ impl Token {
 }
 
 type DecodeResult<T> = Result<T, String>;
+
+/// A table that takes no more.
+fn refused(e: TableErr) -> String {
+    let text = match e {
+        TableErr::Memory => crate::error::messages::NO_MEMORY,
+        _ => crate::error::messages::TABLE_OVERFLOW,
+    };
+    text.to_string()
+}
 
 impl Decoder<'_> {
     /// The next token and the index where it began.
@@ -839,6 +850,10 @@ impl Decoder<'_> {
                 self.depth, self.at
             ));
         }
+        // A document of small objects makes many times its own size, and there is no safepoint before its end.
+        if self.vm.heap.over_limit() {
+            return Err(crate::error::messages::NO_MEMORY.to_string());
+        }
         Ok(())
     }
 
@@ -873,8 +888,8 @@ impl Decoder<'_> {
             }
             t = self.token();
             let v = self.value(t)?;
-            // A nil never comes out of JSON, and string keys are never refused.
-            let _ = table.sets(&mut self.vm.heap, key, v);
+            // A nil never comes out of JSON, and string keys are never refused but for want of memory.
+            table.sets(&mut self.vm.heap, key, v).map_err(refused)?;
             t = self.token();
             match t.0 {
                 Token::ObjectEnd => {
@@ -901,7 +916,7 @@ impl Decoder<'_> {
         let mut i = 1i64;
         loop {
             let v = self.value(t)?;
-            let _ = table.seti(&mut self.vm.heap, i, v);
+            table.seti(&mut self.vm.heap, i, v).map_err(refused)?;
             i += 1;
             t = self.token();
             match t.0 {
@@ -942,6 +957,7 @@ fn decode_argument(vm: &mut Vm, e: Entry) -> Result<DecodeResult<Value>, Raised>
 fn decode(vm: &mut Vm, e: Entry) -> NativeResult {
     match decode_argument(vm, e)? {
         Ok(v) => Ok(Outcome::one(v)),
+        Err(text) if text == crate::error::messages::NO_MEMORY => Err(vm.throw_memory()),
         Err(text) => Err(vm.throw_str(text.as_bytes())),
     }
 }
@@ -950,6 +966,7 @@ fn decode(vm: &mut Vm, e: Entry) -> NativeResult {
 fn decode_safe(vm: &mut Vm, e: Entry) -> NativeResult {
     match decode_argument(vm, e)? {
         Ok(v) => Ok(Outcome::one(v)),
+        Err(text) if text == crate::error::messages::NO_MEMORY => Err(vm.throw_memory()),
         Err(text) => failure(vm, &text),
     }
 }

@@ -78,15 +78,15 @@ fn describe(vm: &mut Vm, t: Gc<Table>, f: Gc<Func>) {
 }
 
 /// The lines of a function that carry code, as a set.
-fn active_lines(vm: &mut Vm, f: Gc<Func>) -> Value {
-    let Some(pt) = f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto) else { return Value::NIL };
+fn active_lines(vm: &mut Vm, f: Gc<Func>) -> Result<Value, Raised> {
+    let Some(pt) = f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto) else { return Ok(Value::NIL) };
     // The header instruction is no code of any line.
     let lines: Vec<u32> = pt.get(&vm.heap).debug_info().lines.iter().skip(1).collect();
     let t = vm.heap.new_table(0, 0);
     for line in lines {
-        let _ = t.seti(&mut vm.heap, line as i64, Value::TRUE);
+        t.seti(&mut vm.heap, line as i64, Value::TRUE).map_err(|e| super::table_error(vm, e))?;
     }
-    Value::obj(t)
+    Ok(Value::obj(t))
 }
 
 /// `debug.getinfo([thread,] function or level, what)`: a table, nil for a level that does not exist.
@@ -153,7 +153,7 @@ fn getinfo(vm: &mut Vm, _: Entry) -> NativeResult {
             }
             b'f' => set_field(vm, t, "func", Value::obj(f)),
             _ => {
-                let lines = active_lines(vm, f);
+                let lines = active_lines(vm, f)?;
                 set_field(vm, t, "activelines", lines);
             }
         }

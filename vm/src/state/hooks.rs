@@ -17,6 +17,29 @@ pub enum HotKind {
     Call,
 }
 
+/// A limit of a running program that can be spent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// Back edges and calls (`Vm::set_fuel`).
+    Fuel,
+    /// Wall-clock time (`Vm::set_deadline`).
+    Deadline,
+}
+
+/// What the host decides when a limit is spent (`Vm::on_exhausted`).
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// The program goes on. Unless the callback has set a new limit, it is asked again at the next back edge or call.
+    GoOn,
+    /// The program stops here and the host goes on: the coroutine it resumed comes back as `Resume::Interrupted`, with
+    /// all that were resumed inside it. Where nothing can yield (`Vm::can_preempt`) the program goes on.
+    Yield,
+    /// The limit's own error.
+    Raise,
+    /// This error.
+    RaiseValue(Value),
+}
+
 /// What the code generator has done so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompileCosts {

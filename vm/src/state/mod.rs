@@ -39,6 +39,9 @@ pub(crate) struct Bounce {
     pub(crate) d: usize,
 }
 
+/// What [`Vm::on_exhausted`] holds. It runs no Lua code.
+pub type OnExhausted = Box<dyn FnMut(&mut Vm, hooks::Limit) -> hooks::Verdict>;
+
 /// Entries of a dispatch table.
 pub const DISPATCH_SIZE: usize = 128;
 /// Entries of the table of hot counters.
@@ -188,8 +191,8 @@ pub struct Vm {
     pub(crate) deadline_skip: u32,
     /// The VM's end of [`interrupt::Interrupt`].
     pub(crate) interrupt: Option<interrupt::Owner>,
-    /// Asked when the fuel is used up: gives more of it, or `None` for an error. Without it there is an error.
-    pub on_exhausted: Option<Box<dyn FnMut(&mut Vm) -> Option<u64>>>,
+    /// Asked when a limit is spent. Without it there is an error.
+    pub on_exhausted: Option<OnExhausted>,
     /// Called at the next poll after `vmflags::POKE` was set.
     pub on_poke: Option<Box<dyn FnMut(&mut Vm)>>,
     /// Called with each function made of a chunk (`jit.attach`).

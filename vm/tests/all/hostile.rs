@@ -259,6 +259,8 @@ fn what_does_not_end_stops_at_its_limit() {
         "for i = 1, math.huge do end",
         "for i = 1, 2, 0 do end",
         "::a:: goto a",
+        "local n = 1 ::a:: n = n + 1 if n > 0 then goto a end",
+        "::a:: do do local x local f = function() return x end do goto a end end end",
         "local t = setmetatable({}, {__index = function() return 1 end}) while t.x do end",
         "return (('a'):rep(300) .. 'c'):find(('a*'):rep(30) .. 'b')",
         "return (('a'):rep(5000)):match('.-.-.-.-.-.-.-b')",

@@ -4,3 +4,4 @@ mod fuzz;
 mod host;
 mod hostile;
 mod memory;
+mod preempt;

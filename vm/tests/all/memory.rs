@@ -1,5 +1,6 @@
-//! The heap's limit strikes anywhere: with a limit that is reached at the n-th allocation, for every n until the program
-//! gets through, each run ends with `not enough memory` or the program's own answer, and the machine is sound.
+//! Memory runs out anywhere: with a limit that is reached a little later each time, and with the n-th allocation failing
+//! for every n until the program gets through, each run ends with `not enough memory` or the program's own answer, and
+//! the machine is sound.
 
 use moonlit_vm::gc::check::check;
 use moonlit_vm::host::native::{Value, Vm};
@@ -21,6 +22,22 @@ const PROGRAMS: &[&str] = &[
     "local u = {} for i = 1, 30 do u[i] = newproxy(true) getmetatable(u[i]).__gc = function() end end u = nil return 1",
     "local n = 0 for w in ('one two three four'):gmatch('%a+') do n = n + #w end return n",
     "local t = setmetatable({}, {__mode = 'k'}) for i = 1, 100 do t[{}] = {} end return 1",
+    "local b = require('string.buffer').new() for i = 1, 50 do b:put('item', i, ';'):putf('%05d', i) end return #b:tostring()",
+    "local buf = require('string.buffer') local t = {1, 'two', {x = {true, {}}}, 2.5, [100] = 'far', s = ('s'):rep(300)}
+     return #buf.encode(buf.decode(buf.encode(t)))",
+    "local json = require('cjson') local s = json.encode({1, {a = 'b', c = {1, 2, {}}}, 'x', {d = json.null}})
+     return #json.encode(json.decode(s)) + #json.encode(json.decode('[' .. ('{\"k\":[1,\"v\"]},'):rep(150) .. '1]'))",
+    "local m = require('string.buffer').encode({}) package.preload.p = function() return {m = m} end return #require('p').m",
+    "local s = 0 for _, v in ipairs({pcall(string.rep, 'ab', 1000)}) do s = s + #tostring(v) end return s",
+    "local ok, tb = xpcall(function() error({}) end, function(e) return debug.traceback(tostring(type(e))) end) return #tb > 10",
+    "local t = require('table.new')(100, 100) for i = 1, 100 do t[i] = i t['x' .. i] = i end local u = {} for k, v in pairs(t) do u[#u + 1] = k end return #u",
+    "local t = {} for i = 1, 300 do table.insert(t, 1 + i % 3, i) end local u = table.move(t, 1, 300, 5, {}) return #table.concat(u, ',', 5)",
+    "local co = coroutine.create(function(...) local t = {...} error(table.concat(t, '-')) end)
+     local ok, e = coroutine.resume(co, 1, 2, 3) return tostring(ok) .. e",
+    "local function deep(n) if n == 0 then return {} end local t = {deep(n - 1)} return t end return #deep(100)",
+    "local s = '' for w, n in ('a=1 bb=22 ccc=333'):gmatch('(%w+)=(%d+)') do s = w .. s .. n end return s:upper():reverse():lower()",
+    "return select('#', ('x'):rep(200):byte(1, -1)) .. #string.char(('y'):rep(150):byte(1, -1))",
+    "local h = 0 debug.sethook(function() h = h + 1 local t = {h} end, '', 3) local t = {} for i = 1, 20 do t[i] = {} end debug.sethook() return #t",
 ];
 
 fn machine() -> Box<Vm> {
@@ -78,5 +95,52 @@ fn the_limit_strikes_at_every_place_and_the_heap_is_sound() {
             room += 64 + room / 24;
             assert!(room < 64 << 20, "{code} never gets through");
         }
+    }
+}
+
+/// Every single allocation fails once: cells, large objects, table parts, stacks, prototypes, what userdata hold outside.
+#[test]
+fn every_allocation_may_fail_and_the_machine_goes_on() {
+    for code in PROGRAMS {
+        let want = run(&mut machine(), code);
+        let mut vm = machine();
+        run(&mut vm, code);
+        // A program that catches errors may catch this one, too.
+        let catches = code.contains("pcall") || code.contains("resume");
+        let mut n = 0;
+        loop {
+            n += 1;
+            if n % 16 == 0 {
+                vm.collect_garbage();
+            }
+            vm.heap.fail_allocation(n);
+            let mut got = run(&mut vm, code);
+            let through = vm.heap.allocations_left() > 0;
+            // An answer is the right one: no failure goes unheard.
+            assert!(!got.0 || got == want || catches, "{code} with allocation {n}: {}", got.1);
+            if got.0 && !through && vm.safepoint().is_err() {
+                // It failed behind the last place where the program could have been told.
+                let e = vm.take_error();
+                got = (false, String::from_utf8_lossy(&vm.raw_text(e)).into_owned());
+            }
+            vm.heap.fail_allocation(0);
+            if through {
+                assert_eq!(got, want, "{code} beyond allocation {n}");
+                break;
+            }
+            assert!(
+                got.1.ends_with("not enough memory") || catches,
+                "{code} with allocation {n} failing: {}",
+                got.1
+            );
+            if n % 4 == 0 {
+                check(&mut vm).unwrap_or_else(|e| panic!("{code} with allocation {n} failing: {e}"));
+            }
+            // It is of use afterwards, hooks aside, which the failure may have left set.
+            vm.set_hook(Value::NIL, 0, 0);
+            assert_eq!(run(&mut vm, "local t = {1} return #t .. 'x'").1, "1x", "after {code}, {n}");
+            assert!(n < 100_000, "{code} never gets through");
+        }
+        assert!(n > 5, "{code} allocates {n} times only");
     }
 }
