@@ -356,6 +356,7 @@ impl World for Vm {
     fn roots(&mut self, out: &mut Vec<Value>) {
         out.extend([Value::obj(self.main), Value::obj(self.cur)]);
         out.extend(self.finalizer_thread.map(Value::obj));
+        out.extend(self.profile.thread.map(Value::obj));
         out.extend([Value::obj(self.registry), Value::obj(self.globals)]);
         out.extend(self.base_meta.iter().flatten().map(|t| Value::obj(*t)));
         out.extend(self.mm_names.iter().map(|s| Value::obj(*s)));

@@ -1,6 +1,7 @@
 //! When the collector works and how much.
 
 use crate::heap::Heap;
+use crate::heap::accounting::EARLY_MIN;
 use crate::heap::zeal::Zeal;
 
 /// Bytes allocated between two steps of a running cycle, at least.
@@ -8,9 +9,18 @@ const STEP_MIN: usize = 64 * 1024;
 /// ... and at most: it bounds the work of one step, and with it the pause.
 const STEP_MAX: usize = 96 * 1024;
 
+/// So many cycles after its start, and after each collection by hand, a small heap is collected in small steps, so
+/// that it stays small. A program that has made so much garbage makes more: it gets fewer and larger steps.
+const EARLY_CYCLES: u32 = 48;
+
+fn is_early(heap: &Heap) -> bool {
+    heap.acct.cycles_on_end < EARLY_CYCLES
+}
+
 /// Bytes the next step waits for.
 fn step_bytes(heap: &Heap) -> usize {
-    (heap.acct.live / 64).clamp(STEP_MIN, STEP_MAX)
+    let least = if is_early(heap) { 2 * 1024 } else { STEP_MIN };
+    (heap.acct.live / 64).clamp(least, STEP_MAX)
 }
 
 /// Most work of one step, in bytes to look at.
@@ -20,18 +30,21 @@ const WORK_MAX: u64 = 512 * 1024;
 /// has written to, so that marking catches up with it.
 pub fn budget(heap: &Heap) -> isize {
     let mul = heap.acct.stepmul_percent.max(100) as u64 + 100 * heap.lists.rounds as u64;
-    let work = step_bytes(heap) as u64 * mul / 100;
-    work.min(WORK_MAX.max(step_bytes(heap) as u64 * 2)) as isize
+    let step = step_bytes(heap).max(STEP_MIN) as u64;
+    (step * mul / 100).min(WORK_MAX.max(step * 2)) as isize
 }
 
 /// A cycle has ended: the next one begins when the heap has grown by the pause.
 pub fn cycle_ended(heap: &mut Heap) {
+    heap.acct.cycles_on_end = heap.acct.cycles_on_end.saturating_add(1);
+    let early = is_early(heap);
     let a = &mut heap.acct;
     // What was allocated while sweeping is neither counted alive nor dead.
     a.live = a.live_sum + a.external + heap.intern.slots.len() * 8;
     a.cycles += 1;
     let grown = (a.live as u64 * a.pause_percent as u64 / 100) as usize;
-    let wait = grown.saturating_sub(a.used).max(a.live / 8).max(a.threshold_min);
+    let least = if early { a.threshold_min.min(EARLY_MIN) } else { a.threshold_min };
+    let wait = grown.saturating_sub(a.used).max(a.live / 8).max(least);
     set_credit(heap, wait);
 }
 

@@ -37,14 +37,18 @@ pub struct Accounting {
     pub cycles: u64,
     /// Steps never wait for less than this much garbage.
     pub threshold_min: usize,
+    /// Cycles since the heap was made or the program last asked for a whole collection.
+    pub cycles_on_end: u32,
     /// Stress mode: allocations up to and including the one that fails; 0 when none will (see `zeal`).
     pub(super) fail_in: u64,
     /// It has come to that one, and nobody has told the program yet.
     pub(super) failing: bool,
 }
 
-/// A cycle does not begin below this many bytes.
+/// A cycle does not begin below this many bytes ...
 pub const THRESHOLD_MIN: usize = 1 << 20;
+/// ... and the first ones after a collection by hand below this many.
+pub const EARLY_MIN: usize = 16 << 10;
 
 impl Default for Accounting {
     fn default() -> Accounting {
@@ -60,7 +64,7 @@ impl Accounting {
             stopped: false,
             used: 0,
             external: 0,
-            credit: THRESHOLD_MIN as isize,
+            credit: EARLY_MIN as isize,
             limit: usize::MAX,
             pause_percent: 200,
             stepmul_percent: 200,
@@ -69,6 +73,7 @@ impl Accounting {
             fetch_ahead_from: 1 << 20,
             cycles: 0,
             threshold_min: THRESHOLD_MIN,
+            cycles_on_end: 0,
             fail_in: 0,
             failing: false,
         }

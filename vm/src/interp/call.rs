@@ -14,6 +14,7 @@ use crate::function::closure::{Func, NativeFunc};
 use crate::state::Vm;
 use crate::state::hooks::FastCall;
 use crate::state::native::{Entry, NativeResult, Outcome, OutcomeKind, Raised};
+use crate::state::profile::vmstate;
 use crate::thread::frame::{self, CONT_SLOTS, FrameType};
 use crate::value::{Value, tag};
 
@@ -290,7 +291,9 @@ pub(crate) fn native_again(vm: &mut Vm) -> HelperResult {
         return Err(vm.throw_plain(b"re-entry of a frame that is no native's"));
     };
     let row_fn = vm.natives.get(f.get(&vm.heap).id).f;
+    let before = vm.profile.enter(vmstate::LIBRARY);
     let r = catch_unwind(AssertUnwindSafe(|| row_fn(vm, entry)));
+    vm.profile.leave(before);
     finish_native(vm, r)
 }
 

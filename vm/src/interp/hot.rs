@@ -11,6 +11,7 @@ use crate::function::closure::LuaFunc;
 use crate::index::TraceNo;
 use crate::state::hooks::{EXIT_CALLED_BACK, HotKind, Limit, Verdict};
 use crate::state::native::Raised;
+use crate::state::profile::vmstate;
 use crate::state::{HOT_SIZE, Vm, vmflags};
 use crate::thread::frame::{self, FrameType};
 use crate::value::Value;
@@ -64,6 +65,10 @@ impl Vm {
             } else {
                 self.deadline_skip = DEADLINE_SKIP;
             }
+        }
+        if f & vmflags::PROFILE != 0 {
+            // Compiled code has left for it; the sample is taken at the next instruction.
+            self.set_flag(vmflags::PROFILE, false);
         }
         if f & vmflags::INTERRUPT != 0 {
             self.flags.fetch_and(!vmflags::INTERRUPT, Relaxed);
@@ -281,7 +286,10 @@ fn run_trace(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
     // SAFETY: the table holds entry points of this signature only (see `TraceEntry`).
     let left = unsafe {
         let f: unsafe extern "C" fn(*mut Vm, *mut Value) -> u64 = std::mem::transmute(entry);
-        f(vm, base)
+        let before = vm.profile.enter(vmstate::NATIVE);
+        let left = f(vm, base);
+        vm.profile.leave(before);
+        left
     };
     leave_trace(vm, left)
 }

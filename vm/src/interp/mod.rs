@@ -18,6 +18,7 @@ mod load;
 pub(crate) mod meta;
 pub(crate) mod ret;
 pub mod run;
+pub mod sample;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use crate::error::messages as msg;
 use crate::limits::NATIVE_RUNS_MAX;
 use crate::state::Vm;
 use crate::state::native::{Entry, Raised};
+use crate::state::profile::vmstate;
 use crate::thread::frame::{CONT_SLOTS, LINK_CORO, LINK_RUN, raw};
 use crate::thread::{Status, Thread};
 use crate::value::Value;
@@ -30,7 +31,7 @@ pub enum Resume {
 }
 
 /// The interpreter's registers, saved around a nested run.
-struct Saved {
+pub(super) struct Saved {
     cur: Gc<Thread>,
     base: usize,
     top: usize,
@@ -43,7 +44,7 @@ struct Saved {
 }
 
 impl Vm {
-    fn save(&self) -> Saved {
+    pub(super) fn save(&self) -> Saved {
         let t = self.cur.get(&self.heap);
         Saved {
             cur: self.cur,
@@ -58,7 +59,7 @@ impl Vm {
         }
     }
 
-    fn restore(&mut self, s: &Saved) {
+    pub(super) fn restore(&mut self, s: &Saved) {
         self.cur = s.cur;
         let t = s.cur.get_mut(&mut self.heap);
         t.set_status(Status::Running);
@@ -192,7 +193,10 @@ impl Vm {
     #[cold]
     #[inline(never)]
     fn collect_now(&mut self) -> Result<(), Raised> {
-        if crate::gc::step(self).is_err() {
+        let before = self.profile.enter(vmstate::COLLECTOR);
+        let done = crate::gc::step(self);
+        self.profile.leave(before);
+        if done.is_err() {
             return Err(self.throw_memory());
         }
         if !self.in_finalizer {
@@ -243,7 +247,10 @@ impl Vm {
 
     /// A full collection, finalizers included (`collectgarbage()`).
     pub fn collect_garbage(&mut self) {
+        self.heap.acct.cycles_on_end = 0;
+        let before = self.profile.enter(vmstate::COLLECTOR);
         crate::gc::full(self);
+        self.profile.leave(before);
         self.run_finalizers();
     }
 

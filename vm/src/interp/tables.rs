@@ -2,11 +2,21 @@
 
 use super::dispatch::{Act, enter_func, next, op, resume, tail};
 use super::handlers::{
-    arith::*, call::*, compare::*, constant::*, create::*, forloop::*, func::*, index::*, native::FUNCC,
-    ret::*, upvalue::*,
+    arith::*,
+    call::*,
+    compare::*,
+    constant::*,
+    create::*,
+    forloop::*,
+    func::*,
+    index::*,
+    native::{FUNCC, FUNCC_TOLD},
+    ret::*,
+    upvalue::*,
 };
 use crate::bytecode::ops::Op;
 use crate::for_each_op;
+use crate::state::profile::vmstate;
 use crate::state::{DISPATCH_SIZE, Handler, Vm};
 
 op! {
@@ -58,7 +68,9 @@ unsafe extern "C" fn record(vm: *mut Vm, d: usize) {
     vm.call_nargs = d.wrapping_sub(1);
     let (pc, base) = (vm.pc.wrapping_sub(1), vm.base());
     if let Some(mut jit) = vm.jit.take() {
+        let before = vm.profile.enter(vmstate::COMPILER);
         let goes_on = jit.record_step(vm, pc, base);
+        vm.profile.leave(before);
         vm.jit = Some(jit);
         if !goes_on {
             vm.set_recording(false);
@@ -98,6 +110,20 @@ impl Vm {
         } else {
             *self.plain
         };
+        if self.profile.on_sample.is_some() && !self.recording && self.hook.mask == 0 {
+            self.dispatch[Op::FUNCC as usize] = FUNCC_TOLD;
+        }
+    }
+
+    /// What executes an op, ticks of a profiler aside.
+    pub(crate) fn handler_of(&self, op: usize) -> Handler {
+        if self.recording {
+            RECORD
+        } else if self.hook.mask != 0 {
+            HOOKED
+        } else {
+            self.plain[op]
+        }
     }
 
     /// Switches recording on or off: every instruction calls [`crate::state::hooks::JitHooks::record_step`] first.

@@ -191,6 +191,40 @@ fn check(source: &str, expected: &str) {
         vm.heap.set_zeal(zeal);
         assert_eq!(run_in(&mut vm, source), expected, "with zeal {zeal:?}: {source}");
     }
+    // And with a sample between any two instructions.
+    let mut vm = machine();
+    let sampler = vm.set_sampler(Some(sample));
+    vm.interrupt_handle().tick(1, sampler);
+    vm.app.set(Samples { taken: 0, sampler });
+    assert_eq!(run_in(&mut vm, source), expected, "sampled: {source}");
+    assert!(vm.app.get::<Samples>().is_some_and(|s| s.taken > 1), "{source}");
+}
+
+struct Samples {
+    taken: u32,
+    sampler: crate::state::Handler,
+}
+
+/// Makes garbage, calls something, collects now and then, and asks for the next sample.
+fn sample(vm: &mut Vm, at: crate::cell::gc_ref::Gc<crate::thread::Thread>, ticks: u32, state: u8) {
+    assert!(ticks == 1 && b"NICGJ".contains(&state));
+    let s = vm.app.get_mut::<Samples>().expect("set");
+    s.taken += 1;
+    let (taken, sampler) = (s.taken, s.sampler);
+    vm.heap.new_table(4, 2);
+    if taken % 32 == 0 {
+        vm.traceback(at, None, 0);
+    }
+    let f = vm.globals.get_bytes(&vm.heap, b"pairs");
+    let t = Value::obj(vm.globals);
+    assert!(vm.call(f, &[t]).is_ok());
+    if taken % 256 == 0 {
+        vm.collect_garbage();
+    }
+    // Long programs are sampled at their beginning only.
+    if taken < 10_000 {
+        vm.interrupt_handle().tick(1, sampler);
+    }
 }
 
 #[test]

@@ -21,8 +21,11 @@ pub const FNS: &[NativeRow] = &[
 ];
 
 /// Modules written in Lua: name and source.
-const SOURCES: &[(&str, &str)] =
-    &[("jit.bc", include_str!("modules/bc.lua")), ("jit.zone", include_str!("modules/zone.lua"))];
+const SOURCES: &[(&str, &str)] = &[
+    ("jit.bc", include_str!("modules/bc.lua")),
+    ("jit.p", include_str!("modules/p.lua")),
+    ("jit.zone", include_str!("modules/zone.lua")),
+];
 
 /// Adds to `jit.vmdef` when it is made; kept in `Vm::app`.
 #[derive(Clone, Copy)]

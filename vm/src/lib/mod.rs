@@ -19,6 +19,7 @@ pub mod math;
 pub mod os;
 pub mod package;
 pub mod pattern;
+pub mod profile;
 pub mod string;
 pub mod sys;
 pub mod table;
@@ -47,6 +48,7 @@ pub fn open_all(vm: &mut Vm) {
     bit::open(vm);
     jit::open(vm);
     jit_util::open(vm);
+    profile::open(vm);
     cjson::open(vm);
     buffer::open(vm);
     lfs::open(vm);

@@ -1,9 +1,9 @@
 //! Stopping a VM from another thread or from a signal handler. Knows two words of the VM and nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use crate::state::{Vm, vmflags};
+use crate::state::{DISPATCH_SIZE, Handler, Vm, vmflags};
 use crate::value::Value;
 
 /// Where the words are, and whether they still are.
@@ -11,6 +11,12 @@ struct Shared {
     state: AtomicUsize,
     flags: *const AtomicU32,
     limit: *const AtomicPtr<Value>,
+    /// The words of [`super::profile::Profile`] that a tick uses.
+    ticks: *const AtomicU32,
+    doing: *const AtomicU8,
+    tick_state: *const AtomicU8,
+    /// The dispatch table.
+    dispatch: *const AtomicUsize,
 }
 
 const FREE: usize = 0;
@@ -50,17 +56,42 @@ impl Interrupt {
         self.set(vmflags::POKE);
     }
 
+    /// The profiler's clock has gone on: notes what the VM is doing, and makes its next instruction `sampler`, which
+    /// puts the table right again.
+    pub(crate) fn tick(&self, ticks: u32, sampler: Handler) {
+        self.with_words(|s| {
+            // SAFETY: `with_words` keeps the VM's words where they are. The table is read by its thread as plain words of
+            // this size, and each entry is a handler before and after.
+            unsafe {
+                if (*s.ticks).fetch_add(ticks, Ordering::Relaxed) == 0 {
+                    (*s.tick_state).store((*s.doing).load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+                for i in 0..DISPATCH_SIZE {
+                    (*s.dispatch.add(i)).store(sampler as usize, Ordering::Relaxed);
+                }
+            }
+        });
+        self.set(vmflags::PROFILE);
+    }
+
     fn set(&self, flag: u32) {
+        self.with_words(|s| {
+            // SAFETY: `with_words` keeps the VM's words where they are.
+            unsafe {
+                (*s.flags).fetch_or(flag, Ordering::Relaxed);
+                (*s.limit).store(std::ptr::null_mut(), Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn with_words(&self, f: impl FnOnce(&Shared)) {
         let s = &*self.0;
         // When another thread is at it, this one does not wait: a signal handler may have interrupted that thread.
         if s.state.compare_exchange(FREE, BUSY, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return;
         }
-        // SAFETY: BUSY keeps the VM's words where they are.
-        unsafe {
-            (*s.flags).fetch_or(flag, Ordering::Relaxed);
-            (*s.limit).store(std::ptr::null_mut(), Ordering::Relaxed);
-        }
+        // BUSY keeps the VM's words where they are.
+        f(s);
         s.state.store(FREE, Ordering::Release);
     }
 }
@@ -73,6 +104,10 @@ impl Vm {
                 state: AtomicUsize::new(FREE),
                 flags: &raw const self.flags,
                 limit: &raw const self.stack_limit,
+                ticks: &raw const self.profile.ticks,
+                doing: &raw const self.profile.state,
+                tick_state: &raw const self.profile.tick_state,
+                dispatch: (&raw const self.dispatch).cast(),
             };
             self.interrupt = Some(Owner(Arc::new(shared)));
         }

@@ -7,6 +7,7 @@ pub mod hooks;
 pub mod interrupt;
 pub mod metatable;
 pub mod native;
+pub mod profile;
 pub mod raise;
 pub mod registry;
 
@@ -195,6 +196,8 @@ pub struct Vm {
     pub on_exhausted: Option<OnExhausted>,
     /// Called at the next poll after `vmflags::POKE` was set.
     pub on_poke: Option<Box<dyn FnMut(&mut Vm)>>,
+    /// What the profiler asks for.
+    pub(crate) profile: profile::Profile,
     /// Called with each function made of a chunk (`jit.attach`).
     pub(crate) on_load: Option<fn(&mut Vm, Gc<crate::function::closure::Func>)>,
     /// Buffer of concatenations.

@@ -27,7 +27,7 @@ const FUEL: u64 = 20_000;
 /// Memory an input may use, bytes, beyond what the machine needs itself.
 const MEMORY: usize = 24 << 20;
 /// An input that takes longer has hung.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(120);
 /// Inputs after which the machine is a new one.
 const VM_LIFE: usize = 100;
 

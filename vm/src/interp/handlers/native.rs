@@ -6,6 +6,7 @@ use crate::interp::dispatch::{constants, func_ptr, next, op, tail};
 use crate::interp::handlers::arith::{is_num_in, num_in};
 use crate::interp::hot::func_slow;
 use crate::state::Handler;
+use crate::state::profile::vmstate;
 use crate::thread::frame;
 use crate::value::Value;
 
@@ -41,6 +42,23 @@ op! {
             next!(link as *const u32, base, k, vm)
         }
     }
+    tail!(after_native, std::ptr::null(), base, std::ptr::null(), vm, act, 0)
+} }
+
+op! {
+    /// As [`FUNCC`], while a profiler wants to know when library functions run.
+    FUNCC_TOLD |pc, base, k, vm, a, d| {
+    let th = (*vm).cur.as_ptr();
+    let top = base.add(d).sub(1);
+    (*th).base = base;
+    (*th).top = top;
+    if top > (*th).maxstack {
+        tail!(func_slow, pc, base, k, vm, a, d)
+    }
+    *(*vm).profile.state.as_ptr() = vmstate::LIBRARY;
+    let act = native_entry(vm, d - 1);
+    *(*vm).profile.state.as_ptr() = vmstate::INTERPRETED;
+    let base = (*(*vm).cur.as_ptr()).base;
     tail!(after_native, std::ptr::null(), base, std::ptr::null(), vm, act, 0)
 } }
 
