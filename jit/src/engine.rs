@@ -31,7 +31,7 @@ use moonlit_vm::function::proto::{Proto, protoflags};
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::layout;
 use moonlit_vm::state::hooks::{
-    CompileCosts, EXIT_CALLED_BACK, ExitState, HotKind, JitHooks, TraceEntry, TraceInfo,
+    CodePlace, CompileCosts, EXIT_CALLED_BACK, ExitState, HotKind, JitHooks, TraceEntry, TraceEvent, TraceInfo, eventmask,
 };
 use moonlit_vm::state::{HOT_SIZE, Vm};
 use moonlit_vm::value::Value;
@@ -213,7 +213,31 @@ impl Engine {
         }
     }
 
+    /// The number of the next trace.
+    fn free_number(&self) -> usize {
+        let free = self.traces.iter().skip(1).position(|t| t.is_none()).map(|i| i + 1);
+        free.unwrap_or(self.traces.len())
+    }
+
+    /// An instruction for those who listen.
+    fn code_place(vm: &Vm, at: Option<At>) -> CodePlace {
+        let Some(at) = at else { return CodePlace { func: Value::NIL, pos: 0 } };
+        let code = at.proto(&vm.heap).map_or(0, |p| p.get(&vm.heap).code().as_ptr() as usize);
+        CodePlace {
+            func: at.func().map_or(Value::NIL, Value::obj),
+            pos: ((at.pc as usize).wrapping_sub(code) / 4) as u32,
+        }
+    }
+
     fn begin(&mut self, vm: &mut Vm, rec: Rec, at: At) {
+        if vm.events.listening & eventmask::TRACE != 0 {
+            let parent = match rec.kind {
+                Kind::Side { parent, exit } => Some((parent, exit)),
+                Kind::Loop { .. } => None,
+            };
+            let (no, at) = (self.free_number() as u32, Engine::code_place(vm, Some(at)));
+            vm.tell(TraceEvent::Start { no, at, parent });
+        }
         self.rec_proto = at.proto(&vm.heap);
         self.rec = Some(Box::new(rec));
         self.retries = 0;
@@ -269,6 +293,10 @@ impl Engine {
 
     fn abort(&mut self, vm: &mut Vm, why: Abort) {
         if let Some(rec) = self.stop_recording(vm) {
+            if vm.events.listening & eventmask::TRACE != 0 {
+                let (no, at) = (self.free_number() as u32, Engine::code_place(vm, self.at));
+                vm.tell(TraceEvent::Abort { no, at, why: why.text() });
+            }
             if self.opts.verbose {
                 let start = self.start_text(vm, rec.kind, self.rec_proto, rec.start_pc);
                 let at = self.at.map_or(String::new(), |at| {
@@ -348,8 +376,7 @@ impl Engine {
 
     fn submit(&mut self, vm: &mut Vm, rec: Rec) -> Result<(), Abort> {
         self.check_fork(vm);
-        let free = self.traces.iter().skip(1).position(|t| t.is_none()).map(|i| i + 1);
-        let no = free.unwrap_or(self.traces.len());
+        let no = self.free_number();
         if no > self.opts.params.maxtrace as usize {
             self.punish(vm, rec.kind);
             return Err(Abort::CodeAreaFull);
@@ -438,6 +465,10 @@ impl Engine {
             self.traces.push(None);
         }
         self.traces[no] = Some(Box::new(c));
+        if vm.events.listening & eventmask::TRACE != 0 {
+            let at = Engine::code_place(vm, self.at);
+            vm.tell(TraceEvent::Stop { no: no as u32, at });
+        }
         self.stats.0 += 1;
         if self.worker.is_none() {
             self.worker = Some(Worker::start(self.opts.jitsync, &self.gate)?);
@@ -669,6 +700,12 @@ impl JitHooks for Engine {
         if std::mem::take(&mut self.repeated) {
             return true;
         }
+        if vm.events.listening & eventmask::RECORD != 0 {
+            let depth = rec.depth() as u32;
+            let (no, at) = (self.free_number() as u32, Engine::code_place(vm, Some(at)));
+            vm.tell(TraceEvent::Record { no, at, depth });
+        }
+        let Some(rec) = self.rec.as_mut() else { return false };
         let mut res = rec.step(vm, at);
         if let Err(e) = res {
             if !rec.is_root() && rec.count > 1 && Engine::may_end_here(e) {
@@ -740,8 +777,14 @@ impl JitHooks for Engine {
         // thread), the STACK guard has checked the room, and this exit has just filled the buffer.
         let at = unsafe { restore::restore(vm, &t.trace, SnapNo::new(exit as usize), &self.buf, base) };
         let state = ExitState { pc: at.pc, base: at.base };
+        if vm.events.listening & eventmask::EXIT != 0 {
+            vm.tell(TraceEvent::Exit { no: n as u32, exit });
+        }
         if self.rec.is_some() {
-            self.abort(vm, Abort::ErrorThrown);
+            // A listener's own code may be compiled; the recording waits for it.
+            if !vm.is_telling() {
+                self.abort(vm, Abort::ErrorThrown);
+            }
             return state;
         }
         let attention = vm.flags.load(std::sync::atomic::Ordering::Relaxed) != 0;
@@ -820,6 +863,9 @@ impl JitHooks for Engine {
     }
 
     fn flush(&mut self, vm: &mut Vm) {
+        if vm.events.listening & eventmask::TRACE != 0 {
+            vm.tell(TraceEvent::Flush);
+        }
         self.abort(vm, Abort::Outdated);
         self.epoch += 1;
         for no in 1..self.traces.len() {

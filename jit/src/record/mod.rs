@@ -135,6 +135,11 @@ impl Rec {
         }
     }
 
+    /// Calls above the frame it began in.
+    pub fn depth(&self) -> usize {
+        self.frames.len()
+    }
+
     /// Is it a root trace?
     pub fn is_root(&self) -> bool {
         matches!(self.kind, Kind::Loop { .. })

@@ -23,6 +23,7 @@ use crate::heap::zeal::Zeal;
 use crate::heap::{Heap, Phase};
 use crate::index::TraceNo;
 use crate::state::Vm;
+use crate::state::hooks::TraceEvent;
 use crate::thread::Thread;
 use crate::value::Value;
 
@@ -357,6 +358,7 @@ impl World for Vm {
         out.extend([Value::obj(self.main), Value::obj(self.cur)]);
         out.extend(self.finalizer_thread.map(Value::obj));
         out.extend(self.profile.thread.map(Value::obj));
+        out.extend(self.events.queue.iter().map(TraceEvent::func));
         out.extend([Value::obj(self.registry), Value::obj(self.globals)]);
         out.extend(self.base_meta.iter().flatten().map(|t| Value::obj(*t)));
         out.extend(self.mm_names.iter().map(|s| Value::obj(*s)));

@@ -110,6 +110,7 @@ impl Vm {
             interrupt: None,
             on_poke: None,
             on_exhausted: None,
+            events: Default::default(),
             profile: Default::default(),
             on_load: None,
             suspend_token: 0,

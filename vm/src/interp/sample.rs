@@ -1,4 +1,5 @@
-//! Samples for a profiler: what happens at the instruction after a tick (see `state::profile`).
+//! What comes between two instructions: samples for a profiler (see `state::profile`), and what the compiler tells those
+//! who listen. Both run on a coroutine of their own.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -6,8 +7,11 @@ use super::dispatch::{op, tail};
 use super::meta::sync_top;
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::Op;
+use crate::cell::gc_ref::Gc;
+use crate::state::hooks::TraceEvent;
 use crate::state::profile::{OnSample, vmstate};
 use crate::state::{Handler, Vm, vmflags};
+use crate::thread::Thread;
 use crate::thread::frame::{LINK_CORO, raw};
 use crate::value::Value;
 
@@ -30,13 +34,16 @@ op! {
 unsafe extern "C" fn sample_step(vm: *mut Vm, d: usize) {
     // SAFETY: the handler holds no reference to the VM.
     let vm = unsafe { &mut *vm };
+    let events = std::mem::take(&mut vm.events.queue);
     vm.refresh_dispatch();
     vm.set_flag(vmflags::PROFILE, false);
     let ticks = vm.profile.ticks.swap(0, Relaxed);
-    if ticks == 0 || vm.profile.busy {
+    // Neither comes in the middle of the other: there is one coroutine for both.
+    let free = !vm.profile.busy && !vm.events.telling;
+    let on_sample = vm.profile.on_sample.filter(|_| ticks > 0 && free);
+    if events.is_empty() && on_sample.is_none() {
         return;
     }
-    let Some(on_sample) = vm.profile.on_sample else { return };
     // SAFETY: `pc` points behind the instruction.
     let ins = Instr(unsafe { *vm.pc.sub(1) });
     if ins.op_byte() >= Op::FUNCF as u8 {
@@ -54,13 +61,56 @@ unsafe extern "C" fn sample_step(vm: *mut Vm, d: usize) {
         let top = vm.top().wrapping_add(extra);
         vm.set_top_ptr(top);
     }
-    vm.take_sample(on_sample, ticks);
+    vm.tell_all(events);
+    if let Some(on_sample) = on_sample {
+        vm.take_sample(on_sample, ticks);
+    }
 }
 
 impl Vm {
-    /// Calls `on_sample` with the running coroutine, on a coroutine of its own.
+    /// The compiler has done something: those who listen are told before the next instruction.
+    pub fn tell(&mut self, event: TraceEvent) {
+        // What a listener or a profiler causes is not told.
+        if !self.events.telling && !self.profile.busy {
+            self.events.queue.push(event);
+            self.refresh_dispatch();
+        }
+    }
+
+    /// Is a listener being told?
+    pub fn is_telling(&self) -> bool {
+        self.events.telling
+    }
+
+    /// Tells events; a recording waits meanwhile.
+    fn tell_all(&mut self, events: Vec<TraceEvent>) {
+        let Some(deliver) = self.events.deliver.filter(|_| !events.is_empty()) else { return };
+        let recording = std::mem::replace(&mut self.recording, false);
+        self.events.telling = true;
+        // Out of reach of the collector from here on, but for what is rooted.
+        let roots: Vec<_> = events.iter().map(|e| self.heap.roots.add(e.func())).collect();
+        self.refresh_dispatch();
+        self.aside(|vm, _| events.into_iter().for_each(|e| deliver(vm, e)));
+        for r in roots {
+            self.heap.roots.remove(r);
+        }
+        self.abort_recording();
+        self.events.telling = false;
+        self.recording = recording;
+        self.refresh_dispatch();
+    }
+
+    /// Calls `on_sample` with the running coroutine.
     fn take_sample(&mut self, on_sample: OnSample, ticks: u32) {
         self.abort_recording();
+        self.profile.busy = true;
+        let state = self.profile.tick_state.load(Relaxed);
+        self.aside(|vm, at| on_sample(vm, at, ticks, state));
+        self.profile.busy = false;
+    }
+
+    /// Runs `f` on a coroutine of its own, with the one that is left; its top is above all it needs.
+    fn aside(&mut self, f: impl FnOnce(&mut Vm, Gc<Thread>)) {
         let th = match self.profile.thread {
             Some(t) => t,
             None => {
@@ -75,12 +125,9 @@ impl Vm {
         let at = self.cur;
         at.get_mut(&mut self.heap).saved_pc = pc;
         let saved = self.save();
-        self.profile.busy = true;
         self.switch_to(th);
-        let state = self.profile.tick_state.load(Relaxed);
-        on_sample(self, at, ticks, state);
+        f(self, at);
         self.restore(&saved);
-        self.profile.busy = false;
     }
 
     /// Begins or ends profiling: ticks come through [`crate::state::interrupt::Interrupt`], with what this returns.

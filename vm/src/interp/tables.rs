@@ -102,15 +102,19 @@ pub(crate) static HOOKS: [Handler; DISPATCH_SIZE] = [HOOKED; DISPATCH_SIZE];
 impl Vm {
     /// Chooses the dispatch table after a mode has changed.
     pub(crate) fn refresh_dispatch(&mut self) {
-        self.plain = if self.jit_on && !self.jit_held { &COUNTING } else { &PLAIN };
-        self.dispatch = if self.recording {
+        let counts = self.jit_on && !self.jit_held && !self.events.telling;
+        self.plain = if counts { &COUNTING } else { &PLAIN };
+        self.dispatch = if !self.events.queue.is_empty() {
+            [super::sample::SAMPLE; DISPATCH_SIZE]
+        } else if self.recording {
             RECORDING
         } else if self.hook.mask != 0 {
             HOOKS
         } else {
             *self.plain
         };
-        if self.profile.on_sample.is_some() && !self.recording && self.hook.mask == 0 {
+        let plainly = !self.recording && self.hook.mask == 0 && self.events.queue.is_empty();
+        if plainly && self.profile.on_sample.is_some() {
             self.dispatch[Op::FUNCC as usize] = FUNCC_TOLD;
         }
     }

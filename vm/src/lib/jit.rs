@@ -7,6 +7,7 @@ use crate::cell::gc_ref::Gc;
 use crate::function::closure::Func;
 use crate::function::proto::Proto;
 use crate::state::Vm;
+use crate::state::hooks::{CodePlace, TraceEvent, eventmask};
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::table::Table;
 use crate::value::Value;
@@ -144,26 +145,97 @@ fn security(vm: &mut Vm, _: Entry) -> NativeResult {
 /// Where the function attached to the event `bc` is kept in the registry.
 const BC_HANDLER: &str = "_VMEVENT_BC";
 
+/// Where the functions attached to the compiler's events are kept, and which those are.
+const TRACE_HANDLERS: [(&[u8], &str, u8); 3] = [
+    (b"trace", "_VMEVENT_TRACE", eventmask::TRACE),
+    (b"record", "_VMEVENT_RECORD", eventmask::RECORD),
+    (b"texit", "_VMEVENT_TEXIT", eventmask::EXIT),
+];
+
 /// `jit.attach(f, event)`: calls `f` at each event; `jit.attach(f)` ends that. The event `bc` passes the prototype
-/// of each function that is compiled from source or loaded. Raises `event 'x' is not supported`.
+/// of each function that is compiled from source or loaded; `trace` passes what happened (`start`, `stop`, `abort`,
+/// `flush`), the trace, function and position, and for a side trace its parent and exit, for an abort its reason;
+/// `record` each recorded instruction: trace, function, position, depth of calls; `texit` trace and exit (and that no
+/// registers follow). They come before the program's next instruction. Raises `event 'x' is not supported`.
 fn attach(vm: &mut Vm, _: Entry) -> NativeResult {
-    let f = vm.check_func(0)?;
+    let f = Value::obj(vm.check_func(0)?);
+    let registry = vm.registry;
     let Some(event) = vm.opt_str(1)? else {
-        let registry = vm.registry;
-        if registry.get_bytes(&vm.heap, BC_HANDLER.as_bytes()).raw_identical(Value::obj(f)) {
+        if registry.get_bytes(&vm.heap, BC_HANDLER.as_bytes()).raw_identical(f) {
             set_field(vm, registry, BC_HANDLER, Value::NIL);
             vm.on_load = None;
         }
+        for (_, key, bit) in TRACE_HANDLERS {
+            if registry.get_bytes(&vm.heap, key.as_bytes()).raw_identical(f) {
+                set_field(vm, registry, key, Value::NIL);
+                vm.events.listening &= !bit;
+            }
+        }
         return Ok(Outcome::none());
     };
-    if event.bytes(&vm.heap) != b"bc" {
-        let text = [b"event '", event.bytes(&vm.heap), b"' is not supported"].concat();
+    let name = event.bytes(&vm.heap);
+    if let Some((_, key, bit)) = TRACE_HANDLERS.into_iter().find(|h| h.0 == name) {
+        set_field(vm, registry, key, f);
+        vm.events.listening |= bit;
+        vm.events.deliver = Some(tell);
+        return Ok(Outcome::none());
+    }
+    if name != b"bc" {
+        let text = [b"event '", name, b"' is not supported"].concat();
         return Err(vm.arg_error(1, &text));
     }
-    let registry = vm.registry;
-    set_field(vm, registry, BC_HANDLER, Value::obj(f));
+    set_field(vm, registry, BC_HANDLER, f);
     vm.on_load = Some(loaded);
     Ok(Outcome::none())
+}
+
+/// Calls the function attached to an event of the compiler, if it still is.
+fn tell(vm: &mut Vm, event: TraceEvent) {
+    let number = |n: u32| Value::num(f64::from(n));
+    let what = match &event {
+        TraceEvent::Start { .. } => "start",
+        TraceEvent::Stop { .. } => "stop",
+        TraceEvent::Abort { .. } => "abort",
+        _ => "flush",
+    };
+    let mut args = vec![Value::obj(vm.heap.str(what.as_bytes()))];
+    let place = |no: u32, at: CodePlace| [number(no), at.func, number(at.pos)];
+    let kind = match event {
+        TraceEvent::Start { no, at, parent } => {
+            args.extend(place(no, at));
+            if let Some((trace, exit)) = parent {
+                args.extend([number(trace), number(exit)]);
+            }
+            0
+        }
+        TraceEvent::Stop { no, at } => {
+            args.extend(place(no, at));
+            0
+        }
+        TraceEvent::Abort { no, at, why } => {
+            args.extend(place(no, at));
+            args.push(Value::obj(vm.heap.str(why.as_bytes())));
+            0
+        }
+        TraceEvent::Flush => 0,
+        TraceEvent::Record { no, at, depth } => {
+            args.clear();
+            args.extend(place(no, at));
+            args.push(number(depth));
+            1
+        }
+        TraceEvent::Exit { no, exit } => {
+            args.clear();
+            args.extend([number(no), number(exit), number(0), number(0)]);
+            2
+        }
+    };
+    let handler = vm.registry.get_bytes(&vm.heap, TRACE_HANDLERS[kind].1.as_bytes());
+    if !handler.is_nil() && vm.call(handler, &args).is_err() {
+        let err = vm.take_error();
+        let text = vm.raw_text(err);
+        eprintln!("VM handler failed: {}", String::from_utf8_lossy(&text));
+    }
 }
 
 /// Tells the function attached to `bc` about a function that was just made and those inside it, innermost first. An

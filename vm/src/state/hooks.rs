@@ -17,6 +17,99 @@ pub enum HotKind {
     Call,
 }
 
+/// A place in running code, for those who are told of events.
+#[derive(Clone, Copy, Debug)]
+pub struct CodePlace {
+    /// The Lua function, or nil.
+    pub func: Value,
+    /// Position of the instruction in it.
+    pub pos: u32,
+}
+
+/// What the compiler has done, for those who listen (`jit.attach`).
+#[derive(Clone, Debug)]
+pub enum TraceEvent {
+    /// It begins to record trace `no`; a side trace has a parent and an exit of it.
+    Start {
+        /// Trace.
+        no: u32,
+        /// Its first instruction.
+        at: CodePlace,
+        /// Parent and exit.
+        parent: Option<(u32, u32)>,
+    },
+    /// It has recorded trace `no`.
+    Stop {
+        /// Trace.
+        no: u32,
+        /// The last instruction.
+        at: CodePlace,
+    },
+    /// It gives up.
+    Abort {
+        /// The trace it would have been.
+        no: u32,
+        /// The last instruction.
+        at: CodePlace,
+        /// Why.
+        why: String,
+    },
+    /// All traces were thrown away.
+    Flush,
+    /// An instruction was recorded.
+    Record {
+        /// Trace.
+        no: u32,
+        /// The instruction.
+        at: CodePlace,
+        /// Calls above the first frame.
+        depth: u32,
+    },
+    /// A trace was left.
+    Exit {
+        /// Trace.
+        no: u32,
+        /// Exit.
+        exit: u32,
+    },
+}
+
+impl TraceEvent {
+    /// The function it is about, or nil.
+    pub(crate) fn func(&self) -> Value {
+        match self {
+            TraceEvent::Start { at, .. }
+            | TraceEvent::Stop { at, .. }
+            | TraceEvent::Abort { at, .. }
+            | TraceEvent::Record { at, .. } => at.func,
+            TraceEvent::Flush | TraceEvent::Exit { .. } => Value::NIL,
+        }
+    }
+}
+
+/// Bits of [`Events::listening`].
+pub mod eventmask {
+    /// Start, stop, abort, flush.
+    pub const TRACE: u8 = 1;
+    /// Recorded instructions.
+    pub const RECORD: u8 = 2;
+    /// Exits.
+    pub const EXIT: u8 = 4;
+}
+
+/// Events on their way to those who listen.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// [`eventmask`] bits of those somebody listens to.
+    pub listening: u8,
+    /// They are told at the next instruction.
+    pub(crate) queue: Vec<TraceEvent>,
+    /// Tells one.
+    pub(crate) deliver: Option<fn(&mut Vm, TraceEvent)>,
+    /// One is being told: nothing is recorded meanwhile.
+    pub(crate) telling: bool,
+}
+
 /// A limit of a running program that can be spent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limit {

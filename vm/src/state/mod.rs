@@ -196,6 +196,8 @@ pub struct Vm {
     pub on_exhausted: Option<OnExhausted>,
     /// Called at the next poll after `vmflags::POKE` was set.
     pub on_poke: Option<Box<dyn FnMut(&mut Vm)>>,
+    /// What the compiler has to tell.
+    pub events: hooks::Events,
     /// What the profiler asks for.
     pub(crate) profile: profile::Profile,
     /// Called with each function made of a chunk (`jit.attach`).
