@@ -32,6 +32,59 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace(MOONLIT, "moonlit")
 }
 
+/// After a peak of 200 MB the memory is the system's again, once the collector has seen that it is garbage.
+#[test]
+fn memory_goes_back_to_the_system_after_a_peak() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let program = file(
+        "peak.lua",
+        "local function resident()
+           local f = io.open('/proc/self/statm') local _, pages = f:read('*n', '*n') f:close()
+           return pages * 4096 / 2 ^ 20
+         end
+         local function grow(kind)
+           local t = {}
+           if kind == 'tables' then for i = 1, 1200000 do t[i] = {i, x = i} end
+           elseif kind == 'strings' then for i = 1, 2000000 do t[i] = 'a string of some length ' .. i end
+           elseif kind == 'large' then for i = 1, 200 do t[i] = ('x'):rep(2 ^ 20 - i) end
+           elseif kind == 'closures' then for i = 1, 2000000 do t[i] = function() return i end end
+           else for i = 1, 150000 do t[i] = coroutine.wrap(function() coroutine.yield(i) end) t[i]() end end
+           return resident()
+         end
+         collectgarbage()
+         local before = resident()
+         for _, kind in ipairs {'tables', 'strings', 'large', 'closures', 'coroutines'} do
+           local peak = grow(kind)
+           collectgarbage() collectgarbage()
+           local after = resident()
+           print(kind, peak - before > 60 or peak, after - before < 40 or after)
+         end",
+    );
+    let want = "tables\ttrue\ttrue\nstrings\ttrue\ttrue\nlarge\ttrue\ttrue\n\
+                closures\ttrue\ttrue\ncoroutines\ttrue\ttrue\n";
+    check(&["-joff", &program], "", want, "", 0);
+}
+
+#[test]
+fn the_profiler_reports_at_the_end() {
+    let program = file(
+        "hot.lua",
+        "local function hot() local s, t = 0, os.clock()
+           while os.clock() - t < 0.3 do for i = 1, 1000 do s = s + i end end return s end hot()",
+    );
+    let o = run(command().args(["-jp=Fi1", &program]), "");
+    let report = text(&o.stdout);
+    assert!(report.lines().any(|l| l.ends_with("%  hot.lua:hot")), "{report} {}", text(&o.stderr));
+    assert!(o.status.success());
+    let report = file("hot.profile", "");
+    let o = run(command().args([&format!("-jp=rfi1,{report}"), &program]), "");
+    assert!(o.status.success() && o.stdout.is_empty(), "{}", text(&o.stderr));
+    let report = std::fs::read_to_string(&report).expect("it was written");
+    assert!(report.lines().any(|l| l.ends_with("  hot") && !l.contains('%')), "{report}");
+}
+
 /// Addresses differ from run to run.
 fn masked(s: &str) -> String {
     let mut out = String::new();

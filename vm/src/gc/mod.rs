@@ -20,7 +20,7 @@ use crate::cell::gc_ref::Gc;
 use crate::function::proto::Proto;
 use crate::heap::accounting::OutOfMemory;
 use crate::heap::zeal::Zeal;
-use crate::heap::{Heap, Phase};
+use crate::heap::{Heap, Phase, arena};
 use crate::index::TraceNo;
 use crate::state::Vm;
 use crate::state::hooks::TraceEvent;
@@ -180,9 +180,13 @@ const CATCH_UP_FROM: isize = 512 * 1024;
 /// ... by so many at most.
 const CATCH_UP_STEPS: usize = 8;
 
+/// A whole collection that freed more than this has the system's allocator give memory back.
+const RELEASE_FROM: usize = 16 << 20;
+
 /// As [`full`], for any world.
 pub fn full_world<W: World>(w: &mut W) {
     note_running(w);
+    let before = w.heap().acct.used;
     // What a running cycle has marked may be dead by now: it is brought to its end first.
     if w.heap().phase == Phase::Mark {
         atomic::atomic(w);
@@ -193,6 +197,9 @@ pub fn full_world<W: World>(w: &mut W) {
     finish_sweep(w.heap());
     if w.heap().zeal == Zeal::Off {
         sweep::release(w.heap(), true);
+        if before.saturating_sub(w.heap().acct.used) > RELEASE_FROM {
+            arena::release_freed();
+        }
     }
 }
 

@@ -283,6 +283,12 @@ impl Chunks {
     }
 }
 
+/// Gives back what the system's allocator holds of freed memory: large objects, stacks and buffers come from it. It looks at
+/// all it has.
+pub fn release_freed() {
+    sys::trim();
+}
+
 impl Drop for Chunks {
     fn drop(&mut self) {
         for (p, size) in self.chunks.drain(..) {
@@ -347,6 +353,15 @@ mod sys {
         // SAFETY: the caller's promise.
         unsafe { libc::munmap(p.as_ptr() as *mut libc::c_void, size) };
     }
+
+    /// The allocator's free pages go back.
+    pub fn trim() {
+        // SAFETY: it touches free memory only.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0)
+        };
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -383,4 +398,7 @@ mod sys {
         // SAFETY: the caller's promise.
         unsafe { std::alloc::dealloc(p.as_ptr(), layout) };
     }
+
+    /// Nothing: there is no portable way.
+    pub fn trim() {}
 }

@@ -12,6 +12,7 @@ const MODELS: &[(&str, &str)] = &[
     ("string.buffer", "LuaJIT 2.1, in the module `string.buffer`"),
     ("buffer", "LuaJIT 2.1: methods of a `string.buffer`"),
     ("file", "LuaJIT 2.1: methods of a file"),
+    ("jit.profile", "LuaJIT 2.1, in the module `jit.profile`"),
     ("jit.util", "LuaJIT 2.1, in the module `jit.util`"),
     ("table (modules)", "LuaJIT 2.1 (`table.new`, `table.clear`) and OpenResty's LuaJIT, each by `require`"),
     ("thread (modules)", "OpenResty's LuaJIT, each by `require`"),
@@ -26,6 +27,7 @@ const MODULES: &[(&str, &str)] = &[
     ("ffi", "LuaJIT's ffi (feature `ffi`)"),
     ("jit.bc", "listings of bytecode"),
     ("jit.dump", "the IR of traces (feature `jit`)"),
+    ("jit.p", "reports of the profiler, with LuaJIT's options"),
     ("jit.opt", "flags and parameters of the compiler (feature `jit`)"),
     ("jit.v", "a line for each trace (feature `jit`)"),
     ("jit.vmdef", "names of instructions and of builtin functions"),
@@ -36,9 +38,15 @@ const MODULES: &[(&str, &str)] = &[
 const MISSING: &[(&str, &str)] = &[
     ("C modules", "there is no C API: `package.loadlib` and the C loaders say so"),
     ("LuaJIT's bytecode", "the format is this machine's own; LuaJIT's is refused as incompatible"),
-    ("jit.attach", "event `bc` only; the others raise an error"),
+    (
+        "jit.attach",
+        "the event `errfin`; registers of a `texit`; an `abort` has its reason as text, not as a number",
+    ),
     ("jit.util", "`traceir`, `tracek`, `tracesnap`, `tracemc`, `traceexitstub`, `ircalladdr`"),
-    ("jit.profile, jit.p", "the profiler"),
+    (
+        "goto",
+        "a jump backwards out of an inner block has a `LOOP` in front, in listings too: limits reach every loop",
+    ),
     ("jit.prngstate", "OpenResty's"),
     ("jit.dis_*", "the disassemblers"),
     (

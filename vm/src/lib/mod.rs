@@ -68,6 +68,7 @@ pub const ALL: &[(&str, &[NativeRow])] = &[
     ("debug", debug::FNS),
     ("package", package::FNS),
     ("jit", jit::FNS),
+    ("jit.profile", profile::FNS),
     ("jit.util", jit_util::FNS),
     ("cjson", cjson::FNS),
     ("lfs", lfs::FNS),
