@@ -31,7 +31,8 @@ use moonlit_vm::function::proto::{Proto, protoflags};
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::layout;
 use moonlit_vm::state::hooks::{
-    CodePlace, CompileCosts, EXIT_CALLED_BACK, ExitState, HotKind, JitHooks, TraceEntry, TraceEvent, TraceInfo, eventmask,
+    CodePlace, CompileCosts, EXIT_CALLED_BACK, ExitState, HotKind, JitHooks, TraceEntry, TraceEvent,
+    TraceInfo, eventmask,
 };
 use moonlit_vm::state::{HOT_SIZE, Vm};
 use moonlit_vm::value::Value;
