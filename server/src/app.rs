@@ -80,7 +80,7 @@ pub trait App: 'static {
         false
     }
 
-    /// Starts in a worker, inside its runtime and `LocalSet`: `init_worker_by_lua`.
+    /// Starts in a worker, inside its runtime: `init_worker_by_lua`.
     fn start(self: Rc<Self>, worker: WorkerInfo) -> impl Future<Output = ()>;
 
     /// Serves a connection to its end.

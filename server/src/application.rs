@@ -22,6 +22,7 @@ use crate::lua::bridge::{LuaScripts, run_detached, run_init};
 use crate::lua::worker::{LuaWorker, VmMaker};
 use crate::phase::Phase;
 use crate::request::Env;
+use crate::request::spare::Spare;
 use crate::shared::pids::PidTable;
 use crate::shared::shdict::ShDict;
 use crate::{api, http1};
@@ -60,7 +61,6 @@ pub struct Gateway {
     lua: Option<Rc<LuaWorker>>,
     worker: RefCell<Option<Rc<flow::Worker>>>,
     upstreams: RefCell<Option<Rc<crate::upstream::Upstreams>>>,
-    draining: Rc<tokio::sync::Notify>,
 }
 
 impl<V: VmFactory> AppFactory for Gateways<V> {
@@ -102,7 +102,6 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
             lua,
             worker: RefCell::new(None),
             upstreams: RefCell::new(None),
-            draining: Rc::new(tokio::sync::Notify::new()),
         })
     }
 
@@ -259,7 +258,8 @@ impl App for Gateway {
             .as_ref()
             .map(|u| Rc::new(crate::upstream::proxy::Proxy(u.clone())) as Rc<dyn flow::Handler>);
         *self.upstreams.borrow_mut() = upstreams;
-        let flow = Rc::new(flow::Worker { env, scripts, proxy, zones: self.zones() });
+        let flow =
+            Rc::new(flow::Worker { env, spare: Spare::default(), scripts, proxy, zones: self.zones() });
         *self.worker.borrow_mut() = Some(flow.clone());
         if let Some(lua) = &self.lua {
             lua.enter(|vm| vm.hold_jit(false));
@@ -290,7 +290,7 @@ impl App for Gateway {
         let worker = self.worker.borrow().clone().expect("a worker starts before it accepts");
         let conn = Rc::new(Conn::new(io, accepted.peer, accepted.local, accepted.id));
         // Nothing but the connection's own future: it is all that an idle connection keeps.
-        connection::serve(worker, conn, accepted.listen, self.draining.clone())
+        connection::serve(worker, conn, accepted.listen)
     }
 
     fn drain(&self) {
@@ -300,7 +300,8 @@ impl App for Gateway {
         if let Some(upstreams) = &*self.upstreams.borrow() {
             upstreams.drain();
         }
-        self.draining.notify_waiters();
+        // Idle connections look whether the worker stops.
+        http1::deadline::wake_all();
         if let Some(lua) = &self.lua {
             let n = lua.timers.pending.get();
             if n > 0 {

@@ -236,7 +236,7 @@ fn wait_for(vm: &mut Vm, made: Vec<Rc<Request>>) -> NativeResult {
         .map(|r| {
             let (flow, req) = (flow.clone(), r.clone());
             let task = tokio::task::spawn_local(async move {
-                drive(&flow, &req, engine::run(&flow, &req, None)).await;
+                drive(&flow, &req).await;
                 engine::log(&flow, &req).await;
             });
             (r, Some(task))

@@ -4,6 +4,7 @@
 //! it wins; expressions of the innermost matched location first, then
 //! outwards, in the order of the file; else the remembered prefix.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::hash::NameMap;
@@ -68,9 +69,12 @@ impl Locations {
     /// The location that is `uri` with a slash appended, if there is one. nginx redirects there
     /// when that location passes requests on and nothing better matches.
     pub fn find_with_slash(&self, uri: &[u8]) -> Option<&Arc<Location>> {
-        let mut path = uri.to_vec();
-        path.push(b'/');
-        let at = self.prefixes.binary_search_by(|(location, _)| (*location.name).cmp(&path)).ok()?;
+        let compare = |name: &[u8]| match name.split_at_checked(uri.len()) {
+            // Shorter than the path: at best the beginning of it.
+            None => name.cmp(&uri[..name.len()]).then(Ordering::Less),
+            Some((same, rest)) => same.cmp(uri).then_with(|| rest.cmp(b"/")),
+        };
+        let at = self.prefixes.binary_search_by(|(location, _)| compare(&location.name)).ok()?;
         Some(&self.prefixes[at].0)
     }
 

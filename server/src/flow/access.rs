@@ -1,11 +1,12 @@
 //! The access phase: `allow`/`deny`, `auth_basic`, `auth_request`, then the scripts; `satisfy` joins them.
 
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use super::filters::drive;
 use super::password::{UnknownHash, verify};
-use super::{Verdict, Worker, engine};
-use crate::conf::model::Level;
+use super::{Run, Verdict, Worker, engine};
+use crate::conf::model::{Level, Location};
 use crate::conf::settings::Satisfy;
 use crate::phase::Phase;
 use crate::request::Request;
@@ -29,10 +30,29 @@ enum Check {
 }
 
 /// Runs the phase. `Verdict::Next` lets the request pass.
-pub async fn run(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
+pub fn run(w: &Rc<Worker>, req: &Rc<Request>, cx: &mut Context<'_>) -> Run {
     if !req.is_main() {
-        return Verdict::Next;
+        return Run::Ready(Verdict::Next);
     }
+    if has_only_script(&req.location()) {
+        // Nothing to be joined: what the script says is what the phase says.
+        return match req.location().lua.get(Phase::Access).is_some() {
+            true => engine::lua(w, req, Phase::Access, cx),
+            false => Run::Ready(Verdict::Next),
+        };
+    }
+    let (w, req) = (w.clone(), req.clone());
+    Run::Wait(Box::pin(async move { checks(&w, &req).await }))
+}
+
+fn has_only_script(level: &Location) -> bool {
+    level.satisfy == Satisfy::All
+        && level.parts.access.is_empty()
+        && level.filters.auth_basic.is_none()
+        && level.filters.auth_request.is_none()
+}
+
+async fn checks(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     let level = req.level.borrow().clone();
     let any = level.satisfy == Satisfy::Any;
     let early = req.env.http().lua.settings.access_by_lua_no_postpone;
@@ -71,7 +91,12 @@ async fn script(w: &Rc<Worker>, req: &Rc<Request>) -> Check {
     if req.location().lua.get(Phase::Access).is_none() {
         return Check::Declined;
     }
-    match engine::lua(w, req, Phase::Access).await {
+    let run = std::future::poll_fn(|cx| Poll::Ready(engine::lua(w, req, Phase::Access, cx))).await;
+    let verdict = match run {
+        Run::Ready(verdict) => verdict,
+        Run::Wait(future) => future.await,
+    };
+    match verdict {
         Verdict::Next => Check::Granted,
         Verdict::Status(status) => Check::Refused(status),
         other => Check::Other(other),
@@ -175,11 +200,8 @@ async fn by_request(w: &Rc<Worker>, req: &Rc<Request>) -> Check {
         child.response.get_mut().only_head();
         *child.body.get_mut() = Body::Memory(Vec::new());
     });
-    let run = Box::pin(async {
-        drive(w, &child, engine::run(w, &child, None)).await;
-        engine::log(w, &child).await;
-    });
-    run.await;
+    drive(w, &child).await;
+    engine::log(w, &child).await;
     let status = match child.err_status.get() {
         0 => child.response.borrow().status,
         status => status,

@@ -1,31 +1,126 @@
 //! A client connection from accept to close: requests one after the other.
 //!
 //! While it waits for a request it holds no buffer and no request: the busy
-//! part lives in a box that is made when bytes arrive and dropped afterwards.
+//! part lives in a box that is taken when bytes arrive and given back afterwards.
+//! Both parts are tables of steps, not `async` functions: a future that holds a
+//! whole request would be moved about for each of them.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use super::filters::drive;
-use super::pooled::{Blocks, pooled};
-use super::{Worker, engine};
-use crate::conf::model::{Level, Listen, Server};
+use super::begin::{limits_of, make_request};
+use super::engine::{self, Course};
+use super::filters::poll_drive;
+use super::{Wait, Worker};
+use crate::conf::model::{Level, Server};
 use crate::conf::settings::LingeringClose;
-use crate::http1::body::Decoder;
 use crate::http1::clock;
 use crate::http1::conn::Conn;
-use crate::http1::parse::{Head, HeadError, Limits};
-use crate::phase::Phase;
-use crate::request::body::{Body, Incoming, discard};
-use crate::request::headers::Headers;
-use crate::request::response::Response;
-use crate::request::vars::{Captures, set_named};
-use crate::request::{Request, postpone, uri, with_match};
+use crate::http1::parse::{Head, HeadError};
+use crate::request::body::discard;
+use crate::request::{Request, postpone};
 
-/// Internal redirects a request may make.
-const REDIRECTS_MAX: u8 = 10;
+/// Busy parts that a worker keeps.
+const KEPT_MAX: usize = 64;
+/// How long a stopping worker waits for a request that may be on its way on an idle connection. It is
+/// answered with `Connection: close`; closing at once would lose it.
+const DRAIN_MS: u64 = 1000;
+
+thread_local! {
+    static BUSY: RefCell<Vec<Box<Busy>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A connection being served. Ready when it is closed.
+pub struct Serving {
+    w: Rc<Worker>,
+    conn: Rc<Conn>,
+    /// Index of the listen entry it belongs to.
+    listen: usize,
+    busy: Option<Box<Busy>>,
+    /// The worker stops, and the connection knows.
+    draining: bool,
+}
+
+/// Serves a connection to its end. `listen` is the index of the listen entry it belongs to. When the worker
+/// stops, whoever stops it wakes what has a deadline: idle connections are among it.
+pub fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Serving {
+    let stats = &w.env.stats;
+    stats.accepted.set(stats.accepted.get() + 1);
+    stats.active.set(stats.active.get() + 1);
+    let http = w.env.http();
+    conn.arm(http.servers[http.listens[listen].default_server].client_header_timeout);
+    Serving { w, conn, listen, busy: None, draining: false }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let n = &self.w.env.stats.active;
+        n.set(n.get().saturating_sub(1));
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = &mut *self;
+        clock::update();
+        loop {
+            let Some(busy) = &mut me.busy else {
+                match me.poll_idle(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(false) => return Poll::Ready(()),
+                    Poll::Ready(true) => me.busy = Some(take_busy()),
+                }
+                continue;
+            };
+            match busy.poll(&me.w, &me.conn, me.listen, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Rest::Close) => return Poll::Ready(()),
+                Poll::Ready(Rest::Idle(ms)) => {
+                    me.busy.take().into_iter().for_each(give_busy);
+                    me.conn.arm(ms);
+                }
+            }
+        }
+    }
+}
+
+impl Serving {
+    /// Waits for the first byte of a request. False when the time is over, the client is gone or the worker
+    /// stops and nothing comes.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let conn = &self.conn;
+        if self.w.env.exiting.get() && !self.draining {
+            self.draining = true;
+            conn.arm(DRAIN_MS);
+        }
+        match conn.poll_fill(cx) {
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(true),
+            Poll::Ready(Ok(_)) => {
+                if conn.requests.get() > 0 {
+                    let http = self.w.env.http();
+                    let local = self
+                        .w
+                        .env
+                        .config
+                        .listen_of(self.listen, conn.local)
+                        .unwrap_or(&http.listens[self.listen]);
+                    log_closed(&self.w, conn, &http.servers[local.default_server]);
+                }
+                Poll::Ready(false)
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(false),
+            Poll::Pending => {
+                conn.release_buffers();
+                if conn.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+            }
+        }
+    }
+}
 
 /// What the busy part of a connection ended with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,138 +131,167 @@ enum Rest {
     Close,
 }
 
-thread_local! {
-    static BUSY: Blocks = const { RefCell::new(Vec::new()) };
-    static HEADS: RefCell<Vec<Head>> = const { RefCell::new(Vec::new()) };
+/// What a busy connection is at.
+enum Step {
+    /// Reading a head. True once a part of it is there.
+    Reading(bool),
+    /// Its request is handled.
+    Handling(Rc<Request>),
+    /// The response is out; what is left of the body is thrown away. Ready with false when the connection
+    /// cannot be used again.
+    Discarding(Rc<Request>, Wait<bool>),
+    /// It ends when the client has seen the response.
+    Lingering(Wait<()>),
 }
 
-/// Serves a connection to its end. `listen` is the index of the listen entry it belongs to; `draining`
-/// is asked while the connection idles and wakes it when the worker stops.
-pub async fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize, draining: Rc<tokio::sync::Notify>) {
-    let stats = &w.env.stats;
-    stats.accepted.set(stats.accepted.get() + 1);
-    stats.active.set(stats.active.get() + 1);
-    let _active = Active(w.clone());
-    let mut wait_ms = w.env.http().servers[w.env.http().listens[listen].default_server].client_header_timeout;
-    loop {
-        conn.arm(wait_ms);
-        if !wait_for_bytes(&w, &conn, &draining).await {
-            return;
-        }
-        conn.disarm();
-        let (w2, c2) = (w.clone(), conn.clone());
-        match pooled(&BUSY, async move { busy(&w2, &c2, listen).await }).await {
-            Rest::Idle(ms) => wait_ms = ms,
-            Rest::Close => return,
-        }
-        conn.release_buffers();
-    }
+/// The busy part of a connection.
+struct Busy {
+    step: Step,
+    head: Head,
+    course: Course,
+    /// The head was no good.
+    broken: bool,
 }
 
-struct Active(Rc<Worker>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        let n = &self.0.env.stats.active;
-        n.set(n.get().saturating_sub(1));
-    }
+fn take_busy() -> Box<Busy> {
+    BUSY.with_borrow_mut(Vec::pop).unwrap_or_else(|| {
+        let (step, course) = (Step::Reading(false), Course::new(None));
+        Box::new(Busy { step, head: Head::default(), course, broken: false })
+    })
 }
 
-/// How long a stopping worker waits for a request that may be on its way on an idle connection. It is
-/// answered with `Connection: close`; closing at once would lose it.
-const DRAIN_MS: u64 = 1000;
-
-/// False when the time is over, the client is gone or the worker stops and nothing comes.
-async fn wait_for_bytes(w: &Rc<Worker>, conn: &Rc<Conn>, draining: &tokio::sync::Notify) -> bool {
-    let ready = || {
-        poll_fn(|cx| {
-            if conn.poll_readable(cx).is_ready() {
-                return Poll::Ready(true);
-            }
-            if conn.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
-        })
-    };
-    if !w.env.exiting.get() {
-        tokio::select! {
-            biased;
-            r = ready() => return r,
-            () = draining.notified() => {}
-        }
-    }
-    conn.arm(DRAIN_MS);
-    ready().await
-}
-
-async fn busy(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize) -> Rest {
-    let mut head = HEADS.with_borrow_mut(Vec::pop).unwrap_or_default();
-    let rest = requests(w, conn, listen, &mut head).await;
-    head.reset();
-    HEADS.with_borrow_mut(|h| {
-        if h.len() < 16 {
-            h.push(head);
+/// Only what has come to the end of a request comes back.
+fn give_busy(mut busy: Box<Busy>) {
+    busy.step = Step::Reading(false);
+    busy.head.reset();
+    BUSY.with_borrow_mut(|kept| {
+        if kept.len() < KEPT_MAX {
+            kept.push(busy);
         }
     });
-    rest
 }
 
-async fn requests(w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, head: &mut Head) -> Rest {
-    let mut idle_ms = 0;
-    loop {
-        head.reset();
-        let http = w.env.http();
-        let local = w.env.config.listen_of(listen, conn.local).unwrap_or(&http.listens[listen]);
-        let default = &http.servers[local.default_server];
-        let parsed = match read_head(w, conn, default, head).await {
-            Ok(true) => Ok(()),
-            Ok(false) if conn.input_len() == 0 && !conn.at_eof() && !conn.is_broken() => {
-                // Readiness without bytes, or an idle connection.
-                return Rest::Idle(if idle_ms > 0 { idle_ms } else { default.client_header_timeout });
-            }
-            Ok(false) => {
-                if conn.at_eof() && conn.input_len() == 0 && conn.requests.get() > 0 {
-                    log_closed(w, conn, default);
-                }
-                return Rest::Close;
-            }
-            Err(e) => Err(e),
-        };
-        clock::update();
-        let (req, status) = make_request(w, conn, local, head, parsed);
+impl Busy {
+    fn poll(&mut self, w: &Rc<Worker>, conn: &Rc<Conn>, listen: usize, cx: &mut Context<'_>) -> Poll<Rest> {
         let stats = &w.env.stats;
-        stats.requests.set(stats.requests.get() + 1);
-        stats.writing.set(stats.writing.get() + 1);
-        drive(w, &req, engine::run(w, &req, status)).await;
-        if req.keepalive.get() && !req.incoming.borrow().is_done() && !discard(&req).await {
-            req.keepalive.set(false);
-        }
-        postpone::clear(&req);
-        conn.throttle(0, 0);
-        stats.writing.set(stats.writing.get().saturating_sub(1));
-        let keep = req.keepalive.get() && !req.gone.get() && !conn.is_broken();
-        let lingering = req.location().lingering_close;
-        let broken = req.gone.get() || conn.is_broken();
-        let unread = !req.incoming.borrow().is_done() || parsed.is_err();
-        let linger = (req.location().lingering_time, req.location().lingering_timeout);
-        idle_ms = req.location().keepalive_timeout.timeout_ms;
-        let (w2, r2) = (w.clone(), req);
-        let has_log_code = r2.location().lua.get(Phase::Log).is_some();
-        if has_log_code {
-            engine::finish_or_detach(Box::pin(async move { engine::log(&w2, &r2).await })).await;
-        } else {
-            engine::log(&w2, &r2).await;
-        }
-        if !keep {
-            let unread = unread || conn.input_len() > 0 || (!broken && has_more(conn).await);
-            if !broken && (lingering == LingeringClose::Always || (lingering == LingeringClose::On && unread))
-            {
-                linger_and_close(conn, linger.0, linger.1).await;
+        loop {
+            match &mut self.step {
+                Step::Reading(begun) => {
+                    let http = w.env.http();
+                    let local = w.env.config.listen_of(listen, conn.local).unwrap_or(&http.listens[listen]);
+                    let default = &http.servers[local.default_server];
+                    let was_reading = *begun;
+                    let Poll::Ready(read) = poll_head(conn, default, &mut self.head, begun, cx) else {
+                        if !was_reading {
+                            stats.reading.set(stats.reading.get() + 1);
+                        }
+                        return Poll::Pending;
+                    };
+                    if *begun {
+                        conn.disarm();
+                    }
+                    if was_reading {
+                        stats.reading.set(stats.reading.get().saturating_sub(1));
+                    }
+                    let parsed = match read {
+                        Ok(true) => Ok(()),
+                        Ok(false) => return Poll::Ready(Rest::Close),
+                        Err(e) => Err(e),
+                    };
+                    self.broken = parsed.is_err();
+                    let (req, status) = make_request(w, conn, local, &mut self.head, parsed);
+                    stats.requests.set(stats.requests.get() + 1);
+                    stats.writing.set(stats.writing.get() + 1);
+                    self.course = Course::new(status);
+                    self.step = Step::Handling(req);
+                }
+                Step::Handling(req) => {
+                    if poll_drive(w, req, &mut self.course, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let req = req.clone();
+                    if req.keepalive.get() && !req.incoming.borrow().is_done() {
+                        let r = req.clone();
+                        let rest = Box::pin(async move { discard(&r).await });
+                        self.step = Step::Discarding(req, rest);
+                        continue;
+                    }
+                    if let Some(rest) = self.end(w, conn, req, cx) {
+                        return Poll::Ready(rest);
+                    }
+                }
+                Step::Discarding(req, rest) => {
+                    let Poll::Ready(usable) = rest.as_mut().poll(cx) else { return Poll::Pending };
+                    if !usable {
+                        req.keepalive.set(false);
+                    }
+                    let req = req.clone();
+                    if let Some(rest) = self.end(w, conn, req, cx) {
+                        return Poll::Ready(rest);
+                    }
+                }
+                Step::Lingering(wait) => return wait.as_mut().poll(cx).map(|()| Rest::Close),
             }
-            return Rest::Close;
-        }
-        if conn.input_len() == 0 {
-            return Rest::Idle(idle_ms);
         }
     }
+
+    /// The request is over: it is logged, and the connection goes on, lingers or ends.
+    fn end(
+        &mut self,
+        w: &Rc<Worker>,
+        conn: &Rc<Conn>,
+        req: Rc<Request>,
+        cx: &mut Context<'_>,
+    ) -> Option<Rest> {
+        self.step = Step::Reading(false);
+        self.head.reset();
+        postpone::clear(&req);
+        conn.throttle(0, 0);
+        let stats = &w.env.stats;
+        stats.writing.set(stats.writing.get().saturating_sub(1));
+        let broken = req.gone.get() || conn.is_broken();
+        let keep = req.keepalive.get() && !broken;
+        let (idle_ms, lingering, linger_ms, linger_timeout_ms) = {
+            let level = req.location();
+            let idle_ms = level.keepalive_timeout.timeout_ms;
+            (idle_ms, level.lingering_close, level.lingering_time, level.lingering_timeout)
+        };
+        let unread = !req.incoming.borrow().is_done() || self.broken;
+        log(w, req, cx);
+        if keep {
+            if conn.input_len() == 0 {
+                return Some(Rest::Idle(idle_ms));
+            }
+            // The next one is there already.
+            clock::update();
+            return None;
+        }
+        let unread = unread
+            || conn.input_len() > 0
+            || (!broken && conn.poll_readable(cx).is_ready() && !conn.at_eof());
+        if broken || lingering == LingeringClose::Off || (lingering == LingeringClose::On && !unread) {
+            return Some(Rest::Close);
+        }
+        let conn = conn.clone();
+        let wait = Box::pin(async move { linger_and_close(&conn, linger_ms, linger_timeout_ms).await });
+        self.step = Step::Lingering(wait);
+        None
+    }
+}
+
+/// The log phase. A script in it that waits holds nobody up.
+fn log(w: &Rc<Worker>, req: Rc<Request>, cx: &mut Context<'_>) {
+    if let Some(mut script) = engine::log_script(w, &req)
+        && script.as_mut().poll(cx).is_pending()
+    {
+        tokio::task::spawn_local(async move {
+            script.await;
+            engine::write_logs(&req);
+        });
+        return;
+    }
+    engine::write_logs(&req);
+    w.spare.give(req);
 }
 
 /// nginx's line for a client that leaves between two requests.
@@ -180,52 +304,36 @@ fn log_closed(w: &Rc<Worker>, conn: &Rc<Conn>, server: &Server) {
     }
 }
 
-/// Reads until a head is complete. `Ok(false)` when there is none: the connection ended or went quiet.
-async fn read_head(
-    w: &Rc<Worker>,
+/// Reads until a head is complete. `Ok(false)` when there is none: the connection ended. `begun` becomes true
+/// when a part of it is there.
+fn poll_head(
     conn: &Rc<Conn>,
     server: &Server,
     head: &mut Head,
-) -> Result<bool, HeadError> {
+    begun: &mut bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<bool, HeadError>> {
     let limits = limits_of(server);
-    let reading = &w.env.stats.reading;
-    reading.set(reading.get() + 1);
-    let mut armed = false;
-    let result = poll_fn(|cx| {
-        loop {
-            if conn.input_len() > 0 {
-                match conn.with_input(|b| (head.parse(b, &limits), 0)) {
-                    Ok(false) => {}
-                    other => return Poll::Ready(other),
-                }
-                if !armed {
-                    armed = true;
-                    conn.arm(server.client_header_timeout);
-                }
-            }
-            match conn.poll_fill(cx) {
-                Poll::Ready(Ok(n)) if n > 0 => {}
-                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(false)),
-                Poll::Ready(Err(_)) => {
-                    conn.break_off();
-                    return Poll::Ready(Ok(false));
-                }
-                // Readiness without bytes: back to waiting without a buffer.
-                Poll::Pending if conn.input_len() == 0 => return Poll::Ready(Ok(false)),
-                Poll::Pending if conn.poll_deadline(cx) => return Poll::Ready(Ok(false)),
-                Poll::Pending => return Poll::Pending,
-            }
+    loop {
+        match conn.with_input(|b| (head.parse(b, &limits), 0)) {
+            Ok(false) => {}
+            other => return Poll::Ready(other),
         }
-    })
-    .await;
-    reading.set(reading.get().saturating_sub(1));
-    conn.disarm();
-    result
-}
-
-/// Whether something has come that was not asked for; does not wait.
-async fn has_more(conn: &Rc<Conn>) -> bool {
-    poll_fn(|cx| Poll::Ready(conn.poll_readable(cx).is_ready() && !conn.at_eof())).await
+        if !*begun {
+            *begun = true;
+            conn.arm(server.client_header_timeout);
+        }
+        match conn.poll_fill(cx) {
+            Poll::Ready(Ok(n)) if n > 0 => {}
+            Poll::Ready(Ok(_)) => return Poll::Ready(Ok(false)),
+            Poll::Ready(Err(_)) => {
+                conn.break_off();
+                return Poll::Ready(Ok(false));
+            }
+            Poll::Pending if conn.poll_deadline(cx) => return Poll::Ready(Ok(false)),
+            Poll::Pending => return Poll::Pending,
+        }
+    }
 }
 
 /// Waits a little for what the client still sends, so that it can read the response before a reset.
@@ -252,312 +360,4 @@ async fn linger_and_close(conn: &Rc<Conn>, time_ms: u64, timeout_ms: u64) {
         }
     })
     .await;
-}
-
-/// What the head says beyond its syntax.
-struct Meaning {
-    host: Vec<u8>,
-    decoder: Option<Decoder>,
-    keepalive: bool,
-    expects_continue: bool,
-}
-
-fn make_request(
-    w: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    listen: &Listen,
-    head: &mut Head,
-    parsed: Result<(), HeadError>,
-) -> (Rc<Request>, Option<u16>) {
-    let http = w.env.http();
-    conn.requests.set(conn.requests.get() + 1);
-    let broken = parsed.is_err();
-    if broken {
-        conn.with_input(|b| (head.give_up(b), 0));
-    }
-    let mut parsed = parsed;
-    if !broken {
-        parsed = by_rules_of_server(w, conn, listen, head);
-    }
-    let raw = conn.with_input(|b| (b[..head.len].to_vec(), head.len));
-    let headers = Headers::over(raw, head.headers.clone());
-    let mut fault: Option<(u16, &'static str)> = parsed.err().map(|e| (e.status, e.text));
-    let mut meaning =
-        Meaning { host: Vec::new(), decoder: None, keepalive: head.version >= 1001, expects_continue: false };
-    if fault.is_none() {
-        fault = understand(head, &headers, &mut meaning).err();
-    } else if head.line_done {
-        // The server may be known although the head is bad.
-        let named = head.host.map(|s| headers.bytes(s)).or_else(|| headers.get(b"host"));
-        meaning.host = named.and_then(valid_host).unwrap_or_default();
-    }
-    let server = with_match(|data| http.server_of(listen, &meaning.host, data).clone());
-    let mut target = uri::Target { uri: b"/".to_vec(), args: Vec::new(), has_args: false };
-    if fault.is_none() {
-        // Slashes are merged before the server of the name is known.
-        let default = &http.servers[listen.default_server];
-        match uri::normalise(headers.bytes(head.path), default.merge_slashes) {
-            Ok(t) => target = t,
-            Err(uri::BadUri) => fault = Some((400, "client sent invalid request")),
-        }
-    }
-    let level = server.level.clone();
-    let method = headers.bytes(head.method).to_vec();
-    let keepalive = meaning.keepalive
-        && fault.is_none()
-        && !w.env.exiting.get()
-        && level.keepalive_timeout.timeout_ms > 0
-        && conn.requests.get() < level.keepalive_requests
-        && clock::monotonic_ms() - conn.accepted_ms < level.keepalive_time;
-    let req = Rc::new(Request {
-        env: w.env.clone(),
-        conn: conn.clone(),
-        parent: None,
-        server: RefCell::new(server),
-        level: RefCell::new(level),
-        start_ms: clock::now_ms(),
-        method: RefCell::new(method),
-        version: head.version,
-        line: head.line,
-        target: head.path,
-        head_len: head.len,
-        headers: RefCell::new(headers),
-        host: RefCell::new(meaning.host),
-        uri: RefCell::new(target.uri),
-        args: RefCell::new(target.args),
-        uri_changed: Cell::new(false),
-        redirects_left: Cell::new(REDIRECTS_MAX),
-        cycled: Cell::new(false),
-        internal: Cell::new(false),
-        error_page: Cell::new(false),
-        err_status: Cell::new(0),
-        keepalive: Cell::new(keepalive),
-        flushing: Cell::new(false),
-        gone: Cell::new(false),
-        incoming: RefCell::new(Incoming {
-            decoder: meaning.decoder,
-            expects_continue: meaning.expects_continue,
-            received: 0,
-        }),
-        body: RefCell::new(Body::default()),
-        response: RefCell::new(Response::default()),
-        header_bytes: Cell::new(0),
-        slots: Rc::default(),
-        unset: RefCell::default(),
-        captures: RefCell::new(Captures::default()),
-        phase: Cell::new(Phase::ServerRewrite),
-        upstream: RefCell::default(),
-        location_valid: Cell::new(true),
-        action: Cell::new(""),
-        script_ctx: RefCell::new(None),
-        at_end: RefCell::default(),
-        request_id: Cell::new(None),
-        queue: RefCell::default(),
-        over: Cell::new(false),
-        peer: Cell::new(conn.peer),
-        limits: Cell::default(),
-        limit_rate: Cell::new(None),
-        echo: RefCell::default(),
-    });
-    if listen.names.has_patterns() {
-        let host = req.host.borrow().clone();
-        with_match(|data| {
-            if let Some(pattern) = listen.names.pattern_of(&host, data) {
-                req.keep_captures(&host, data);
-                set_named(&req, pattern, &host, data);
-            }
-        });
-    }
-    if let Some((_, text)) = fault {
-        req.log(Level::Info, format!("{text} while reading client request headers").as_bytes());
-    }
-    (req, fault.map(|(status, _)| status))
-}
-
-/// Where the server of the head's name has other rules for header lines than the default one, they are
-/// read again by its rules.
-fn by_rules_of_server(
-    w: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    listen: &Listen,
-    head: &mut Head,
-) -> Result<(), HeadError> {
-    let http = w.env.http();
-    if http.servers.len() == 1 {
-        return Ok(());
-    }
-    let default = &http.servers[listen.default_server];
-    conn.with_input(|raw| {
-        let named = head.host.map(|s| s.of(raw)).or_else(|| {
-            let host = head.headers.iter().find(|h| h.name.of(raw).eq_ignore_ascii_case(b"host"));
-            host.map(|h| h.value.of(raw))
-        });
-        let host = named.and_then(valid_host).unwrap_or_default();
-        let server = with_match(|data| http.server_of(listen, &host, data).clone());
-        let same = server.ignore_invalid_headers == default.ignore_invalid_headers
-            && server.underscores_in_headers == default.underscores_in_headers;
-        let result = if same { Ok(()) } else { head.read_again(&raw[..head.len], &limits_of(&server)) };
-        (result, 0)
-    })
-}
-
-/// What limits the head of a request for this server.
-fn limits_of(server: &Server) -> Limits {
-    let (count, size) = server.large_client_header_buffers;
-    Limits {
-        line_bytes_max: size.max(server.client_header_buffer_size) as usize,
-        head_bytes_max: (count * size).max(server.client_header_buffer_size) as usize,
-        headers_max: usize::try_from(server.max_headers).unwrap_or(usize::MAX),
-        ignore_invalid: server.ignore_invalid_headers,
-        underscores: server.underscores_in_headers,
-    }
-}
-
-type Fault = (u16, &'static str);
-
-fn understand(head: &Head, headers: &Headers, m: &mut Meaning) -> Result<(), Fault> {
-    let mut hosts = 0;
-    let mut length: Option<u64> = None;
-    let mut encoding = false;
-    let mut host: &[u8] = b"";
-    for (name, value) in headers.iter() {
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                hosts += 1;
-                host = value;
-            }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                m.expects_continue = head.version >= 1001 && value.eq_ignore_ascii_case(b"100-continue");
-            }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                let has =
-                    |t: &[u8]| value.split(|&b| b == b',').any(|v| v.trim_ascii().eq_ignore_ascii_case(t));
-                if has(b"close") {
-                    m.keepalive = false;
-                } else if has(b"keep-alive") {
-                    m.keepalive = head.version >= 1000;
-                }
-            }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                if length.is_some() {
-                    return Err((400, "client sent duplicate header line: \"Content-Length\""));
-                }
-                length = Some(decimal(value).ok_or((400, "client sent invalid \"Content-Length\" header"))?);
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                if encoding {
-                    return Err((400, "client sent duplicate header line: \"Transfer-Encoding\""));
-                }
-                if head.version < 1001 {
-                    return Err((400, "client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
-                }
-                if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err((501, "client sent unknown \"Transfer-Encoding\""));
-                }
-                encoding = true;
-            }
-            _ => {}
-        }
-    }
-    if hosts > 1 {
-        return Err((400, "client sent duplicate header line: \"Host\""));
-    }
-    if hosts == 0 && head.version >= 1001 {
-        return Err((400, "client sent HTTP/1.1 request without \"Host\" header"));
-    }
-    if encoding && length.is_some() {
-        return Err((
-            400,
-            "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
-        ));
-    }
-    let named = head.host.map(|s| headers.bytes(s)).unwrap_or(host);
-    if head.host.is_some() || hosts == 1 {
-        m.host = valid_host(named).ok_or((400, "client sent invalid host header"))?;
-    }
-    if head.host.is_some() && hosts == 1 {
-        valid_host(host).ok_or((400, "client sent invalid host header"))?;
-    }
-    m.decoder =
-        if encoding { Some(Decoder::chunked()) } else { length.filter(|n| *n > 0).map(Decoder::Length) };
-    if headers.bytes(head.method) == b"TRACE" {
-        return Err((405, "client sent TRACE method"));
-    }
-    if headers.bytes(head.method) == b"CONNECT" {
-        return Err((405, "client sent CONNECT method"));
-    }
-    Ok(())
-}
-
-fn decimal(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
-}
-
-/// A host in lower case without its port and trailing dot; `None` when it cannot be one.
-fn valid_host(host: &[u8]) -> Option<Vec<u8>> {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(b);
-    let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
-        let close = memchr::memchr(b']', rest)?;
-        let port = match &rest[close + 1..] {
-            [] => None,
-            [b':', port @ ..] => Some(port),
-            _ => return None,
-        };
-        if !rest[..close].iter().all(|b| plain(b) || *b == b':') {
-            return None;
-        }
-        (&host[..close + 2], port)
-    } else {
-        let colon = memchr::memchr(b':', host);
-        let name = &host[..colon.unwrap_or(host.len())];
-        if !name.iter().all(|b| plain(b) || *b == b'%') {
-            return None;
-        }
-        (name, colon.map(|n| &host[n + 1..]))
-    };
-    if let Some(port) = port {
-        let number = port.iter().try_fold(0u32, |n, b| {
-            let n = n * 10 + u32::from(b.is_ascii_digit().then(|| b - b'0')?);
-            (n <= 65_535).then_some(n)
-        });
-        number?;
-    }
-    if name.windows(2).any(|w| w == b"..") {
-        return None;
-    }
-    let name = name.strip_suffix(b".").unwrap_or(name);
-    (!name.is_empty()).then(|| name.to_ascii_lowercase())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_are_judged_as_by_nginx() {
-        for (from, to) in [
-            (&b"Example.COM:80"[..], Some("example.com")),
-            (b"a.", Some("a")),
-            (b"[::1]:8080", Some("[::1]")),
-            (b"", None),
-            (b"a/b", None),
-            (b"a b", None),
-            (b"a..b", None),
-            (b":80", None),
-            (b"a:8x", None),
-            (b"a:99999", None),
-            (b"a:", Some("a")),
-            (b"a:b:c", None),
-            (b"\x80", None),
-            (b"u@h", None),
-            (b"a%20b", Some("a%20b")),
-            (b"a:8/", None),
-            (b"[::1", None),
-        ] {
-            assert_eq!(valid_host(from).map(|h| String::from_utf8(h).unwrap()).as_deref(), to);
-        }
-    }
 }

@@ -432,7 +432,7 @@ pub fn spawn(w: &Rc<Worker>, parent: &Rc<Request>, child: &Rc<Request>) -> JoinH
     postpone::attach(parent, child);
     let (w, child) = (w.clone(), child.clone());
     tokio::task::spawn_local(async move {
-        drive(&w, &child, engine::run(&w, &child, None)).await;
+        drive(&w, &child).await;
         engine::log(&w, &child).await;
     })
 }

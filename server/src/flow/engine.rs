@@ -1,14 +1,13 @@
 //! The phases of a request, in order, with their loops: redirects, error pages, log.
 
-use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
-use super::filters::{finish, submit};
+use super::filters::{Ending, submit};
 use super::special::{After, respond};
 use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, more_headers, realip, rewrite};
-use crate::conf::model::{Content, Level, Location, LuaCode};
+use crate::conf::model::{Content, Level, LuaCode};
 use crate::phase::Phase;
 use crate::request::body::{Body, bytes_to_path};
 use crate::request::escape::{Place, escape};
@@ -26,86 +25,312 @@ enum Entry {
     Status(u16),
 }
 
-/// Leads a request through all its phases until its response is out. The log phase is not among them.
-pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, first_status: Option<u16>) {
-    let mut entry = first_status.map_or(Entry::Start, Entry::Status);
-    loop {
-        phases(w, req, entry).await;
+/// The steps from a request's start to its content, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    ServerRewrite,
+    ServerLua,
+    Find,
+    /// `rewrite_by_lua_no_postpone on`: the script before the directives.
+    EarlyLua,
+    Rewrite,
+    RewriteLua,
+    RewriteEnd,
+    Limits,
+    Access,
+    PrecontentFirst,
+    PrecontentSecond,
+    Content,
+}
+
+/// What comes next.
+enum At {
+    Entry(Entry),
+    Stage(Stage),
+    /// The handler has decided: the output is brought to its end.
+    Ending,
+    /// Everything is out.
+    Over,
+}
+
+/// A request on its way through all its phases until its response is out; the log phase is not among them.
+///
+/// A table of steps rather than an `async` function: most requests never wait, and a future that holds the
+/// whole way would be moved about for each of them. Whatever waits is boxed.
+pub struct Course {
+    at: At,
+    /// The location was set by whoever entered: a changed path begins anew.
+    located: bool,
+    wait: Option<Wait<Verdict>>,
+    ending: Ending,
+}
+
+impl Course {
+    /// Nothing has been done. With a status the response is its page.
+    pub fn new(first_status: Option<u16>) -> Course {
+        Course {
+            at: At::Entry(first_status.map_or(Entry::Start, Entry::Status)),
+            located: false,
+            wait: None,
+            ending: Ending::default(),
+        }
+    }
+
+    /// Goes on as far as it goes. Ready when the response is out.
+    pub fn poll(&mut self, w: &Rc<Worker>, req: &Rc<Request>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &self.at {
+                At::Entry(_) => self.enter(w, req),
+                At::Stage(stage) => {
+                    let stage = *stage;
+                    match self.poll_stage(w, req, stage, cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(Verdict::Next) => self.at = self.behind(req, stage),
+                        Poll::Ready(verdict) => self.at = decide(w, req, verdict),
+                    }
+                    if matches!(self.at, At::Ending) {
+                        self.end(w, req);
+                    }
+                }
+                At::Ending => {
+                    if self.ending.poll(req, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    // A header filter may have refused the response: another takes its place.
+                    let refused = req.response.borrow_mut().take_refusal();
+                    self.at = match refused {
+                        Some(status) if !req.gone.get() => At::Entry(Entry::Status(status)),
+                        _ => {
+                            postpone::finished(req);
+                            At::Over
+                        }
+                    };
+                }
+                At::Over => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn enter(&mut self, w: &Rc<Worker>, req: &Rc<Request>) {
+        let At::Entry(entry) = &self.at else { return };
+        self.at = match entry {
+            Entry::Start => {
+                self.located = false;
+                to_server_level(req);
+                req.uri_changed.set(false);
+                realip::apply(req);
+                At::Stage(Stage::ServerRewrite)
+            }
+            Entry::Located => {
+                self.located = true;
+                req.uri_changed.set(false);
+                At::Stage(before_rewrite(req))
+            }
+            Entry::Status(status) => decide(w, req, Verdict::Status(*status)),
+        };
+        if matches!(self.at, At::Ending) {
+            self.end(w, req);
+        }
+    }
+
+    /// The handler is done: nothing of it runs any more, and its response ends.
+    fn end(&mut self, w: &Rc<Worker>, req: &Rc<Request>) {
         if let Some(scripts) = &w.scripts {
             scripts.end(req);
         }
         end_output(w, req);
-        finish(req).await;
-        // A header filter may have refused the response: another takes its place.
-        let refused = req.response.borrow_mut().take_refusal();
-        match refused {
-            Some(status) if !req.gone.get() => entry = Entry::Status(status),
-            _ => break,
-        }
+        self.ending = Ending::default();
     }
-    postpone::finished(req);
-}
 
-/// Runs a handler until it is done or a header filter has refused what it made.
-async fn unless_refused(req: &Rc<Request>, handler: impl Future<Output = Verdict>) -> Verdict {
-    let mut handler = std::pin::pin!(handler);
-    std::future::poll_fn(|cx| {
-        if let Poll::Ready(verdict) = handler.as_mut().poll(cx) {
+    /// Runs a step, or what it waits for.
+    fn poll_stage(
+        &mut self,
+        w: &Rc<Worker>,
+        req: &Rc<Request>,
+        stage: Stage,
+        cx: &mut Context<'_>,
+    ) -> Poll<Verdict> {
+        if self.wait.is_none() {
+            match run_stage(w, req, stage, cx) {
+                Run::Ready(verdict) => return Poll::Ready(verdict),
+                Run::Wait(future) => self.wait = Some(future),
+            }
+        }
+        let Some(future) = &mut self.wait else { return Poll::Pending };
+        if let Poll::Ready(verdict) = future.as_mut().poll(cx) {
+            self.wait = None;
             return Poll::Ready(verdict);
         }
         if req.response.borrow().refused.is_some() {
+            // A header filter has refused what the handler made: it need not go on.
+            self.wait = None;
             return Poll::Ready(Verdict::Done);
         }
         Poll::Pending
-    })
-    .await
+    }
+
+    /// What follows a step that has let the request pass.
+    fn behind(&self, req: &Rc<Request>, stage: Stage) -> At {
+        At::Stage(match stage {
+            Stage::ServerRewrite => Stage::ServerLua,
+            Stage::ServerLua => Stage::Find,
+            Stage::Find => before_rewrite(req),
+            Stage::EarlyLua if req.uri_changed.get() => Stage::RewriteEnd,
+            Stage::EarlyLua => Stage::Rewrite,
+            // With a changed path the location will be left: its script is not run.
+            Stage::Rewrite if req.uri_changed.get() || lua_settings(req).rewrite_by_lua_no_postpone => {
+                Stage::RewriteEnd
+            }
+            Stage::Rewrite => Stage::RewriteLua,
+            Stage::RewriteLua => Stage::RewriteEnd,
+            Stage::RewriteEnd if !req.uri_changed.get() => Stage::Limits,
+            Stage::RewriteEnd if !count_change(req) => return At::Entry(Entry::Status(500)),
+            Stage::RewriteEnd if self.located => return At::Entry(Entry::Start),
+            Stage::RewriteEnd => {
+                to_server_level(req);
+                Stage::Find
+            }
+            Stage::Limits => Stage::Access,
+            Stage::Access => Stage::PrecontentFirst,
+            Stage::PrecontentFirst => Stage::PrecontentSecond,
+            Stage::PrecontentSecond => Stage::Content,
+            Stage::Content => return At::Ending,
+        })
+    }
 }
 
-/// From an entry to the end of a handler whose output stands.
-async fn phases(w: &Rc<Worker>, req: &Rc<Request>, mut entry: Entry) {
-    loop {
-        let verdict = match entry {
-            Entry::Start => unless_refused(req, from_start(w, req)).await,
-            Entry::Located => unless_refused(req, from_rewrite(w, req)).await,
-            Entry::Status(s) => Verdict::Status(s),
-        };
-        let verdict = match verdict {
-            Verdict::Status(s @ (408 | 444 | 499)) => {
-                // No answer is sent, but the log shows why.
-                req.err_status.set(s);
-                Verdict::Close
-            }
-            Verdict::Status(s) => match respond(w, req, s) {
-                After::Sent => break,
-                After::Go(v) => v,
-            },
-            v => v,
-        };
-        entry = match verdict {
-            Verdict::Done | Verdict::Next => break,
-            Verdict::Close => {
-                req.keepalive.set(false);
-                req.gone.set(true);
-                if req.is_main() {
-                    req.conn.break_off();
-                }
-                break;
-            }
-            Verdict::Internal { uri, args } => match internal_redirect(req, uri, args) {
-                true => Entry::Start,
-                false => Entry::Status(500),
-            },
-            Verdict::Named(name) => match named(req, &name) {
-                true => Entry::Located,
-                false => Entry::Status(500),
-            },
-            Verdict::UriChanged => match count_change(req) {
-                true => Entry::Start,
-                false => Entry::Status(500),
-            },
-            Verdict::Status(s) => Entry::Status(s),
-        };
+fn lua_settings(req: &Request) -> &crate::conf::settings::LuaSettings {
+    &req.env.http().lua.settings
+}
+
+/// The first step of a location's rewrite phase.
+fn before_rewrite(req: &Request) -> Stage {
+    if lua_settings(req).rewrite_by_lua_no_postpone { Stage::EarlyLua } else { Stage::Rewrite }
+}
+
+fn to_server_level(req: &Request) {
+    let server = req.server.borrow();
+    let mut level = req.level.borrow_mut();
+    if !Arc::ptr_eq(&level, &server.level) {
+        level.clone_from(&server.level);
     }
+}
+
+/// Does what a step is there for.
+fn run_stage(w: &Rc<Worker>, req: &Rc<Request>, stage: Stage, cx: &mut Context<'_>) -> Run {
+    let next = Run::Ready(Verdict::Next);
+    match stage {
+        Stage::ServerRewrite => {
+            let ops = {
+                let server = req.server.borrow();
+                if server.rewrite.is_empty() {
+                    return next;
+                }
+                server.rewrite.clone()
+            };
+            req.phase.set(Phase::ServerRewrite);
+            rewrite::run(w, req, ops)
+        }
+        Stage::ServerLua => lua(w, req, Phase::ServerRewrite, cx),
+        Stage::Find => {
+            req.uri_changed.set(false);
+            Run::Ready(find_location(req))
+        }
+        Stage::EarlyLua | Stage::RewriteLua => lua(w, req, Phase::Rewrite, cx),
+        Stage::Rewrite => {
+            let ops = {
+                let level = req.location();
+                if level.rewrite.is_empty() {
+                    return next;
+                }
+                level.rewrite.clone()
+            };
+            req.phase.set(Phase::Rewrite);
+            rewrite::run(w, req, ops)
+        }
+        Stage::RewriteEnd => next,
+        Stage::Limits => {
+            more_headers::change_input(req);
+            realip::apply(req);
+            limits::run(w, req)
+        }
+        Stage::Access => access::run(w, req, cx),
+        Stage::PrecontentFirst | Stage::PrecontentSecond => {
+            let script_first = lua_settings(req).precontent_by_lua_no_postpone;
+            if script_first == (stage == Stage::PrecontentFirst) {
+                lua(w, req, Phase::Precontent, cx)
+            } else {
+                Run::Ready(files::try_files(req))
+            }
+        }
+        Stage::Content => content(w, req, cx),
+    }
+}
+
+fn content(w: &Rc<Worker>, req: &Rc<Request>, cx: &mut Context<'_>) -> Run {
+    let level = req.level.borrow().clone();
+    match &level.content {
+        Some(Content::Lua(code)) => {
+            debug_handler(req, Phase::Content);
+            run_code(w, req, Phase::Content, code, cx)
+        }
+        Some(Content::Proxy(_)) => match &w.proxy {
+            Some(proxy) => proxy.run(w, req),
+            None => Run::Ready(Verdict::Status(500)),
+        },
+        Some(Content::StubStatus) => Run::Ready(files::stub_status(w, req)),
+        Some(Content::EmptyGif) => Run::Ready(files::empty_gif(w, req)),
+        Some(Content::Echo(_)) => {
+            let (w, req) = (w.clone(), req.clone());
+            Run::Wait(Box::pin(async move {
+                match &level.content {
+                    Some(Content::Echo(script)) => echo::run(&w, &req, script).await,
+                    _ => Verdict::Next,
+                }
+            }))
+        }
+        None => files::serve(w, req),
+    }
+}
+
+/// What a handler's decision leads to.
+fn decide(w: &Rc<Worker>, req: &Rc<Request>, verdict: Verdict) -> At {
+    let verdict = match verdict {
+        Verdict::Status(s @ (408 | 444 | 499)) => {
+            // No answer is sent, but the log shows why.
+            req.err_status.set(s);
+            Verdict::Close
+        }
+        Verdict::Status(s) => match respond(w, req, s) {
+            After::Sent => return At::Ending,
+            After::Go(v) => v,
+        },
+        v => v,
+    };
+    At::Entry(match verdict {
+        Verdict::Done | Verdict::Next => return At::Ending,
+        Verdict::Close => {
+            req.keepalive.set(false);
+            req.gone.set(true);
+            if req.is_main() {
+                req.conn.break_off();
+            }
+            return At::Ending;
+        }
+        Verdict::Internal { uri, args } => match internal_redirect(req, uri, args) {
+            true => Entry::Start,
+            false => Entry::Status(500),
+        },
+        Verdict::Named(name) => match named(req, &name) {
+            true => Entry::Located,
+            false => Entry::Status(500),
+        },
+        Verdict::UriChanged => match count_change(req) {
+            true => Entry::Start,
+            false => Entry::Status(500),
+        },
+        Verdict::Status(s) => Entry::Status(s),
+    })
 }
 
 /// Ends the response if its handler has not, with what was gathered for its length.
@@ -125,17 +350,36 @@ fn end_output(w: &Rc<Worker>, req: &Rc<Request>) {
 
 /// The log phase; to be run when the response is out. It may wait without holding anybody up.
 pub async fn log(w: &Rc<Worker>, req: &Rc<Request>) {
-    if !req.is_main() && !req.location().log_subrequest {
-        return;
+    if let Some(script) = log_script(w, req) {
+        script.await;
+    }
+    write_logs(req);
+}
+
+/// The first part of the log phase: its script, if the location has one.
+pub fn log_script(w: &Rc<Worker>, req: &Rc<Request>) -> Option<Wait<()>> {
+    if !logs(req) {
+        return None;
     }
     trim_heap_now_and_then(req);
-    let code = req.location().lua.get(Phase::Log).cloned();
-    if req.env.http().lua.used[Phase::Log as usize] {
-        debug_handler(req, Phase::Log);
+    if !req.env.http().lua.used[Phase::Log as usize] {
+        return None;
     }
-    if let (Some(code), Some(scripts)) = (code, &w.scripts) {
-        req.phase.set(Phase::Log);
-        scripts.log(req, &code).await;
+    let code = req.location().lua.get(Phase::Log).cloned();
+    debug_handler(req, Phase::Log);
+    let (code, scripts) = (code?, w.scripts.as_ref()?);
+    req.phase.set(Phase::Log);
+    Some(scripts.log(req, &code))
+}
+
+fn logs(req: &Request) -> bool {
+    req.is_main() || req.location().log_subrequest
+}
+
+/// The second part of the log phase: the access logs.
+pub fn write_logs(req: &Rc<Request>) {
+    if req.location().access_logs.is_empty() || !logs(req) {
+        return;
     }
     let logs = req.location().access_logs.clone();
     for log in logs.iter() {
@@ -243,14 +487,15 @@ fn named(req: &Rc<Request>, name: &[u8]) -> bool {
 }
 
 /// Runs a phase's code of the level in force, if it has any.
-pub(super) async fn lua(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase) -> Verdict {
-    let code = req.location().lua.get(phase).cloned();
-    if req.env.http().lua.used[phase as usize] {
-        debug_handler(req, phase);
+pub(super) fn lua(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase, cx: &mut Context<'_>) -> Run {
+    if !req.env.http().lua.used[phase as usize] {
+        return Run::Ready(Verdict::Next);
     }
+    let code = req.location().lua.get(phase).cloned();
+    debug_handler(req, phase);
     match code {
-        Some(code) => run_code(w, req, phase, &code).await,
-        None => Verdict::Next,
+        Some(code) => run_code(w, req, phase, &code, cx),
+        None => Run::Ready(Verdict::Next),
     }
 }
 
@@ -269,122 +514,22 @@ fn debug_handler(req: &Rc<Request>, phase: Phase) {
     req.log(Level::Debug, &text);
 }
 
-async fn run_code(w: &Rc<Worker>, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>) -> Verdict {
-    let Some(scripts) = &w.scripts else { return Verdict::Status(500) };
+fn run_code(
+    w: &Rc<Worker>,
+    req: &Rc<Request>,
+    phase: Phase,
+    code: &Arc<LuaCode>,
+    cx: &mut Context<'_>,
+) -> Run {
+    let Some(scripts) = &w.scripts else { return Run::Ready(Verdict::Status(500)) };
     req.phase.set(phase);
-    match scripts.run(req, phase, code) {
-        Run::Ready(v) => v,
-        Run::Wait(f) => f.await,
-    }
-}
-
-macro_rules! unless_next {
-    ($v:expr) => {
-        match $v {
-            Verdict::Next => {}
-            other => return other,
-        }
-    };
-}
-
-async fn from_start(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
-    let server = req.server.borrow().clone();
-    req.set_level(server.level.clone());
-    req.uri_changed.set(false);
-    realip::apply(req);
-    if !server.rewrite.is_empty() {
-        req.phase.set(Phase::ServerRewrite);
-        unless_next!(rewrite::run(w, req, &server.rewrite).await);
-    }
-    unless_next!(lua(w, req, Phase::ServerRewrite).await);
-    loop {
-        req.uri_changed.set(false);
-        unless_next!(find_location(req));
-        let level = req.level.borrow().clone();
-        unless_next!(rewrite_phase(w, req, &level).await);
-        if !req.uri_changed.get() {
-            break;
-        }
-        if !count_change(req) {
-            return Verdict::Status(500);
-        }
-        req.set_level(server.level.clone());
-    }
-    from_access(w, req).await
-}
-
-/// From the rewrite phase of the location already set (a named one).
-async fn from_rewrite(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
-    req.uri_changed.set(false);
-    let level = req.level.borrow().clone();
-    unless_next!(rewrite_phase(w, req, &level).await);
-    if req.uri_changed.get() {
-        return Verdict::UriChanged;
-    }
-    from_access(w, req).await
-}
-
-async fn rewrite_phase(w: &Rc<Worker>, req: &Rc<Request>, level: &Arc<Location>) -> Verdict {
-    let early = req.env.http().lua.settings.rewrite_by_lua_no_postpone;
-    if early {
-        unless_next!(lua(w, req, Phase::Rewrite).await);
-        if req.uri_changed.get() {
-            return Verdict::Next;
-        }
-    }
-    if !level.rewrite.is_empty() {
-        req.phase.set(Phase::Rewrite);
-        unless_next!(rewrite::run(w, req, &level.rewrite).await);
-        if req.uri_changed.get() {
-            // The location will be left: its script is not run.
-            return Verdict::Next;
-        }
-    }
-    if early {
-        return Verdict::Next;
-    }
-    lua(w, req, Phase::Rewrite).await
-}
-
-async fn from_access(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
-    more_headers::change_input(req);
-    realip::apply(req);
-    unless_next!(limits::run(w, req).await);
-    unless_next!(access::run(w, req).await);
-    if req.env.http().lua.settings.precontent_by_lua_no_postpone {
-        unless_next!(lua(w, req, Phase::Precontent).await);
-        unless_next!(files::try_files(req));
-    } else {
-        unless_next!(files::try_files(req));
-        unless_next!(lua(w, req, Phase::Precontent).await);
-    }
-    let level = req.level.borrow().clone();
-    if matches!(level.content, Some(Content::Lua(_))) {
-        debug_handler(req, Phase::Content);
-    }
-    match &level.content {
-        Some(Content::Lua(code)) => match run_code(w, req, Phase::Content, code).await {
-            Verdict::Next => Verdict::Done,
-            v => v,
-        },
-        Some(Content::Proxy(_)) => {
-            let Some(proxy) = &w.proxy else { return Verdict::Status(500) };
-            match proxy.run(w, req) {
-                Run::Ready(v) => v,
-                Run::Wait(f) => f.await,
-            }
-        }
-        Some(Content::StubStatus) => files::stub_status(w, req),
-        Some(Content::EmptyGif) => files::empty_gif(w, req),
-        Some(Content::Echo(script)) => echo::run(w, req, script).await,
-        None => files::serve(w, req).await,
-    }
+    scripts.run(req, phase, code, cx)
 }
 
 fn find_location(req: &Rc<Request>) -> Verdict {
     req.location_valid.set(true);
-    let server = req.server.borrow().clone();
-    let uri = req.uri.borrow().clone();
+    let server = req.server.borrow();
+    let uri = req.uri.borrow();
     let found = with_match(|data| {
         let found = server.locations.find(&uri, data);
         if let Some(f) = &found
@@ -422,6 +567,7 @@ fn find_location(req: &Rc<Request>) -> Verdict {
         Some(f) => f.location,
         None => server.level.clone(),
     };
+    drop((server, uri));
     if level.internal && !req.internal.get() {
         req.set_level(level);
         return Verdict::Status(404);

@@ -12,7 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use super::filters::{passed, submit};
 use super::special::send_response;
-use super::{Verdict, Worker};
+use super::{Run, Verdict, Worker};
 use crate::conf::filter_settings::GzipStatic;
 use crate::conf::model::{Level, TryLast};
 use crate::request::body::bytes_to_path;
@@ -23,32 +23,54 @@ use crate::request::{Request, vars};
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// Serves the file that the URI names.
-pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
-    let method = req.method.borrow().clone();
-    if !matches!(&method[..], b"GET" | b"HEAD") {
-        let known = method == b"POST";
-        let directory = req.uri.borrow().ends_with(b"/");
-        if !directory || known {
-            return Verdict::Status(405);
+pub fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Run {
+    let (file, len) = match begin(w, req) {
+        Ok(begun) => begun,
+        Err(verdict) => return Run::Ready(verdict),
+    };
+    let mut sending = Sending { file, left: len };
+    let ticket = match sending.piece(w, req) {
+        Ok(ticket) => ticket,
+        Err(verdict) => return Run::Ready(verdict),
+    };
+    let (w, req) = (w.clone(), req.clone());
+    Run::Wait(Box::pin(async move {
+        match sending.rest(&w, &req, ticket).await {
+            Ok(never) => match never {},
+            Err(verdict) => verdict,
+        }
+    }))
+}
+
+/// Finds the file and fills in what the response says of it. The error is what happens instead.
+fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(File, u64), Verdict> {
+    {
+        let method = req.method.borrow();
+        if !matches!(&method[..], b"GET" | b"HEAD") {
+            let known = *method == b"POST";
+            let directory = req.uri.borrow().ends_with(b"/");
+            if !directory || known {
+                return Err(Verdict::Status(405));
+            }
         }
     }
     if req.uri.borrow().ends_with(b"/") {
         match index(req) {
             Verdict::Next => {}
-            other => return other,
+            other => return Err(other),
         }
         match super::autoindex::serve(w, req) {
-            Verdict::Next => return forbidden(req),
-            other => return other,
+            Verdict::Next => return Err(forbidden(req)),
+            other => return Err(other),
         }
     }
     let path = vars::filename(req);
     let os_path = bytes_to_path(&path);
     let compressed = open_compressed(req, &path);
     let zipped = compressed.is_some();
-    let (mut file, meta) = match compressed.map_or_else(|| open(&os_path), Ok) {
+    let (file, meta) = match compressed.map_or_else(|| open(&os_path), Ok) {
         Ok(f) => f,
-        Err(e) => return failed(req, &path, &e),
+        Err(e) => return Err(failed(req, &path, &e)),
     };
     if meta.is_dir() {
         let mut to = req.uri.borrow().clone();
@@ -59,10 +81,10 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
             to.extend_from_slice(&args);
         }
         req.response.borrow_mut().set_own_location(&to);
-        return Verdict::Status(301);
+        return Err(Verdict::Status(301));
     }
     if !meta.is_file() {
-        return Verdict::Status(404);
+        return Err(Verdict::Status(404));
     }
     let modified = modified_s(&meta);
     {
@@ -80,13 +102,24 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
             res.headers.push(b"Content-Encoding", b"gzip");
         }
     }
-    let mut left = meta.len();
-    loop {
-        let want = left.min(PIECE_BYTES as u64) as usize;
+    Ok((file, meta.len()))
+}
+
+/// A file on its way to the client.
+struct Sending {
+    file: File,
+    left: u64,
+}
+
+impl Sending {
+    /// Reads and submits a piece; returns its ticket. The error ends the handler: all is sent, or nothing
+    /// more can be.
+    fn piece(&mut self, w: &Rc<Worker>, req: &Rc<Request>) -> Result<u64, Verdict> {
+        let want = self.left.min(PIECE_BYTES as u64) as usize;
         let mut data = vec![0; want];
         let mut got = 0;
         while got < want {
-            match file.read(&mut data[got..]) {
+            match self.file.read(&mut data[got..]) {
                 Ok(0) => break,
                 Ok(n) => got += n,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -100,26 +133,38 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
             if req.is_main() {
                 req.conn.break_off();
             }
-            return Verdict::Done;
+            return Err(Verdict::Done);
         }
-        left -= got as u64;
-        let ticket = submit(w, req, Chunk { data, last: left == 0, ..Chunk::default() });
+        self.left -= got as u64;
+        let ticket = submit(w, req, Chunk { data, last: self.left == 0, ..Chunk::default() });
         let header_only = req.response.borrow().header_only;
-        if left == 0 || header_only {
-            if header_only && left > 0 {
+        if self.left == 0 || header_only {
+            if header_only && self.left > 0 {
                 submit(w, req, Chunk { last: true, ..Chunk::default() });
             }
-            return Verdict::Done;
+            return Err(Verdict::Done);
         }
-        if !passed(req, ticket).await {
-            return Verdict::Done;
-        }
-        if !req.is_main() {
-            continue;
-        }
-        req.flushing.set(true);
-        if std::future::poll_fn(|cx| req.conn.poll_drained(cx)).await.is_err() {
-            return Verdict::Done;
+        Ok(ticket)
+    }
+
+    /// Sends what is behind the first piece as the client takes it.
+    async fn rest(
+        &mut self,
+        w: &Rc<Worker>,
+        req: &Rc<Request>,
+        mut ticket: u64,
+    ) -> Result<std::convert::Infallible, Verdict> {
+        loop {
+            if !passed(req, ticket).await {
+                return Err(Verdict::Done);
+            }
+            if req.is_main() {
+                req.flushing.set(true);
+                if std::future::poll_fn(|cx| req.conn.poll_drained(cx)).await.is_err() {
+                    return Err(Verdict::Done);
+                }
+            }
+            ticket = self.piece(w, req)?;
         }
     }
 }

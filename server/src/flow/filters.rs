@@ -4,11 +4,10 @@
 //! has to wait; else the request's driver goes on with it. `drive` is what polls
 //! a request's handler, its lane and the connection's writes together.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::engine::Course;
 use super::{Worker, compress, echo, freshness, more_headers, range, substitute};
 use crate::phase::Phase;
 use crate::request::Request;
@@ -326,25 +325,26 @@ fn not_modified(req: &Rc<Request>) -> Result<(), u16> {
     Ok(())
 }
 
-/// Polls a request's work together with its lane and its writes.
-pub async fn drive<F: Future<Output = ()>>(w: &Rc<Worker>, req: &Rc<Request>, work: F) {
-    let mut work = std::pin::pin!(work);
-    std::future::poll_fn(|cx| poll_drive(w, req, work.as_mut(), cx)).await;
+/// Leads a request through its phases together with its lane and its writes.
+pub async fn drive(w: &Rc<Worker>, req: &Rc<Request>) {
+    let mut course = Course::new(None);
+    std::future::poll_fn(|cx| {
+        crate::http1::clock::update();
+        poll_drive(w, req, &mut course, cx)
+    })
+    .await;
 }
 
-fn poll_drive<F: Future<Output = ()>>(
-    w: &Rc<Worker>,
-    req: &Rc<Request>,
-    work: Pin<&mut F>,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    crate::http1::clock::update();
-    req.response.borrow_mut().set_driver(cx.waker());
-    let done = work.poll(cx);
+/// One poll of `drive`.
+pub fn poll_drive(w: &Rc<Worker>, req: &Rc<Request>, course: &mut Course, cx: &mut Context<'_>) -> Poll<()> {
+    // Whatever is submitted while this runs goes through the lane before it ends: nobody need be woken.
+    req.response.borrow_mut().set_driver(None);
+    let done = course.poll(w, req, cx);
     run_lane(w, req, Some(cx));
     if done.is_ready() {
         return done;
     }
+    req.response.borrow_mut().set_driver(Some(cx.waker()));
     if matches!(req.response.borrow().sink, Sink::Client) {
         let waiting = req.conn.output_len() as u64;
         if waiting > 0 && (req.flushing.get() || waiting >= req.location().postpone_output) {
@@ -359,49 +359,56 @@ fn poll_drive<F: Future<Output = ()>>(
     Poll::Pending
 }
 
-/// Ready when everything submitted has gone through the filters and out to the client (or into memory).
-pub async fn finish(req: &Rc<Request>) {
-    std::future::poll_fn(|cx| {
-        let mut res = req.response.borrow_mut();
-        // What an inner request still has in its queue goes out when its turn comes.
-        let waits = !matches!(res.sink, Sink::Parent) && !req.queue.borrow().is_empty();
-        if !res.failed && (!res.is_quiet() || waits) {
-            // Woken by the lane, which is polled by the same driver.
-            res.watch(cx);
-            return Poll::Pending;
+/// The end of a response: until everything submitted has gone through the filters and out to the client
+/// (or into memory).
+#[derive(Default)]
+pub struct Ending {
+    /// Everything has gone through the filters.
+    through: bool,
+    /// Bytes that waited for the client when it was last looked at.
+    left: Option<usize>,
+}
+
+impl Ending {
+    /// Ready when it is reached.
+    pub fn poll(&mut self, req: &Rc<Request>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.through {
+            let mut res = req.response.borrow_mut();
+            // What an inner request still has in its queue goes out when its turn comes.
+            let waits = !matches!(res.sink, Sink::Parent) && !req.queue.borrow().is_empty();
+            if !res.failed && (!res.is_quiet() || waits) {
+                // Woken by the lane, which is polled by the same driver.
+                res.watch(cx);
+                return Poll::Pending;
+            }
+            self.through = true;
         }
-        Poll::Ready(())
-    })
-    .await;
-    if !matches!(req.response.borrow().sink, Sink::Client) {
-        return;
-    }
-    let timeout = req.location().send_timeout;
-    let mut left = usize::MAX;
-    std::future::poll_fn(|cx| match req.conn.poll_flush(cx) {
-        Poll::Ready(r) => {
+        if !matches!(req.response.borrow().sink, Sink::Client) {
+            return Poll::Ready(());
+        }
+        if let Poll::Ready(r) = req.conn.poll_flush(cx) {
             if r.is_err() {
                 req.gone.set(true);
                 req.keepalive.set(false);
             }
-            Poll::Ready(())
-        }
-        Poll::Pending => {
-            let now = req.conn.output_len();
-            if now < left {
-                left = now;
-                req.conn.arm(timeout);
+            if self.left.is_some() {
+                req.conn.disarm();
             }
-            if req.conn.poll_deadline(cx) {
-                req.log(crate::conf::model::Level::Info, b"client timed out");
-                req.conn.break_off();
-                req.gone.set(true);
-                req.keepalive.set(false);
-                return Poll::Ready(());
-            }
-            Poll::Pending
+            return Poll::Ready(());
         }
-    })
-    .await;
-    req.conn.disarm();
+        let now = req.conn.output_len();
+        if self.left.is_none_or(|left| now < left) {
+            self.left = Some(now);
+            req.conn.arm(req.location().send_timeout);
+        }
+        if !req.conn.poll_deadline(cx) {
+            return Poll::Pending;
+        }
+        req.log(crate::conf::model::Level::Info, b"client timed out");
+        req.conn.break_off();
+        req.gone.set(true);
+        req.keepalive.set(false);
+        req.conn.disarm();
+        Poll::Ready(())
+    }
 }

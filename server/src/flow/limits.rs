@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Verdict, Worker, Zones};
+use super::{Run, Verdict, Worker, Zones};
 use crate::conf::directives::limits::{LimitReq, LimitZone};
 use crate::conf::model::Level;
 use crate::http1::clock;
@@ -16,17 +16,22 @@ const CONN_KEY_BYTES_MAX: usize = 255;
 const IDLE_MS: u64 = 24 * 3_600_000;
 
 /// Runs both kinds. `Verdict::Next` lets the request pass.
-pub async fn run(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
-    let level = req.level.borrow().clone();
-    if level.parts.limit_reqs.is_empty() && level.parts.limit_conns.is_empty() {
-        return Verdict::Next;
+pub fn run(w: &Rc<Worker>, req: &Rc<Request>) -> Run {
+    {
+        let level = req.location();
+        if level.parts.limit_reqs.is_empty() && level.parts.limit_conns.is_empty() {
+            return Run::Ready(Verdict::Next);
+        }
     }
-    let Some(zones) = w.zones.clone() else { return Verdict::Status(500) };
-    match requests(req, &*zones, &level.parts.limit_reqs).await {
-        Verdict::Next => {}
-        other => return other,
-    }
-    connections(req, &zones)
+    let Some(zones) = w.zones.clone() else { return Run::Ready(Verdict::Status(500)) };
+    let req = req.clone();
+    Run::Wait(Box::pin(async move {
+        let level = req.level.borrow().clone();
+        match requests(&req, &*zones, &level.parts.limit_reqs).await {
+            Verdict::Next => connections(&req, &zones),
+            other => other,
+        }
+    }))
 }
 
 /// A bucket: how full it is (times 1000), when it was last looked at.

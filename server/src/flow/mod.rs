@@ -1,12 +1,13 @@
 //! How a request moves: phases, filters, redirects, built-in content.
 //!
-//! `connection` takes requests off the wire, `engine` leads one through the
+//! `connection` takes requests off the wire, `begin` understands their heads, `engine` leads one through the
 //! phases, `rewrite` runs rewrite scripts, `filters` pass output on, `special`
 //! makes error pages, `files` serves files. Scripts are reached through the
 //! trait `Scripts` only; nothing here knows Lua.
 
 pub mod access;
 pub mod autoindex;
+pub mod begin;
 pub mod compress;
 pub mod connection;
 pub mod echo;
@@ -29,10 +30,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Context;
 
 use crate::conf::model::LuaCode;
 use crate::phase::Phase;
 use crate::request::response::Chunk;
+use crate::request::spare::Spare;
 use crate::request::{Env, Request};
 
 /// A boxed future of the worker's thread.
@@ -78,8 +81,8 @@ pub trait Handler {
 
 /// The script layer, as the phases see it.
 pub trait Scripts {
-    /// Runs a phase's code.
-    fn run(&self, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>) -> Run;
+    /// Runs a phase's code: at once as far as it goes.
+    fn run(&self, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>, cx: &mut Context<'_>) -> Run;
 
     /// Runs a step of a rewrite script; the result is the variable's value. An error ends the request.
     fn set(&self, req: &Rc<Request>, code: &Arc<LuaCode>, args: Vec<Vec<u8>>) -> Wait<Result<Vec<u8>, ()>>;
@@ -120,6 +123,8 @@ pub trait Zones {
 pub struct Worker {
     /// What requests share.
     pub env: Rc<Env>,
+    /// Requests whose memory is used again.
+    pub spare: Spare,
     /// The script layer, if there is one.
     pub scripts: Option<Rc<dyn Scripts>>,
     /// Zones that limits count in, if there are any.

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::special::send_response;
-use super::{Verdict, Worker, files, set_misc};
-use crate::conf::model::{Condition, FileTest, Level, Return, Rewrite, RewriteFlag, RewriteOp};
+use super::{Run, Verdict, Worker, files, set_misc};
+use crate::conf::model::{Condition, FileTest, Level, LuaCode, Return, Rewrite, RewriteFlag, RewriteOp};
 use crate::conf::variables::{Script, VarId, Variables};
 use crate::request::body::bytes_to_path;
 use crate::request::escape::{Place, escape};
@@ -13,49 +13,92 @@ use crate::request::vars::{Vars, set_id, set_named};
 use crate::request::{Request, with_match};
 
 /// Runs a script. `Verdict::Next` when the phase goes on; the URI may have been changed.
-pub async fn run(w: &Rc<Worker>, req: &Rc<Request>, ops: &Arc<[RewriteOp]>) -> Verdict {
-    // The bodies of `if` blocks nest; each entry is a script and the next step in it.
-    let mut stack: Vec<(Arc<[RewriteOp]>, usize)> = vec![(ops.clone(), 0)];
-    while let Some((script, at)) = stack.last_mut() {
-        let script = script.clone();
-        let Some(op) = script.get(*at) else {
-            stack.pop();
-            continue;
-        };
-        *at += 1;
-        match op {
-            RewriteOp::Set { var, value } => {
-                let value = req.eval(value);
-                set_id(req, *var, value);
-            }
-            RewriteOp::SetByLua { var, code, args } => {
-                let args = args.iter().map(|a| req.eval(a)).collect();
-                let Some(scripts) = &w.scripts else { return Verdict::Status(500) };
-                match scripts.set(req, code, args).await {
-                    Ok(value) => set_id(req, *var, value),
-                    Err(()) => return Verdict::Status(500),
-                }
-            }
-            RewriteOp::SetMisc { var, step } => match set_misc::value(req, step) {
-                Ok(value) => set_id(req, *var, value),
+pub fn run(w: &Rc<Worker>, req: &Rc<Request>, ops: Arc<[RewriteOp]>) -> Run {
+    let mut steps = Steps { script: ops, at: 0, outer: Vec::new() };
+    let call = match steps.run(w, req) {
+        Stop::Done(verdict) => return Run::Ready(verdict),
+        Stop::Call(call) => call,
+    };
+    let (w, req) = (w.clone(), req.clone());
+    Run::Wait(Box::pin(async move {
+        let mut call = call;
+        loop {
+            let Some(scripts) = &w.scripts else { return Verdict::Status(500) };
+            match scripts.set(&req, &call.code, call.args).await {
+                Ok(value) => set_id(&req, call.var, value),
                 Err(()) => return Verdict::Status(500),
-            },
-            RewriteOp::If { condition, body, level } => {
-                if holds(req, condition) {
-                    req.set_level(level.clone());
-                    stack.push((body.clone(), 0));
-                }
             }
-            RewriteOp::Break => return Verdict::Next,
-            RewriteOp::Return(r) => return do_return(w, req, r),
-            RewriteOp::Rewrite(r) => match rewrite(req, r) {
-                Step::NoMatch | Step::GoOn => {}
-                Step::Stop => return Verdict::Next,
-                Step::Redirect(status) => return Verdict::Status(status),
-            },
+            call = match steps.run(&w, &req) {
+                Stop::Done(verdict) => return verdict,
+                Stop::Call(call) => call,
+            };
+        }
+    }))
+}
+
+/// A `set_by_lua*` that is to be called.
+struct Call {
+    var: VarId,
+    code: Arc<LuaCode>,
+    args: Vec<Vec<u8>>,
+}
+
+/// Where the steps of a script stop.
+enum Stop {
+    Done(Verdict),
+    Call(Call),
+}
+
+/// A script under way.
+struct Steps {
+    script: Arc<[RewriteOp]>,
+    at: usize,
+    /// The bodies of `if` blocks nest: what goes on behind them.
+    outer: Vec<(Arc<[RewriteOp]>, usize)>,
+}
+
+impl Steps {
+    fn run(&mut self, w: &Rc<Worker>, req: &Rc<Request>) -> Stop {
+        loop {
+            let Some(op) = self.script.get(self.at) else {
+                match self.outer.pop() {
+                    Some((script, at)) => (self.script, self.at) = (script, at),
+                    None => return Stop::Done(Verdict::Next),
+                }
+                continue;
+            };
+            self.at += 1;
+            match op {
+                RewriteOp::Set { var, value } => {
+                    let value = req.eval(value);
+                    set_id(req, *var, value);
+                }
+                RewriteOp::SetByLua { var, code, args } => {
+                    let args = args.iter().map(|a| req.eval(a)).collect();
+                    return Stop::Call(Call { var: *var, code: code.clone(), args });
+                }
+                RewriteOp::SetMisc { var, step } => match set_misc::value(req, step) {
+                    Ok(value) => set_id(req, *var, value),
+                    Err(()) => return Stop::Done(Verdict::Status(500)),
+                },
+                RewriteOp::If { condition, body, level } => {
+                    if holds(req, condition) {
+                        req.set_level(level.clone());
+                        let body = body.clone();
+                        let outer = std::mem::replace(&mut self.script, body);
+                        self.outer.push((outer, std::mem::take(&mut self.at)));
+                    }
+                }
+                RewriteOp::Break => return Stop::Done(Verdict::Next),
+                RewriteOp::Return(r) => return Stop::Done(do_return(w, req, r)),
+                RewriteOp::Rewrite(r) => match rewrite(req, r) {
+                    Step::NoMatch | Step::GoOn => {}
+                    Step::Stop => return Stop::Done(Verdict::Next),
+                    Step::Redirect(status) => return Stop::Done(Verdict::Status(status)),
+                },
+            }
         }
     }
-    Verdict::Next
 }
 
 enum Step {

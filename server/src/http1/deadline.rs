@@ -100,6 +100,12 @@ impl Drop for Deadline {
     }
 }
 
+/// Wakes every task that has waited with a deadline, whether it is due or not.
+pub fn wake_all() {
+    let wakers: Vec<Waker> = TABLE.with_borrow(|t| t.slots.iter().filter_map(|s| s.waker.clone()).collect());
+    wakers.into_iter().for_each(Waker::wake);
+}
+
 impl Table {
     fn take_slot(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {

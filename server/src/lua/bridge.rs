@@ -184,20 +184,34 @@ impl LuaScripts {
     }
 }
 
+/// A handler's run as its phase waits for it.
+struct Handling(Drive);
+
+impl Future for Handling {
+    type Output = Verdict;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Verdict> {
+        Pin::new(&mut self.0).poll(cx).map(|()| LuaScripts::verdict(&self.0.run))
+    }
+}
+
 impl Scripts for LuaScripts {
-    fn run(&self, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>) -> flow::Run {
+    fn run(&self, req: &Rc<Request>, phase: Phase, code: &Arc<LuaCode>, cx: &mut Context<'_>) -> flow::Run {
         let run = Run::new(&self.worker_of(req), Some(req), phase);
-        let (req, code) = (req.clone(), code.clone());
+        let mut handling = Handling(drive(&run, Start::Code(code.clone())));
+        if !req.location().lua_need_request_body {
+            return match Pin::new(&mut handling).poll(cx) {
+                Poll::Ready(verdict) => flow::Run::Ready(verdict),
+                Poll::Pending => flow::Run::Wait(Box::pin(handling)),
+            };
+        }
+        let req = req.clone();
         flow::Run::Wait(Box::pin(async move {
-            if req.location().lua_need_request_body {
-                match read_body(&req).await {
-                    Ok(()) => {}
-                    Err(BodyError::Status(s)) => return Verdict::Status(s),
-                    Err(BodyError::Gone) => return Verdict::Close,
-                }
+            match read_body(&req).await {
+                Ok(()) => handling.await,
+                Err(BodyError::Status(s)) => Verdict::Status(s),
+                Err(BodyError::Gone) => Verdict::Close,
             }
-            drive(&run, Start::Code(code)).await;
-            LuaScripts::verdict(&run)
         }))
     }
 

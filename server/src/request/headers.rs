@@ -5,6 +5,9 @@
 
 use crate::http1::parse::{HeaderSpan, Span};
 
+/// Room for more lines than these is not kept from one request to the next.
+const LINES_KEPT_MAX: usize = 64;
+
 /// A list of header lines.
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
@@ -13,9 +16,16 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// A list over bytes that are there already, such as a request head.
+    /// A list over bytes that are there already.
     pub fn over(bytes: Vec<u8>, list: Vec<HeaderSpan>) -> Headers {
         Headers { bytes, list }
+    }
+
+    /// Makes it a list over bytes such as a request head, which are copied.
+    pub fn fill(&mut self, bytes: &[u8], list: &[HeaderSpan]) {
+        self.clear();
+        self.bytes.extend_from_slice(bytes);
+        self.list.extend_from_slice(list);
     }
 
     /// An empty list with room for so many bytes and lines.
@@ -98,9 +108,13 @@ impl Headers {
         self.list.clear();
     }
 
-    /// Gives up the list's buffers, to be reused.
-    pub fn take_buffers(&mut self) -> (Vec<u8>, Vec<HeaderSpan>) {
-        (std::mem::take(&mut self.bytes), std::mem::take(&mut self.list))
+    /// Forgets everything, and the memory too where it was much.
+    pub fn trim(&mut self) {
+        super::trim(&mut self.bytes);
+        self.list.clear();
+        if self.list.capacity() > LINES_KEPT_MAX {
+            self.list = Vec::new();
+        }
     }
 
     fn store(&mut self, b: &[u8]) -> Span {

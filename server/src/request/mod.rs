@@ -11,6 +11,7 @@ pub mod guards;
 pub mod headers;
 pub mod postpone;
 pub mod response;
+pub mod spare;
 pub mod subrequest;
 pub mod upstream;
 pub mod uri;
@@ -88,6 +89,17 @@ impl Env {
 
 thread_local! {
     static MATCH: RefCell<MatchData> = RefCell::new(MatchData::new());
+}
+
+/// Buffers above this capacity are not kept from one request to the next.
+const KEPT_BYTES_MAX: usize = 4096;
+
+/// Empties a buffer; its memory stays unless it is much.
+fn trim(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > KEPT_BYTES_MAX {
+        *buffer = Vec::new();
+    }
 }
 
 /// Runs `f` with the worker's match data.

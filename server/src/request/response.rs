@@ -137,6 +137,8 @@ pub struct Response {
     passed: u64,
     waiters: Vec<Waker>,
     driver: Option<Waker>,
+    /// The driver runs now.
+    driving: bool,
 }
 
 impl std::fmt::Debug for Response {
@@ -159,14 +161,97 @@ impl Response {
         Response { sink: Sink::Parent, ..Response::default() }
     }
 
+    /// Makes it a new response to the client; the memory of small buffers stays. Every part is named, so that
+    /// none is forgotten.
+    pub fn clear(&mut self) {
+        let Response {
+            status,
+            reason,
+            content_type,
+            content_length,
+            last_modified,
+            headers,
+            head,
+            hide_server,
+            hide_date,
+            vary_gzip,
+            expects_trailers,
+            trailers,
+            allow_ranges,
+            early_filters,
+            filters,
+            outer_filters,
+            no_default_type,
+            unconditional,
+            header_only,
+            chunked,
+            own_location,
+            bare,
+            eof,
+            taken,
+            done,
+            gathering,
+            gathered,
+            failed,
+            refused,
+            skip_scripts,
+            body_bytes_sent,
+            sink,
+            lane,
+            running,
+            submitted,
+            passed,
+            waiters,
+            driver,
+            driving,
+        } = self;
+        *running = None;
+        early_filters.clear();
+        filters.clear();
+        outer_filters.clear();
+        waiters.clear();
+        *driver = None;
+        *driving = false;
+        (*status, *reason, *content_type, *content_length) = (0, None, None, None);
+        *last_modified = None;
+        headers.trim();
+        *head = HeadState::Open;
+        trailers.clear();
+        for flag in [
+            hide_server,
+            hide_date,
+            vary_gzip,
+            expects_trailers,
+            allow_ranges,
+            no_default_type,
+            unconditional,
+            header_only,
+            chunked,
+            own_location,
+            bare,
+            eof,
+            taken,
+            done,
+            gathering,
+            failed,
+            skip_scripts,
+        ] {
+            *flag = false;
+        }
+        super::trim(gathered);
+        *refused = None;
+        *body_bytes_sent = 0;
+        *sink = Sink::Client;
+        lane.clear();
+        (*submitted, *passed) = (0, 0);
+    }
+
     /// Puts a chunk into the lane; returns its ticket.
     pub fn submit(&mut self, chunk: Chunk) -> u64 {
         self.eof |= chunk.last;
         self.lane.push_back(chunk);
         self.submitted += 1;
-        if let Some(w) = self.driver.take() {
-            w.wake();
-        }
+        self.wake_driver();
         self.submitted
     }
 
@@ -190,9 +275,7 @@ impl Response {
     /// Wakes whoever waits for the lane to be quiet.
     pub fn wake(&mut self) {
         self.waiters.drain(..).for_each(Waker::wake);
-        if let Some(w) = self.driver.take() {
-            w.wake();
-        }
+        self.wake_driver();
     }
 
     /// Throws away what waits: it counts as gone through.
@@ -263,11 +346,21 @@ impl Response {
         self.running.is_none() && self.lane.is_empty()
     }
 
-    /// Remembers whom to wake when a chunk is submitted.
-    pub fn set_driver(&mut self, w: &Waker) {
-        match &mut self.driver {
-            Some(d) => d.clone_from(w),
-            none => *none = Some(w.clone()),
+    /// Remembers whom to wake when a chunk is submitted; nobody while the driver itself runs.
+    pub fn set_driver(&mut self, waker: Option<&Waker>) {
+        self.driving = waker.is_none();
+        match (&mut self.driver, waker) {
+            (_, None) => {}
+            (Some(d), Some(w)) => d.clone_from(w),
+            (none, Some(w)) => *none = Some(w.clone()),
+        }
+    }
+
+    fn wake_driver(&mut self) {
+        if !self.driving
+            && let Some(w) = self.driver.take()
+        {
+            w.wake();
         }
     }
 

@@ -1,15 +1,13 @@
 //! Requests that a request makes inside the server; their response goes to memory, or in its order into
 //! the response of the request that made them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::Request;
-use super::body::{Body, BodyFile, Incoming};
+use super::body::{Body, BodyFile};
 use super::response::Response;
-use super::vars::Captures;
 use crate::http1::clock;
-use crate::phase::Phase;
 
 /// Deepest nesting of subrequests.
 pub const DEPTH_MAX: usize = 50;
@@ -95,50 +93,20 @@ pub fn create_inner(
 
 /// What all subrequests have in common.
 fn blank(parent: &Rc<Request>, uri: Vec<u8>, args: Vec<u8>) -> Request {
-    Request {
-        env: parent.env.clone(),
-        conn: parent.conn.clone(),
-        parent: Some(parent.clone()),
-        server: RefCell::new(parent.server.borrow().clone()),
-        level: RefCell::new(parent.server.borrow().level.clone()),
-        start_ms: clock::now_ms(),
-        method: RefCell::new(b"GET".to_vec()),
-        version: parent.version,
-        line: parent.line,
-        target: parent.target,
-        head_len: parent.head_len,
-        headers: RefCell::new(parent.headers.borrow().clone()),
-        host: RefCell::new(parent.host.borrow().clone()),
-        uri: RefCell::new(uri),
-        args: RefCell::new(args),
-        uri_changed: Cell::new(false),
-        redirects_left: Cell::new(10),
-        cycled: Cell::new(false),
-        internal: Cell::new(true),
-        error_page: Cell::new(false),
-        err_status: Cell::new(0),
-        keepalive: Cell::new(true),
-        flushing: Cell::new(false),
-        gone: Cell::new(false),
-        incoming: RefCell::new(Incoming { decoder: None, expects_continue: false, received: 0 }),
-        body: RefCell::new(Body::Discarded),
-        response: RefCell::new(Response::into_memory()),
-        header_bytes: Cell::new(0),
-        slots: Rc::default(),
-        unset: RefCell::default(),
-        captures: RefCell::new(Captures::default()),
-        phase: Cell::new(Phase::ServerRewrite),
-        upstream: RefCell::default(),
-        location_valid: Cell::new(true),
-        action: Cell::new(""),
-        script_ctx: RefCell::new(None),
-        at_end: RefCell::default(),
-        request_id: Cell::new(None),
-        queue: RefCell::default(),
-        over: Cell::new(false),
-        peer: Cell::new(parent.peer.get()),
-        limits: Cell::default(),
-        limit_rate: Cell::new(None),
-        echo: RefCell::default(),
-    }
+    let mut req = Request::empty(parent.env.clone(), parent.conn.clone(), parent.server.borrow().clone());
+    req.parent = Some(parent.clone());
+    req.start_ms = clock::now_ms();
+    req.method = RefCell::new(b"GET".to_vec());
+    req.version = parent.version;
+    (req.line, req.target, req.head_len) = (parent.line, parent.target, parent.head_len);
+    req.headers = RefCell::new(parent.headers.borrow().clone());
+    req.host = RefCell::new(parent.host.borrow().clone());
+    req.uri = RefCell::new(uri);
+    req.args = RefCell::new(args);
+    req.internal.set(true);
+    req.keepalive.set(true);
+    req.body = RefCell::new(Body::Discarded);
+    req.response = RefCell::new(Response::into_memory());
+    req.peer.set(parent.peer.get());
+    req
 }

@@ -19,23 +19,44 @@ pub struct BadUri;
 
 /// Normalises `path?args#fragment`: decodes escapes, resolves dots, merges slashes if asked.
 pub fn normalise(raw: &[u8], merge_slashes: bool) -> Result<Target, BadUri> {
+    let (mut uri, mut args) = (Vec::with_capacity(raw.len().max(1)), Vec::new());
+    let has_args = normalise_into(raw, merge_slashes, &mut uri, &mut args)?;
+    Ok(Target { uri, args, has_args })
+}
+
+/// The same into buffers that are there already; tells whether there was a `?`.
+pub fn normalise_into(
+    raw: &[u8],
+    merge_slashes: bool,
+    uri: &mut Vec<u8>,
+    args: &mut Vec<u8>,
+) -> Result<bool, BadUri> {
+    uri.clear();
+    args.clear();
+    // The first byte that is more than a part of the path ends the easy part.
+    let easy = |pair: &[u8]| pair[0] != b'/' || !matches!(pair[1], b'/' | b'.');
+    let special = |b: &u8| matches!(b, b'%' | b'?' | b'#' | 0);
+    if raw.first() == Some(&b'/') && !raw.iter().any(special) && raw.windows(2).all(easy) {
+        uri.extend_from_slice(raw);
+        return Ok(false);
+    }
     let end = memchr::memchr(b'#', raw).unwrap_or(raw.len());
     let raw = &raw[..end];
-    let (path, args, has_args) = match memchr::memchr(b'?', raw) {
-        Some(n) => (&raw[..n], raw[n + 1..].to_vec(), true),
-        None => (raw, Vec::new(), false),
+    let (path, has_args) = match memchr::memchr(b'?', raw) {
+        Some(n) => {
+            args.extend_from_slice(&raw[n + 1..]);
+            (&raw[..n], true)
+        }
+        None => (raw, false),
     };
-    let mut uri = Vec::with_capacity(path.len().max(1));
     if !path.starts_with(b"/") {
         uri.push(b'/');
     }
     // A slash is put in front of what has none: a dot there is a segment of its own.
-    let simple = !path.starts_with(b".")
-        && !path.contains(&b'%')
-        && !path.windows(2).any(|w| w == b"//" || w == b"/.");
+    let simple = !path.starts_with(b".") && !path.contains(&b'%') && path.windows(2).all(easy);
     if simple {
         uri.extend_from_slice(path);
-        return if uri.contains(&0) { Err(BadUri) } else { Ok(Target { uri, args, has_args }) };
+        return if uri.contains(&0) { Err(BadUri) } else { Ok(has_args) };
     }
     let mut at = 0;
     while at < path.len() {
@@ -49,15 +70,15 @@ pub fn normalise(raw: &[u8], merge_slashes: bool) -> Result<Target, BadUri> {
             return Err(BadUri);
         }
         if b == b'/' {
-            let resolved = close_segment(&mut uri)?;
+            let resolved = close_segment(uri)?;
             if resolved || (merge_slashes && uri.last() == Some(&b'/')) {
                 continue;
             }
         }
         uri.push(b);
     }
-    close_segment(&mut uri)?;
-    Ok(Target { uri, args, has_args })
+    close_segment(uri)?;
+    Ok(has_args)
 }
 
 /// Resolves a `.` or `..` at the end of `uri`; the slash in front stays. Tells whether there was one.

@@ -31,6 +31,12 @@ impl Captures {
         self.groups.extend((0..data.len()).map(|n| data.get(n)));
     }
 
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        super::trim(&mut self.subject);
+        self.groups.clear();
+    }
+
     /// The text of a group.
     pub fn get(&self, n: usize) -> Option<&[u8]> {
         let (from, to) = (*self.groups.get(n)?)?;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::LocalOptions;
 use tokio::sync::Notify;
-use tokio::task::LocalSet;
 
 use super::listener::{Bound, ListenSocket};
 use super::os::{Caught, Signals};
@@ -20,6 +20,8 @@ use crate::log::Logs;
 
 /// How long accepting rests when the system has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(500);
+/// Tasks that run between two looks for new events: what one look finds is done before the next one.
+const TASKS_PER_LOOK: u32 = 256;
 /// How often log buffers are looked at.
 const FLUSH_PERIOD: Duration = Duration::from_millis(100);
 /// After how many looks at the buffers the local time's offset is asked for again.
@@ -107,18 +109,19 @@ pub fn run<A: App>(
     owner: &mut dyn Owner<A>,
     on_ready: impl FnOnce(),
 ) -> i32 {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let made = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(TASKS_PER_LOOK)
+        .build_local(LocalOptions::default());
+    let runtime = match made {
         Ok(runtime) => runtime,
         Err(error) => {
             generation.log(Level::Alert, &format!("cannot start the event loop {}", os_text(&error)));
             return super::FATAL_EXIT;
         }
     };
-    let local = LocalSet::new();
-    let code = local.block_on(&runtime, live(generation, info, signals, owner, on_ready));
-    // Tasks that still run end with the process.
-    drop(local);
-    code
+    // Tasks that still run end with the runtime.
+    runtime.block_on(live(generation, info, signals, owner, on_ready))
 }
 
 async fn live<A: App>(

@@ -1,0 +1,327 @@
+//! From the head of a request on the wire to a `Request`: what its lines mean, which server is asked.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::Worker;
+use crate::conf::model::{Level, Listen, Server};
+use crate::http1::body::Decoder;
+use crate::http1::clock;
+use crate::http1::conn::Conn;
+use crate::http1::parse::{Head, HeadError, Limits};
+use crate::request::body::Incoming;
+use crate::request::headers::Headers;
+use crate::request::vars::set_named;
+use crate::request::{Request, uri, with_match};
+
+/// What the head says beyond its syntax.
+struct Meaning {
+    decoder: Option<Decoder>,
+    keepalive: bool,
+    expects_continue: bool,
+}
+
+/// Takes the head off the connection's input. With a status the response is its page.
+pub fn make_request(
+    w: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    listen: &Listen,
+    head: &mut Head,
+    parsed: Result<(), HeadError>,
+) -> (Rc<Request>, Option<u16>) {
+    let http = w.env.http();
+    conn.requests.set(conn.requests.get() + 1);
+    let mut parsed = parsed;
+    match parsed {
+        Ok(()) => parsed = by_rules_of_server(w, conn, listen, head),
+        Err(_) => conn.with_input(|b| (head.give_up(b), 0)),
+    }
+    let default = &http.servers[listen.default_server];
+    let mut shared = w.spare.take(&w.env, default);
+    // What is spare has one owner, and so has what was made just now.
+    let req = Rc::get_mut(&mut shared).expect("nobody else knows the request yet");
+    let headers = req.headers.get_mut();
+    conn.with_input(|b| (headers.fill(&b[..head.len], &head.headers), head.len));
+    let mut fault: Option<(u16, &'static str)> = parsed.err().map(|e| (e.status, e.text));
+    let mut meaning = Meaning { decoder: None, keepalive: head.version >= 1001, expects_continue: false };
+    let host = req.host.get_mut();
+    if fault.is_none() {
+        fault = understand(head, headers, host, &mut meaning).err();
+    } else if head.line_done {
+        // The server may be known although the head is bad.
+        let named = head.host.map(|s| headers.bytes(s)).or_else(|| headers.get(b"host"));
+        named.and_then(|named| valid_host(named, host));
+    }
+    with_match(|data| {
+        let found = http.server_of(listen, host, data);
+        let server = req.server.get_mut();
+        if !Arc::ptr_eq(server, found) {
+            server.clone_from(found);
+        }
+    });
+    let (path, args) = (req.uri.get_mut(), req.args.get_mut());
+    if fault.is_none() {
+        // Slashes are merged before the server of the name is known.
+        if uri::normalise_into(headers.bytes(head.path), default.merge_slashes, path, args).is_err() {
+            fault = Some((400, "client sent invalid request"));
+        }
+    }
+    if fault.is_some() {
+        path.clear();
+        path.push(b'/');
+        args.clear();
+    }
+    let level = req.server.get_mut().level.clone();
+    let keepalive = meaning.keepalive
+        && fault.is_none()
+        && !w.env.exiting.get()
+        && level.keepalive_timeout.timeout_ms > 0
+        && conn.requests.get() < level.keepalive_requests
+        && clock::monotonic_ms() - conn.accepted_ms < level.keepalive_time;
+    *req.level.get_mut() = level;
+    req.method.get_mut().extend_from_slice(headers.bytes(head.method));
+    req.conn = conn.clone();
+    req.peer.set(conn.peer);
+    req.start_ms = clock::now_ms();
+    req.version = head.version;
+    req.line = head.line;
+    req.target = head.path;
+    req.head_len = head.len;
+    req.keepalive.set(keepalive);
+    *req.incoming.get_mut() =
+        Incoming { decoder: meaning.decoder, expects_continue: meaning.expects_continue, received: 0 };
+    let req = shared;
+    if listen.names.has_patterns() {
+        let host = req.host.borrow().clone();
+        with_match(|data| {
+            if let Some(pattern) = listen.names.pattern_of(&host, data) {
+                req.keep_captures(&host, data);
+                set_named(&req, pattern, &host, data);
+            }
+        });
+    }
+    if let Some((_, text)) = fault {
+        req.log(Level::Info, format!("{text} while reading client request headers").as_bytes());
+    }
+    (req, fault.map(|(status, _)| status))
+}
+
+/// Where the server of the head's name has other rules for header lines than the default one, they are
+/// read again by its rules.
+fn by_rules_of_server(
+    w: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    listen: &Listen,
+    head: &mut Head,
+) -> Result<(), HeadError> {
+    let http = w.env.http();
+    if http.servers.len() == 1 {
+        return Ok(());
+    }
+    let default = &http.servers[listen.default_server];
+    conn.with_input(|raw| {
+        let named = head.host.map(|s| s.of(raw)).or_else(|| {
+            let host = head.headers.iter().find(|h| h.name.of(raw).eq_ignore_ascii_case(b"host"));
+            host.map(|h| h.value.of(raw))
+        });
+        let mut host = Vec::new();
+        named.and_then(|named| valid_host(named, &mut host));
+        let server = with_match(|data| http.server_of(listen, &host, data).clone());
+        let same = server.ignore_invalid_headers == default.ignore_invalid_headers
+            && server.underscores_in_headers == default.underscores_in_headers;
+        let result = if same { Ok(()) } else { head.read_again(&raw[..head.len], &limits_of(&server)) };
+        (result, 0)
+    })
+}
+
+/// What limits the head of a request for this server.
+pub(super) fn limits_of(server: &Server) -> Limits {
+    let (count, size) = server.large_client_header_buffers;
+    Limits {
+        line_bytes_max: size.max(server.client_header_buffer_size) as usize,
+        head_bytes_max: (count * size).max(server.client_header_buffer_size) as usize,
+        headers_max: usize::try_from(server.max_headers).unwrap_or(usize::MAX),
+        ignore_invalid: server.ignore_invalid_headers,
+        underscores: server.underscores_in_headers,
+    }
+}
+
+type Fault = (u16, &'static str);
+
+fn understand(head: &Head, headers: &Headers, name: &mut Vec<u8>, m: &mut Meaning) -> Result<(), Fault> {
+    let mut hosts = 0;
+    let mut length: Option<u64> = None;
+    let mut encoding = false;
+    let mut host: &[u8] = b"";
+    for (name, value) in headers.iter() {
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                hosts += 1;
+                host = value;
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                m.expects_continue = head.version >= 1001 && value.eq_ignore_ascii_case(b"100-continue");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                let has =
+                    |t: &[u8]| value.split(|&b| b == b',').any(|v| v.trim_ascii().eq_ignore_ascii_case(t));
+                if has(b"close") {
+                    m.keepalive = false;
+                } else if has(b"keep-alive") {
+                    m.keepalive = head.version >= 1000;
+                }
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                if length.is_some() {
+                    return Err((400, "client sent duplicate header line: \"Content-Length\""));
+                }
+                length = Some(decimal(value).ok_or((400, "client sent invalid \"Content-Length\" header"))?);
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if encoding {
+                    return Err((400, "client sent duplicate header line: \"Transfer-Encoding\""));
+                }
+                if head.version < 1001 {
+                    return Err((400, "client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
+                }
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err((501, "client sent unknown \"Transfer-Encoding\""));
+                }
+                encoding = true;
+            }
+            _ => {}
+        }
+    }
+    if hosts > 1 {
+        return Err((400, "client sent duplicate header line: \"Host\""));
+    }
+    if hosts == 0 && head.version >= 1001 {
+        return Err((400, "client sent HTTP/1.1 request without \"Host\" header"));
+    }
+    if encoding && length.is_some() {
+        return Err((
+            400,
+            "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
+        ));
+    }
+    let named = head.host.map(|s| headers.bytes(s)).unwrap_or(host);
+    const BAD_HOST: Fault = (400, "client sent invalid host header");
+    if head.host.is_some() && hosts == 1 {
+        valid_host(host, name).ok_or(BAD_HOST)?;
+    }
+    if head.host.is_some() || hosts == 1 {
+        valid_host(named, name).ok_or(BAD_HOST)?;
+    }
+    m.decoder =
+        if encoding { Some(Decoder::chunked()) } else { length.filter(|n| *n > 0).map(Decoder::Length) };
+    if headers.bytes(head.method) == b"TRACE" {
+        return Err((405, "client sent TRACE method"));
+    }
+    if headers.bytes(head.method) == b"CONNECT" {
+        return Err((405, "client sent CONNECT method"));
+    }
+    Ok(())
+}
+
+fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+}
+
+/// What may stand in a name without more ado.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        let byte = b as u8;
+        table[b] = byte.is_ascii_alphanumeric();
+        b += 1;
+    }
+    let others = b"-._~!$&'()*+,;=";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
+/// Puts a host into `out`, in lower case without its port and trailing dot. `None`, and nothing in `out`, when it
+/// cannot be one.
+fn valid_host(host: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    out.clear();
+    let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
+        let close = memchr::memchr(b']', rest)?;
+        let port = match &rest[close + 1..] {
+            [] => None,
+            [b':', port @ ..] => Some(port),
+            _ => return None,
+        };
+        if !rest[..close].iter().all(|b| PLAIN[usize::from(*b)] || *b == b':') {
+            return None;
+        }
+        (&host[..close + 2], port)
+    } else {
+        let colon = host.iter().position(|b| *b == b':');
+        let name = &host[..colon.unwrap_or(host.len())];
+        let mut before = 0;
+        for &b in name {
+            if !(PLAIN[usize::from(b)] || b == b'%') || (b == b'.' && before == b'.') {
+                return None;
+            }
+            before = b;
+        }
+        (name, colon.map(|n| &host[n + 1..]))
+    };
+    if let Some(port) = port {
+        let number = port.iter().try_fold(0u32, |n, b| {
+            let n = n * 10 + u32::from(b.is_ascii_digit().then(|| b - b'0')?);
+            (n <= 65_535).then_some(n)
+        });
+        number?;
+    }
+    if host.starts_with(b"[") && name.windows(2).any(|w| w == b"..") {
+        return None;
+    }
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    if name.is_empty() {
+        return None;
+    }
+    out.extend_from_slice(name);
+    out.make_ascii_lowercase();
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_judged_as_by_nginx() {
+        for (from, to) in [
+            (&b"Example.COM:80"[..], Some("example.com")),
+            (b"a.", Some("a")),
+            (b"[::1]:8080", Some("[::1]")),
+            (b"", None),
+            (b"a/b", None),
+            (b"a b", None),
+            (b"a..b", None),
+            (b":80", None),
+            (b"a:8x", None),
+            (b"a:99999", None),
+            (b"a:", Some("a")),
+            (b"a:b:c", None),
+            (b"\x80", None),
+            (b"u@h", None),
+            (b"a%20b", Some("a%20b")),
+            (b"a:8/", None),
+            (b"[::1", None),
+        ] {
+            let mut out = b"old".to_vec();
+            let found = valid_host(from, &mut out).map(|()| String::from_utf8(out).unwrap());
+            assert_eq!(found.as_deref(), to);
+        }
+    }
+}
