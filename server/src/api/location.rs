@@ -1,23 +1,19 @@
 //! `ngx.location.capture` and `capture_multi`: requests inside the server.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use moonlit_vm::host::native::{Entry, Gc, NativeResult, Raised, Str, Table, Value, Vm};
-use tokio::task::JoinHandle;
 
 use super::consts::METHODS;
 use super::encode::{add_multi, encode_table};
 use super::{ApiFn, ctx, request};
 use crate::conf::model::Level;
-use crate::flow::engine;
-use crate::flow::filters::drive;
 use crate::http1::clock;
 use crate::lua::args::{array_values, pairs, set_field, string, text_of};
+use crate::lua::children::Child;
 use crate::lua::thread::{Handoff, Light, Run};
-use crate::lua::worker::{LuaWorker, here};
+use crate::lua::worker::here;
 use crate::phase::Phases;
 use crate::request::Request;
 use crate::request::body::Body;
@@ -142,7 +138,9 @@ fn subrequest(vm: &mut Vm, uri: &[u8], options: Value) -> Result<Rc<Request>, Ra
         share_vars: option(vm, options, "share_all_vars").truthy(),
         copy_vars: option(vm, options, "copy_all_vars").truthy(),
     };
-    let child = create(&parent, spec);
+    let w = here();
+    let Some(flow) = w.flow.get() else { return Err(vm.throw_str(b"no request found")) };
+    let child = create(&flow.spare, &parent, spec);
     for (name, value) in vars {
         if set_var(&child, &name, Some(&value)).is_err() {
             let text = format!(
@@ -177,74 +175,64 @@ fn text_pairs(vm: &mut Vm, options: Option<Gc<Table>>, name: &str, error: &str) 
     Ok(out)
 }
 
-/// Subrequests under way, each a task of its own: they may run Lua, which must not be entered from inside
-/// Lua. Dropped, it stops them.
+/// Subrequests under way. They are driven by the run they belong to, outside of the VM: they may run Lua, which must
+/// not be entered from inside Lua. Dropped, it stops them.
 struct Running {
-    run: Option<Rc<Run>>,
+    run: Rc<Run>,
     light: Option<Rc<Light>>,
-    list: Vec<(Rc<Request>, Option<JoinHandle<()>>)>,
+    list: Vec<Rc<Request>>,
 }
 
 impl Running {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut busy = false;
-        for (_, task) in &mut self.list {
-            if let Some(t) = task {
-                match Pin::new(t).poll(cx) {
-                    Poll::Ready(_) => *task = None,
-                    Poll::Pending => busy = true,
-                }
-            }
-        }
-        if busy { Poll::Pending } else { Poll::Ready(()) }
-    }
-}
-
-impl Running {
-    fn new(w: &LuaWorker, list: Vec<(Rc<Request>, Option<JoinHandle<()>>)>) -> Running {
-        let (run, light) = (w.run(), w.light());
-        if let (Some(run), Some(light)) = (&run, &light) {
-            run.subrequests.set(run.subrequests.get() + 1);
+    fn new(run: Rc<Run>, light: Option<Rc<Light>>, list: Vec<Rc<Request>>) -> Running {
+        run.children.borrow_mut().extend(list.iter().cloned().map(Child::new));
+        run.subrequests.set(run.subrequests.get() + 1);
+        if let Some(light) = &light {
             light.subrequests.set(light.subrequests.get() + 1);
         }
         Running { run, light, list }
+    }
+
+    /// Whether one of them still goes on.
+    fn is_busy(&self) -> bool {
+        let children = self.run.children.borrow();
+        self.list.iter().any(|r| children.iter().any(|c| c.is_of(r)))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let (Some(run), Some(light)) = (&self.run, &self.light) {
-            run.subrequests.set(run.subrequests.get() - 1);
+        self.run.subrequests.set(self.run.subrequests.get() - 1);
+        if let Some(light) = &self.light {
             light.subrequests.set(light.subrequests.get() - 1);
         }
-        for (_, task) in &self.list {
-            if let Some(t) = task {
-                t.abort();
-            }
-        }
+        let stopped = {
+            let mut children = self.run.children.borrow_mut();
+            let (stopped, others): (Vec<Child>, Vec<Child>) =
+                children.drain(..).partition(|c| self.list.iter().any(|r| c.is_of(r)));
+            *children = others;
+            stopped
+        };
+        drop(stopped);
     }
 }
 
 fn wait_for(vm: &mut Vm, made: Vec<Rc<Request>>) -> NativeResult {
     let w = here();
-    let Some(flow) = w.flow.get().cloned() else { return Err(vm.throw_str(b"no request found")) };
+    let Some(run) = w.run() else { return Err(vm.throw_str(b"no request found")) };
     for r in &made {
         w.debug(|| [b"lua http subrequest \"", &r.uri.borrow()[..], b"?", &r.args.borrow(), b"\""].concat());
     }
-    let list = made
-        .into_iter()
-        .map(|r| {
-            let (flow, req) = (flow.clone(), r.clone());
-            let task = tokio::task::spawn_local(async move {
-                drive(&flow, &req).await;
-                engine::log(&flow, &req).await;
-            });
-            (r, Some(task))
-        })
-        .collect();
-    let mut running = Running::new(&w, list);
-    let pending = move |vm: &mut Vm, cx: &mut Context<'_>| {
-        running.poll(cx).map(|()| running.list.iter().map(|(r, _)| result_of(vm, r)).collect::<Vec<Value>>())
+    let mut running = Running::new(run, w.light(), made);
+    let pending = move |vm: &mut Vm, _: &mut Context<'_>| {
+        if running.is_busy() {
+            return Poll::Pending;
+        }
+        let results = running.list.iter().map(|r| result_of(vm, r)).collect::<Vec<Value>>();
+        if let Some(flow) = here().flow.get() {
+            running.list.drain(..).for_each(|r| flow.spare.give(r));
+        }
+        Poll::Ready(results)
     };
     Ok(w.suspend(Handoff::Wait(Box::new(pending)), 0))
 }

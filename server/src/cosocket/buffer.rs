@@ -2,7 +2,14 @@
 //!
 //! Pure bytes: no sockets, no timers.
 
+use bytes::BufMut;
+use bytes::buf::Limit;
 use memchr::memmem;
+
+use crate::http1::conn::{give_buffer, take_buffer};
+
+/// Reads up to this size go into buffers of the worker's stock.
+const STOCK_BYTES: usize = 4096;
 
 /// Bytes received and not yet taken.
 #[derive(Default)]
@@ -29,7 +36,7 @@ impl Buffer {
 
     /// Takes the first `n` bytes out.
     pub fn take(&mut self, n: usize) -> Vec<u8> {
-        let out = if self.start == 0 && n == self.data.len() {
+        let out = if self.start == 0 && n == self.data.len() && n > STOCK_BYTES {
             std::mem::take(&mut self.data)
         } else {
             let out = self.data[self.start..self.start + n].to_vec();
@@ -53,22 +60,28 @@ impl Buffer {
         }
     }
 
-    /// Room for at least `n` bytes behind the filled part, handed to `f`, which says how many it wrote.
-    pub fn fill_with<T>(&mut self, n: usize, f: impl FnOnce(&mut [u8]) -> (T, usize)) -> T {
+    /// Room for `n` bytes behind what is there. Memory that nothing was read into yet is not cleared first.
+    pub fn room(&mut self, n: usize) -> Limit<&mut Vec<u8>> {
+        if self.data.capacity() == 0 && n <= STOCK_BYTES {
+            self.data = take_buffer();
+        }
         if self.start > 0 && self.data.capacity() - self.data.len() < n {
             self.data.drain(..self.start);
             self.start = 0;
         }
-        let old = self.data.len();
-        self.data.resize(old + n, 0);
-        let (r, got) = f(&mut self.data[old..]);
-        self.data.truncate(old + got);
-        r
+        self.data.reserve(n);
+        (&mut self.data).limit(n)
     }
 
     /// Puts bytes behind what is there.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        give_buffer(std::mem::take(&mut self.data));
     }
 }
 
@@ -265,10 +278,7 @@ mod tests {
         let mut b = Buffer::default();
         b.extend(b"hello world");
         assert_eq!(b.take(6), b"hello ");
-        b.fill_with(100, |room| {
-            room[..3].copy_from_slice(b"!!!");
-            ((), 3)
-        });
+        b.room(100).put_slice(b"!!!");
         assert_eq!(b.filled(), b"world!!!");
         assert_eq!(b.take(8), b"world!!!");
         assert!(b.is_empty());

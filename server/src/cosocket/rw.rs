@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::buffer::{Buffer, Until, UntilStep};
 use super::error::{ReadError, SockError};
@@ -356,12 +356,9 @@ impl Receive {
 /// Reads once into the socket's buffer. Ready with the number of bytes; 0 is the end.
 fn read_some(st: &mut State, cx: &mut Context<'_>, room: usize) -> Poll<Result<usize, SockError>> {
     let Some(io) = st.io.as_mut() else { return Poll::Ready(Err(SockError::Closed)) };
-    let got = st.buf.fill_with(room, |space| {
-        let mut rb = ReadBuf::new(space);
-        let r = Pin::new(&mut *io).poll_read(cx, &mut rb);
-        let n = rb.filled().len();
-        (r.map_ok(|()| n), n)
-    });
+    let mut space = st.buf.room(room);
+    // The future holds nothing between two polls: dropped while it waits, it loses nothing.
+    let got = std::pin::pin!(io.read_buf(&mut space)).poll(cx);
     if let Poll::Ready(Ok(n)) = &got {
         st.trace.line(|| format!("recv: fd:{} {n} of {room}", descriptor(&**io)));
     }
@@ -379,7 +376,7 @@ mod tests {
     use super::super::tcp::Timeouts;
     use super::super::trace::Trace;
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
 
     fn run<F: Future<Output = ()>>(f: F) {
         let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

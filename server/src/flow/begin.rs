@@ -10,7 +10,7 @@ use crate::http1::clock;
 use crate::http1::conn::Conn;
 use crate::http1::parse::{Head, HeadError, Limits};
 use crate::request::body::Incoming;
-use crate::request::headers::Headers;
+use crate::request::headers::{Headers, is_name};
 use crate::request::vars::set_named;
 use crate::request::{Request, uri, with_match};
 
@@ -155,14 +155,14 @@ fn understand(head: &Head, headers: &Headers, name: &mut Vec<u8>, m: &mut Meanin
     let mut host: &[u8] = b"";
     for (name, value) in headers.iter() {
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
+            4 if is_name(name, b"host") => {
                 hosts += 1;
                 host = value;
             }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
+            6 if is_name(name, b"expect") => {
                 m.expects_continue = head.version >= 1001 && value.eq_ignore_ascii_case(b"100-continue");
             }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            10 if is_name(name, b"connection") => {
                 let has =
                     |t: &[u8]| value.split(|&b| b == b',').any(|v| v.trim_ascii().eq_ignore_ascii_case(t));
                 if has(b"close") {
@@ -171,13 +171,13 @@ fn understand(head: &Head, headers: &Headers, name: &mut Vec<u8>, m: &mut Meanin
                     m.keepalive = head.version >= 1000;
                 }
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if is_name(name, b"content-length") => {
                 if length.is_some() {
                     return Err((400, "client sent duplicate header line: \"Content-Length\""));
                 }
                 length = Some(decimal(value).ok_or((400, "client sent invalid \"Content-Length\" header"))?);
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_name(name, b"transfer-encoding") => {
                 if encoding {
                     return Err((400, "client sent duplicate header line: \"Transfer-Encoding\""));
                 }
@@ -264,16 +264,17 @@ fn valid_host(host: &[u8], out: &mut Vec<u8>) -> Option<()> {
         }
         (&host[..close + 2], port)
     } else {
-        let colon = host.iter().position(|b| *b == b':');
-        let name = &host[..colon.unwrap_or(host.len())];
-        let mut before = 0;
-        for &b in name {
+        let (mut len, mut before) = (0, 0);
+        for &b in host {
+            if b == b':' {
+                break;
+            }
             if !(PLAIN[usize::from(b)] || b == b'%') || (b == b'.' && before == b'.') {
                 return None;
             }
-            before = b;
+            (len, before) = (len + 1, b);
         }
-        (name, colon.map(|n| &host[n + 1..]))
+        (&host[..len], host.get(len + 1..))
     };
     if let Some(port) = port {
         let number = port.iter().try_fold(0u32, |n, b| {

@@ -22,6 +22,9 @@ use crate::request::{Request, vars};
 /// Bytes read and sent at a time.
 const PIECE_BYTES: usize = 128 * 1024;
 
+/// Extensions up to this length are looked up without memory of their own.
+const EXTENSION_BYTES: usize = 32;
+
 /// Serves the file that the URI names.
 pub fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Run {
     let (file, len) = match begin(w, req) {
@@ -95,7 +98,9 @@ fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(File, u64), Verdict> {
         res.last_modified = Some(modified);
         res.content_type = Some(content_type(&loc, &req.uri.borrow()));
         if loc.etag {
-            res.headers.push(b"ETag", format!("\"{modified:x}-{:x}\"", meta.len()).as_bytes());
+            let mut tag = [0; 2 * 16 + 3];
+            let tag = entity_tag(modified as u64, meta.len(), &mut tag);
+            res.headers.push(b"ETag", tag);
         }
         res.allow_ranges = true;
         if zipped {
@@ -186,6 +191,27 @@ fn open_compressed(req: &Rc<Request>, path: &[u8]) -> Option<(File, Metadata)> {
     Some(found)
 }
 
+/// `"modified-length"` in hexadecimal, written from behind; returns where it stands.
+fn entity_tag(modified: u64, len: u64, out: &mut [u8; 35]) -> &[u8] {
+    let mut at = out.len();
+    let mut put = |b: u8| {
+        at -= 1;
+        out[at] = b;
+    };
+    put(b'"');
+    for (mut n, mark) in [(len, b'-'), (modified, b'"')] {
+        loop {
+            put(b"0123456789abcdef"[(n & 15) as usize]);
+            n >>= 4;
+            if n == 0 {
+                break;
+            }
+        }
+        put(mark);
+    }
+    &out[at..]
+}
+
 fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
     let file = File::open(path)?;
     let meta = file.metadata()?;
@@ -216,10 +242,19 @@ fn modified_s(meta: &Metadata) -> i64 {
 
 /// The MIME type for a path by its extension.
 pub fn content_type(loc: &crate::conf::model::Location, uri: &[u8]) -> Vec<u8> {
-    let name = &uri[memchr::memrchr(b'/', uri).map_or(0, |n| n + 1)..];
-    if let Some(dot) = memchr::memrchr(b'.', name) {
-        let ext = name[dot + 1..].to_ascii_lowercase();
-        if let Some(t) = loc.types.get(ext.as_slice()) {
+    let last = uri.iter().enumerate().rev().find(|(_, b)| matches!(b, b'.' | b'/'));
+    if let Some((dot, b'.')) = last {
+        let ext = &uri[dot + 1..];
+        let mut lower = [0; EXTENSION_BYTES];
+        let found = match lower.get_mut(..ext.len()) {
+            Some(lower) => {
+                lower.copy_from_slice(ext);
+                lower.make_ascii_lowercase();
+                loc.types.get(&*lower)
+            }
+            None => loc.types.get(ext.to_ascii_lowercase().as_slice()),
+        };
+        if let Some(t) = found {
             return t.to_vec();
         }
     }
@@ -334,4 +369,18 @@ pub fn stub_status(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     );
     send_response(w, req, 200, Some(b"text/plain"), text.into_bytes());
     Verdict::Done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entity_tags_are_hexadecimal() {
+        for (modified, len) in [(0, 0), (0x4ce5_7d67, 1024), (u64::MAX, u64::MAX)] {
+            let mut space = [0; 35];
+            let want = format!("\"{modified:x}-{len:x}\"");
+            assert_eq!(entity_tag(modified, len, &mut space), want.as_bytes());
+        }
+    }
 }

@@ -249,12 +249,36 @@ fn early_header_filters(req: &Rc<Request>) -> Result<(), u16> {
 /// Header filters that run behind the scripts', in nginx's order. The error is the status of the page
 /// that takes the response's place.
 fn late_header_filters(req: &Rc<Request>) -> Result<(), u16> {
-    echo::header_filter(req);
-    freshness::header_filter(req);
-    compress::gunzip_header_filter(req);
-    substitute::sub_header_filter(req);
-    substitute::charset_header_filter(req);
-    compress::gzip_header_filter(req);
+    let (around, fresh, gunzip, sub, charset, gzip) = {
+        let level = req.location();
+        let parts = &level.parts;
+        (
+            !parts.echo_before.is_empty() || !parts.echo_after.is_empty(),
+            freshness::has_lines(&level),
+            level.filters.gunzip,
+            !parts.sub_filters.is_empty(),
+            level.filters.charset.is_some(),
+            level.filters.gzip,
+        )
+    };
+    if around {
+        echo::header_filter(req);
+    }
+    if fresh {
+        freshness::header_filter(req);
+    }
+    if gunzip {
+        compress::gunzip_header_filter(req);
+    }
+    if sub {
+        substitute::sub_header_filter(req);
+    }
+    if charset {
+        substitute::charset_header_filter(req);
+    }
+    if gzip {
+        compress::gzip_header_filter(req);
+    }
     range::header_filter(req)
 }
 
@@ -274,7 +298,12 @@ fn finish_head(req: &Rc<Request>) {
 fn not_modified(req: &Rc<Request>) -> Result<(), u16> {
     use crate::conf::settings::IfModifiedSince;
     use crate::http1::clock::parse_http_time;
+    const CONDITIONS: [&[u8]; 4] =
+        [b"if-modified-since", b"if-none-match", b"if-match", b"if-unmodified-since"];
     let headers = req.headers.borrow();
+    if CONDITIONS.iter().all(|name| headers.get(name).is_none()) {
+        return Ok(());
+    }
     let mut res = req.response.borrow_mut();
     if res.status != 200 || !req.is_main() || res.unconditional {
         return Ok(());

@@ -1,13 +1,18 @@
 //! `expires`, `add_header`, `add_trailer`: what the configuration adds to responses.
 
 use crate::conf::directives::filters::Expiry;
-use crate::conf::model::Level;
+use crate::conf::model::{Level, Location};
 use crate::http1::clock;
 use crate::request::Request;
 
 /// Whether lines without `always` apply.
 fn is_good_status(status: u16) -> bool {
     matches!(status, 0 | 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
+}
+
+/// Whether the header filter has anything to do.
+pub fn has_lines(level: &Location) -> bool {
+    level.parts.expires.is_some() || !level.add_headers.is_empty() || !level.parts.add_trailers.is_empty()
 }
 
 /// The header filter.

@@ -8,6 +8,9 @@ use crate::request::response::Response;
 
 /// Changes the response's headers.
 pub fn change_output(req: &Request) {
+    if req.location().parts.more_headers.is_empty() {
+        return;
+    }
     let level = req.level.borrow().clone();
     for command in level.parts.more_headers.iter().filter(|c| !c.input) {
         if !applies(&req.response.borrow(), command) {
@@ -94,6 +97,9 @@ fn set_matching(headers: &mut Headers, change: &HeaderChange, value: &[u8]) {
 
 /// Changes the request's headers.
 pub fn change_input(req: &Request) {
+    if req.location().parts.more_headers.is_empty() {
+        return;
+    }
     let level = req.level.borrow().clone();
     if req.version < 1000 {
         return;

@@ -1,71 +1,97 @@
-//! Large futures whose memory is used again: one block per future under way, kept by the worker.
+//! Large futures whose memory is used again: runners, each of which does one job after the other.
 //!
-//! A future of several kilobytes is too large for the allocator's fast path; one that is made per request
-//! would pay for that each time.
+//! A future of several kilobytes is too large for the allocator's fast path, and to make one means to move it
+//! to its place. A runner is made once and never moved; it waits for its next job.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::thread::LocalKey;
 
-/// Blocks that wait for a future.
-pub type Blocks = RefCell<Vec<Box<dyn Any>>>;
-
-/// Blocks that a worker keeps of one kind.
+/// Runners that a worker keeps of one kind.
 const KEPT_MAX: usize = 64;
 
-/// A future in a block of the worker's. Ready, or dropped, it gives the block back.
-pub struct Pooled<F: Future + 'static> {
-    block: Option<Pin<Box<Option<F>>>>,
-    blocks: &'static LocalKey<Blocks>,
+/// What a runner and whoever uses it pass to each other.
+pub struct Desk<J, R> {
+    job: Cell<Option<J>>,
+    result: Cell<Option<R>>,
 }
 
-/// Puts a future into a block. Each kind of future has blocks of its own.
-pub fn pooled<F: Future + 'static>(blocks: &'static LocalKey<Blocks>, future: F) -> Pooled<F> {
-    let kept = blocks.with_borrow_mut(Vec::pop);
-    let block = kept.and_then(|b| b.downcast::<Pin<Box<Option<F>>>>().ok());
-    let block = match block {
-        Some(mut block) => {
-            block.set(Some(future));
-            *block
-        }
-        None => Box::pin(Some(future)),
-    };
-    Pooled { block: Some(block), blocks }
+impl<J, R> Desk<J, R> {
+    /// The next job. To be asked for again when its result is there.
+    pub async fn job(&self) -> J {
+        poll_fn(|_| self.job.take().map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    /// The job is done.
+    pub fn done(&self, result: R) {
+        self.result.set(Some(result));
+    }
 }
 
-impl<F: Future + 'static> Pooled<F> {
-    fn give_back(&mut self) {
-        let Some(mut block) = self.block.take() else { return };
-        block.set(None);
+struct Runner<J, R> {
+    desk: Rc<Desk<J, R>>,
+    future: Pin<Box<dyn Future<Output = Infallible>>>,
+}
+
+/// The runners of one kind that have nothing to do.
+pub struct Runners<J, R>(RefCell<Vec<Runner<J, R>>>);
+
+impl<J, R> Runners<J, R> {
+    /// None yet.
+    pub const fn new() -> Runners<J, R> {
+        Runners(RefCell::new(Vec::new()))
+    }
+}
+
+impl<J, R> Default for Runners<J, R> {
+    fn default() -> Self {
+        Runners::new()
+    }
+}
+
+/// A job under way. Ready with its result; dropped before, it ends the job and its runner.
+pub struct Running<J: 'static, R: 'static> {
+    runner: Option<Runner<J, R>>,
+    kept: &'static LocalKey<Runners<J, R>>,
+}
+
+/// Gives a job to a runner; `make` makes one where all are busy.
+pub fn run_on<J, R, F>(
+    kept: &'static LocalKey<Runners<J, R>>,
+    job: J,
+    make: impl FnOnce(Rc<Desk<J, R>>) -> F,
+) -> Running<J, R>
+where
+    F: Future<Output = Infallible> + 'static,
+{
+    let runner = kept.with(|kept| kept.0.borrow_mut().pop()).unwrap_or_else(|| {
+        let desk = Rc::new(Desk { job: Cell::new(None), result: Cell::new(None) });
+        Runner { future: Box::pin(make(desk.clone())), desk }
+    });
+    runner.desk.job.set(Some(job));
+    Running { runner: Some(runner), kept }
+}
+
+impl<J, R> Future for Running<J, R> {
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+        let runner = self.runner.as_mut().expect("polled after it was ready");
+        let Poll::Pending = runner.future.as_mut().poll(cx);
+        let Some(result) = runner.desk.result.take() else { return Poll::Pending };
+        let runner = self.runner.take();
         // The list may be gone already when the thread ends.
-        let _ = self.blocks.try_with(|blocks| {
-            let mut blocks = blocks.borrow_mut();
-            if blocks.len() < KEPT_MAX {
-                blocks.push(Box::new(block));
+        let _ = self.kept.try_with(|kept| {
+            let mut kept = kept.0.borrow_mut();
+            if kept.len() < KEPT_MAX {
+                kept.extend(runner);
             }
         });
-    }
-}
-
-impl<F: Future + 'static> Future for Pooled<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let future = self.block.as_mut().and_then(|block| block.as_mut().as_pin_mut());
-        let result = future.expect("polled after it was ready").poll(cx);
-        if result.is_ready() {
-            self.give_back();
-        }
-        result
-    }
-}
-
-impl<F: Future + 'static> Drop for Pooled<F> {
-    fn drop(&mut self) {
-        self.give_back();
+        Poll::Ready(result)
     }
 }
 
@@ -74,25 +100,35 @@ mod tests {
     use super::*;
 
     thread_local! {
-        static BLOCKS: Blocks = const { RefCell::new(Vec::new()) };
+        static KEPT: Runners<usize, usize> = const { Runners::new() };
     }
 
-    async fn large(n: usize) -> usize {
-        let space = [n; 500];
-        std::future::ready(()).await;
-        space[n % 500]
+    async fn double(desk: Rc<Desk<usize, usize>>) -> Infallible {
+        loop {
+            let n = desk.job().await;
+            let space = [n; 500];
+            let mut waited = n % 2 == 0;
+            poll_fn(|_| if std::mem::replace(&mut waited, true) { Poll::Ready(()) } else { Poll::Pending })
+                .await;
+            desk.done(2 * space[n % 500]);
+        }
     }
 
     #[test]
-    fn block_is_used_again_and_unfinished_futures_are_dropped() {
+    fn runner_is_used_again_and_one_with_an_unfinished_job_is_not() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        let mut one = Box::pin(pooled(&BLOCKS, large(3)));
-        assert_eq!(one.as_mut().poll(&mut cx), Poll::Ready(3));
-        assert_eq!(BLOCKS.with_borrow(Vec::len), 1);
-        let two = pooled(&BLOCKS, large(4));
-        assert_eq!(BLOCKS.with_borrow(Vec::len), 0);
-        drop(two);
-        drop(one);
-        assert_eq!(BLOCKS.with_borrow(Vec::len), 1);
+        let kept = || KEPT.with(|kept| kept.0.borrow().len());
+        let mut one = run_on(&KEPT, 3, double);
+        assert_eq!(Pin::new(&mut one).poll(&mut cx), Poll::Pending);
+        assert_eq!(Pin::new(&mut one).poll(&mut cx), Poll::Ready(6));
+        assert_eq!(kept(), 1);
+        let mut two = run_on(&KEPT, 4, double);
+        assert_eq!(kept(), 0);
+        assert_eq!(Pin::new(&mut two).poll(&mut cx), Poll::Ready(8));
+        assert_eq!(kept(), 1);
+        let mut three = run_on(&KEPT, 5, double);
+        assert_eq!(Pin::new(&mut three).poll(&mut cx), Poll::Pending);
+        drop(three);
+        assert_eq!(kept(), 0);
     }
 }

@@ -8,7 +8,7 @@ use crate::request::Request;
 
 /// Replaces the client's address if the configuration in force trusts who sent the request. Once per request.
 pub fn apply(req: &Rc<Request>) {
-    if !req.is_main() || req.peer.get() != req.conn.peer {
+    if !req.is_main() || req.location().parts.real_ip_from.is_empty() || req.peer.get() != req.conn.peer {
         return;
     }
     let level = req.level.borrow().clone();

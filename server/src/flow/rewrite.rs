@@ -194,11 +194,13 @@ fn do_return(w: &Rc<Worker>, req: &Rc<Request>, r: &Return) -> Verdict {
     if r.status == 444 {
         return Verdict::Close;
     }
-    let level = req.level.borrow().clone();
-    let given = req.response.borrow().content_type.clone();
-    let content_type = given.unwrap_or_else(|| files::content_type(&level, &req.uri.borrow()));
+    let mut res = req.response.borrow_mut();
+    if res.content_type.is_none() {
+        res.content_type = Some(files::content_type(&req.location(), &req.uri.borrow()));
+    }
+    drop(res);
     let body = if r.status == 204 { Vec::new() } else { text };
-    send_response(w, req, r.status, Some(&content_type), body);
+    send_response(w, req, r.status, None, body);
     Verdict::Done
 }
 

@@ -61,25 +61,32 @@ pub fn write_http_date(out: &mut Vec<u8>) {
     DATE.with_borrow_mut(|(made, text)| {
         if *made != second {
             *made = second;
-            text.copy_from_slice(http_time(second as i64).as_bytes());
+            *text = http_date(second as i64);
         }
         out.extend_from_slice(text);
     });
 }
 
-/// `Thu, 18 Nov 2010 11:27:35 GMT`.
-pub fn http_time(unix_s: i64) -> String {
+/// `Thu, 18 Nov 2010 11:27:35 GMT`; a year has four digits.
+pub fn http_date(unix_s: i64) -> [u8; 29] {
     let t = Fields::of(unix_s);
-    format!(
-        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
-        DAYS[t.weekday as usize],
-        t.day,
-        MONTHS[t.month as usize - 1],
-        t.year,
-        t.hour,
-        t.minute,
-        t.second
-    )
+    let mut text = *b"ddd, dd mmm yyyy hh:mm:ss GMT";
+    let two = |n: u32| [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+    let year = t.year.rem_euclid(10_000) as u32;
+    text[..3].copy_from_slice(DAYS[t.weekday as usize].as_bytes());
+    text[5..7].copy_from_slice(&two(t.day));
+    text[8..11].copy_from_slice(MONTHS[t.month as usize - 1].as_bytes());
+    text[12..14].copy_from_slice(&two(year / 100));
+    text[14..16].copy_from_slice(&two(year % 100));
+    text[17..19].copy_from_slice(&two(t.hour));
+    text[20..22].copy_from_slice(&two(t.minute));
+    text[23..25].copy_from_slice(&two(t.second));
+    text
+}
+
+/// The same as a text.
+pub fn http_time(unix_s: i64) -> String {
+    String::from_utf8_lossy(&http_date(unix_s)).into_owned()
 }
 
 /// `Thu, 18-Nov-10 11:27:35 GMT`; the year has four digits from 2038 on, as nginx writes it.

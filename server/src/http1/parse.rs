@@ -153,6 +153,12 @@ impl Head {
             return Ok(true);
         }
         let head = line_end + 1;
+        // A head mostly comes whole; one that does not is not read again and again.
+        if self.scanned == 0
+            && let Some(end) = self.fast_headers(buf, head, limits)
+        {
+            return self.ended_at(end, limits);
+        }
         let from = self.scanned.max(head).saturating_sub(3).max(line_end);
         if !has_blank_line(&buf[from..]) {
             self.scanned = buf.len();
@@ -164,14 +170,19 @@ impl Head {
                 Ok(false)
             };
         }
-        self.headers.clear();
-        let end = match self.fast_headers(buf, head, limits) {
+        // The end has just come, or the slow reader has to judge.
+        let fast = if self.scanned > 0 { self.fast_headers(buf, head, limits) } else { None };
+        let end = match fast {
             Some(end) => end,
             None => match self.slow_headers(buf, head, limits)? {
                 Some(end) => end,
                 None => return Ok(false),
             },
         };
+        self.ended_at(end, limits)
+    }
+
+    fn ended_at(&mut self, end: usize, limits: &Limits) -> Result<bool, HeadError> {
         if end > limits.head_bytes_max {
             return Err(HEADER_TOO_LARGE);
         }
@@ -183,21 +194,25 @@ impl Head {
         let end = if buf[line_end - 1] == b'\r' && line_end > start { line_end - 1 } else { line_end };
         let line = &buf[start..end];
         self.line = Span::new(start, end);
-        let method_len = line.iter().position(|&b| b == b' ').ok_or(INVALID_METHOD)?;
-        if method_len == 0 || !line[..method_len].iter().all(|&b| is_method(b)) {
+        let method_len = line.iter().position(|&b| !is_method(b)).unwrap_or(line.len());
+        if method_len == 0 || line.get(method_len) != Some(&b' ') {
             return Err(INVALID_METHOD);
         }
         self.method = Span::new(start, start + method_len);
         let target_at = method_len + line[method_len..].iter().take_while(|&&b| b == b' ').count();
         let rest = &line[target_at..];
-        let target_len = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
+        let target_len = rest.iter().position(|&b| b <= b' ' || b == 0x7f).unwrap_or(rest.len());
         let target = &rest[..target_len];
-        if target.is_empty() || target.iter().any(|&b| b < 0x20 || b == 0x7f) {
+        if target.is_empty() || rest.get(target_len).is_some_and(|&b| b != b' ') {
             return Err(INVALID_REQUEST);
         }
         self.target = Span::new(start + target_at, start + target_at + target_len);
         let connect = &line[..method_len] == b"CONNECT";
         self.split_target(start + target_at, target, connect)?;
+        if &rest[target_len..] == b" HTTP/1.1" {
+            self.version = 1001;
+            return Ok(());
+        }
         let tail = trim_spaces(&rest[target_len..]);
         if tail.is_empty() {
             if &line[..method_len] != b"GET" {
@@ -249,8 +264,9 @@ impl Head {
         Ok(())
     }
 
-    /// The common case. `None` when the slow reader has to judge.
+    /// The common case. `None` when the slow reader has to judge, or the end is not there yet.
     fn fast_headers(&mut self, buf: &[u8], head: usize, limits: &Limits) -> Option<usize> {
+        self.headers.clear();
         // Tabs belong to values here, and not there.
         if memchr::memchr(b'\t', &buf[head..]).is_some() {
             return None;
@@ -339,8 +355,18 @@ fn is_method(b: u8) -> bool {
 }
 
 fn is_plain_name(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'-'
+    PLAIN_NAME[usize::from(b)]
 }
+
+const PLAIN_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0;
+    while b < 256 {
+        table[b] = (b as u8).is_ascii_alphanumeric() || b as u8 == b'-';
+        b += 1;
+    }
+    table
+};
 
 fn trim_spaces(mut s: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] = s {

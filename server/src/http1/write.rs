@@ -2,6 +2,8 @@
 //!
 //! Knows how lines look on the wire, not where their values come from.
 
+use std::cell::RefCell;
+
 use super::clock;
 
 /// What `Connection` says.
@@ -45,17 +47,9 @@ pub struct ResponseHead<'a> {
 impl ResponseHead<'_> {
     /// Appends the lines to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        write_status(out, self.status, self.reason);
-        out.extend_from_slice(b"\r\n");
-        if let Some(server) = self.server {
-            line(out, b"Server", server);
-        }
-        if self.date {
-            out.extend_from_slice(b"Date: ");
-            clock::write_http_date(out);
-            out.extend_from_slice(b"\r\n");
-        }
+        // One growth instead of several.
+        out.reserve(512);
+        self.write_beginning(out);
         if let Some(t) = self.content_type {
             line(out, b"Content-Type", t);
         }
@@ -89,6 +83,57 @@ impl ResponseHead<'_> {
             line(out, b"Vary", b"Accept-Encoding");
         }
     }
+}
+
+impl ResponseHead<'_> {
+    /// Appends the lines up to `Date`. For the same status they are the same for a second.
+    fn write_beginning(&self, out: &mut Vec<u8>) {
+        let (None, Some(server), true) = (self.reason, self.server, self.date) else {
+            out.extend_from_slice(b"HTTP/1.1 ");
+            write_status(out, self.status, self.reason);
+            out.extend_from_slice(b"\r\n");
+            if let Some(server) = self.server {
+                line(out, b"Server", server);
+            }
+            if self.date {
+                out.extend_from_slice(b"Date: ");
+                clock::write_http_date(out);
+                out.extend_from_slice(b"\r\n");
+            }
+            return;
+        };
+        let second = clock::now_ms() / 1000;
+        BEGINNING.with_borrow_mut(|known| {
+            if known.second != second || known.status != self.status || *known.server != *server {
+                known.second = second;
+                known.status = self.status;
+                known.server.clear();
+                known.server.extend_from_slice(server);
+                known.text.clear();
+                known.text.extend_from_slice(b"HTTP/1.1 ");
+                write_status(&mut known.text, self.status, None);
+                known.text.extend_from_slice(b"\r\n");
+                line(&mut known.text, b"Server", server);
+                known.text.extend_from_slice(b"Date: ");
+                clock::write_http_date(&mut known.text);
+                known.text.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(&known.text);
+        });
+    }
+}
+
+/// The first lines of the last head, and what they are made of.
+struct Beginning {
+    second: u64,
+    status: u16,
+    server: Vec<u8>,
+    text: Vec<u8>,
+}
+
+thread_local! {
+    static BEGINNING: RefCell<Beginning> =
+        const { RefCell::new(Beginning { second: 0, status: 0, server: Vec::new(), text: Vec::new() }) };
 }
 
 /// Appends `Name: value` and its end.

@@ -98,6 +98,9 @@ impl Future for Drive {
                 run.begin(vm, values[0], values[1..].to_vec(), cx);
             }
         });
+        while !run.is_over() && run.poll_children(cx) {
+            w.enter(|vm| run.advance(vm, cx));
+        }
         if !run.is_over() {
             w.enter(|vm| run.watch_client(vm, cx));
         }

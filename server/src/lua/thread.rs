@@ -13,6 +13,7 @@ use moonlit_vm::host::native::{Gc, Resume, Thread, Value, Vm};
 
 use super::abort::OnAbort;
 use super::args::text_of;
+use super::children::Child;
 use super::worker::{LuaWorker, Rooted};
 use crate::conf::model::Level;
 use crate::flow::Verdict;
@@ -78,8 +79,10 @@ pub struct Run {
     pub result: RefCell<Vec<u8>>,
     /// Whether the entry thread ended with an error.
     pub failed: Cell<bool>,
-    /// Subrequests under way.
+    /// Groups of subrequests under way.
     pub subrequests: Cell<usize>,
+    /// The subrequests themselves.
+    pub children: RefCell<Vec<Child>>,
     threads: RefCell<Vec<Rc<Light>>>,
     ready: RefCell<VecDeque<(Rc<Light>, Go)>>,
 }
@@ -229,6 +232,7 @@ impl Run {
             result: RefCell::default(),
             failed: Cell::new(false),
             subrequests: Cell::new(0),
+            children: RefCell::default(),
             threads: RefCell::default(),
             ready: RefCell::default(),
         })

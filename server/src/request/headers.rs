@@ -13,12 +13,20 @@ const LINES_KEPT_MAX: usize = 64;
 pub struct Headers {
     bytes: Vec<u8>,
     list: Vec<HeaderSpan>,
+    /// A bit for each length that a name has, or has had: most questions are for what is not there.
+    lengths: u64,
+}
+
+/// The bit of a name's length.
+fn length_bit(len: usize) -> u64 {
+    1 << len.min(63)
 }
 
 impl Headers {
     /// A list over bytes that are there already.
     pub fn over(bytes: Vec<u8>, list: Vec<HeaderSpan>) -> Headers {
-        Headers { bytes, list }
+        let lengths = lengths_of(&list);
+        Headers { bytes, list, lengths }
     }
 
     /// Makes it a list over bytes such as a request head, which are copied.
@@ -26,11 +34,18 @@ impl Headers {
         self.clear();
         self.bytes.extend_from_slice(bytes);
         self.list.extend_from_slice(list);
+        self.lengths = lengths_of(list);
+    }
+
+    /// Makes it the same list as another one.
+    pub fn copy(&mut self, other: &Headers) {
+        self.fill(&other.bytes, &other.list);
+        self.lengths = other.lengths;
     }
 
     /// An empty list with room for so many bytes and lines.
     pub fn with_capacity(bytes: usize, lines: usize) -> Headers {
-        Headers { bytes: Vec::with_capacity(bytes), list: Vec::with_capacity(lines) }
+        Headers { bytes: Vec::with_capacity(bytes), list: Vec::with_capacity(lines), lengths: 0 }
     }
 
     /// The bytes a span of this list stands for.
@@ -55,6 +70,9 @@ impl Headers {
 
     /// The first value of that name, whatever its case.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        if self.lengths & length_bit(name.len()) == 0 {
+            return None;
+        }
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
     }
 
@@ -70,6 +88,7 @@ impl Headers {
 
     /// Appends a line.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.lengths |= length_bit(name.len());
         let name = self.store(name);
         let value = self.store(value);
         self.list.push(HeaderSpan { name, value });
@@ -77,6 +96,9 @@ impl Headers {
 
     /// Removes all lines of that name; tells whether there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
+        if self.lengths & length_bit(name.len()) == 0 {
+            return false;
+        }
         let before = self.list.len();
         let bytes = &self.bytes;
         self.list.retain(|h| !h.name.of(bytes).eq_ignore_ascii_case(name));
@@ -106,12 +128,14 @@ impl Headers {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
+        self.lengths = 0;
     }
 
     /// Forgets everything, and the memory too where it was much.
     pub fn trim(&mut self) {
         super::trim(&mut self.bytes);
         self.list.clear();
+        self.lengths = 0;
         if self.list.capacity() > LINES_KEPT_MAX {
             self.list = Vec::new();
         }
@@ -122,6 +146,16 @@ impl Headers {
         self.bytes.extend_from_slice(b);
         Span::new(at, self.bytes.len())
     }
+}
+
+fn lengths_of(list: &[HeaderSpan]) -> u64 {
+    list.iter().fold(0, |bits, h| bits | length_bit(h.name.len as usize))
+}
+
+/// Whether a valid name is this one, which is in lower case and of letters and `-`. Branches are what the usual
+/// comparison costs.
+pub fn is_name(name: &[u8], lower: &[u8]) -> bool {
+    name.len() == lower.len() && name.iter().zip(lower).fold(0, |diff, (a, b)| diff | ((a | 0x20) ^ b)) == 0
 }
 
 /// Whether a header's name equals a variable's or table's: `_` stands for `-`.

@@ -323,6 +323,9 @@ impl Request {
 
     /// Lets the connection send no faster than `limit_rate` says.
     pub fn start_throttle(&self) {
+        if self.limit_rate.get().is_none() && self.location().filters.limit_rate.is_none() {
+            return;
+        }
         let level = self.level.borrow().clone();
         let number = |script: &Option<crate::conf::variables::Script>| {
             script.as_ref().and_then(|s| crate::conf::value::size(&self.eval(s))).unwrap_or(0)

@@ -151,11 +151,6 @@ impl std::fmt::Debug for Response {
 }
 
 impl Response {
-    /// A response that is kept in memory.
-    pub fn into_memory() -> Response {
-        Response { sink: Sink::Memory(Vec::new()), ..Response::default() }
-    }
-
     /// A response that goes into the one of the request that asked for it.
     pub fn into_parent() -> Response {
         Response { sink: Sink::Parent, ..Response::default() }
@@ -469,7 +464,7 @@ pub fn commit_head(req: &Rc<Request>) {
     };
     let last_modified = match res.headers.get(b"last-modified") {
         Some(_) => None,
-        None => res.last_modified.map(crate::http1::clock::http_time),
+        None => res.last_modified.map(crate::http1::clock::http_date),
     };
     let server = match (res.headers.get(b"server").is_some() || res.hide_server, &loc.server_tokens) {
         (true, _) => None,
@@ -487,7 +482,7 @@ pub fn commit_head(req: &Rc<Request>) {
         date: !res.hide_date && res.headers.get(b"date").is_none(),
         content_type: res.content_type.as_deref().filter(|t| !t.is_empty()),
         content_length: if explicit_length { None } else { res.content_length },
-        last_modified: last_modified.as_deref().map(str::as_bytes),
+        last_modified: last_modified.as_ref().map(|text| &text[..]),
         location: location.as_deref(),
         chunked: res.chunked,
         connection,

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::Request;
 use super::body::{Body, BodyFile};
-use super::response::Response;
+use super::response::{Response, Sink};
+use super::spare::Spare;
 use crate::http1::clock;
 
 /// Deepest nesting of subrequests.
@@ -43,31 +44,29 @@ pub fn depth(req: &Request) -> usize {
 }
 
 /// A subrequest of `parent`, ready for its phases; its response is kept in memory.
-pub fn create(parent: &Rc<Request>, spec: Spec) -> Rc<Request> {
-    let mut req = blank(parent, spec.uri, spec.args);
-    {
-        let mut headers = req.headers.borrow_mut();
-        match &spec.body {
-            Some(b) => headers.set(b"Content-Length", b.len().to_string().as_bytes()),
-            None => {
-                headers.remove(b"content-length");
-            }
-        }
-        headers.remove(b"transfer-encoding");
-        for (name, value) in &spec.headers {
-            headers.set(name, value);
+pub fn create(spare: &Spare, parent: &Rc<Request>, spec: Spec) -> Rc<Request> {
+    let mut shared = spare.take(&parent.env, &parent.server.borrow());
+    let req = Rc::get_mut(&mut shared).expect("nobody else knows the request yet");
+    begin(req, parent, spec.uri, spec.args);
+    let headers = req.headers.get_mut();
+    match &spec.body {
+        Some(b) => headers.set(b"Content-Length", b.len().to_string().as_bytes()),
+        None => {
+            headers.remove(b"content-length");
         }
     }
-    req.slots = if spec.share_vars {
-        parent.slots.clone()
+    headers.remove(b"transfer-encoding");
+    for (name, value) in &spec.headers {
+        headers.set(name, value);
+    }
+    if spec.share_vars {
+        req.slots = parent.slots.clone();
     } else if spec.copy_vars {
-        Rc::new(RefCell::new(parent.slots.borrow().clone()))
-    } else {
-        Rc::default()
-    };
-    req.method = RefCell::new(spec.method);
+        req.slots = Rc::new(RefCell::new(parent.slots.borrow().clone()));
+    }
+    req.method.get_mut().extend_from_slice(&spec.method);
     req.body = RefCell::new(Body::Memory(spec.body.unwrap_or_default()));
-    Rc::new(req)
+    shared
 }
 
 /// A subrequest of `parent` whose output goes into the parent's response: a GET with the parent's
@@ -78,7 +77,9 @@ pub fn create_inner(
     args: Vec<u8>,
     spec: impl FnOnce(&mut Request),
 ) -> Rc<Request> {
-    let mut req = blank(parent, uri, args);
+    let mut req = Request::empty(parent.env.clone(), parent.conn.clone(), parent.server.borrow().clone());
+    begin(&mut req, parent, uri, args);
+    req.method = RefCell::new(b"GET".to_vec());
     req.slots = parent.slots.clone();
     req.response = RefCell::new(Response::into_parent());
     let body = match &*parent.body.borrow() {
@@ -92,21 +93,22 @@ pub fn create_inner(
 }
 
 /// What all subrequests have in common.
-fn blank(parent: &Rc<Request>, uri: Vec<u8>, args: Vec<u8>) -> Request {
-    let mut req = Request::empty(parent.env.clone(), parent.conn.clone(), parent.server.borrow().clone());
+fn begin(req: &mut Request, parent: &Rc<Request>, uri: Vec<u8>, args: Vec<u8>) {
+    let server = parent.server.borrow();
+    req.conn = parent.conn.clone();
     req.parent = Some(parent.clone());
+    *req.level.get_mut() = server.level.clone();
+    *req.server.get_mut() = server.clone();
     req.start_ms = clock::now_ms();
-    req.method = RefCell::new(b"GET".to_vec());
     req.version = parent.version;
     (req.line, req.target, req.head_len) = (parent.line, parent.target, parent.head_len);
-    req.headers = RefCell::new(parent.headers.borrow().clone());
-    req.host = RefCell::new(parent.host.borrow().clone());
-    req.uri = RefCell::new(uri);
-    req.args = RefCell::new(args);
+    req.headers.get_mut().copy(&parent.headers.borrow());
+    req.host.get_mut().extend_from_slice(&parent.host.borrow());
+    *req.uri.get_mut() = uri;
+    *req.args.get_mut() = args;
     req.internal.set(true);
     req.keepalive.set(true);
     req.body = RefCell::new(Body::Discarded);
-    req.response = RefCell::new(Response::into_memory());
+    req.response.get_mut().sink = Sink::Memory(Vec::new());
     req.peer.set(parent.peer.get());
-    req
 }

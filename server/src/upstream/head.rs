@@ -1,7 +1,7 @@
 //! The head of a server's response: status line and headers, by nginx's rules for what is tolerated.
 
 use crate::http1::parse::{HeaderSpan, Span};
-use crate::request::headers::Headers;
+use crate::request::headers::{Headers, is_name};
 
 /// A parsed head.
 #[derive(Debug, Default)]
@@ -168,10 +168,10 @@ fn understand(head: &mut ResponseHead) -> Result<(), HeadFault> {
     let both: &[u8] = b"upstream sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time";
     for (name, value) in head.headers.iter() {
         match name.len() {
-            10 if name.eq_ignore_ascii_case(b"connection") => {
+            10 if is_name(name, b"connection") => {
                 close |= value.windows(5).any(|w| w.eq_ignore_ascii_case(b"close"));
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
+            14 if is_name(name, b"content-length") => {
                 if let Some((n, v)) = length {
                     return Err(duplicate(name, value, n, v));
                 }
@@ -190,7 +190,7 @@ fn understand(head: &mut ResponseHead) -> Result<(), HeadFault> {
                 })?;
                 content_length = Some(number);
             }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+            17 if is_name(name, b"transfer-encoding") => {
                 if let Some((n, v)) = encoding {
                     return Err(duplicate(name, value, n, v));
                 }

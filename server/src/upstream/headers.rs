@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::head::ResponseHead;
 use crate::conf::proxy::{CookieFlags, ProxyConf, ProxyPass, ProxyTarget, Redirects, RewriteRule, Rule};
 use crate::flow::Verdict;
-use crate::request::headers::Headers;
+use crate::request::headers::{Headers, is_name};
 use crate::request::vars::set_named;
 use crate::request::{Request, with_match};
 
@@ -23,8 +23,7 @@ pub fn accel_redirect(req: &Rc<Request>, conf: &ProxyConf, head: &ResponseHead) 
         if !KEPT_ON_REDIRECT.iter().any(|kept| kept.eq_ignore_ascii_case(name)) {
             continue;
         }
-        let cookie =
-            if name.eq_ignore_ascii_case(b"set-cookie") { rewrite_cookie(req, conf, value) } else { None };
+        let cookie = if is_name(name, b"set-cookie") { rewrite_cookie(req, conf, value) } else { None };
         req.response.borrow_mut().add_header(name, cookie.as_deref().unwrap_or(value));
     }
     if to.first() == Some(&b'@') {
@@ -65,22 +64,22 @@ pub fn copy(req: &Rc<Request>, conf: &ProxyConf, pass: &ProxyPass, head: &Respon
     for (name, value) in head.headers.iter() {
         match name.len() {
             // These have their own meaning on each connection.
-            10 if name.eq_ignore_ascii_case(b"connection") || name.eq_ignore_ascii_case(b"keep-alive") => {
+            10 if is_name(name, b"connection") || is_name(name, b"keep-alive") => {
                 continue;
             }
-            14 if name.eq_ignore_ascii_case(b"content-length") => continue,
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => continue,
+            14 if is_name(name, b"content-length") => continue,
+            17 if is_name(name, b"transfer-encoding") => continue,
             _ => {}
         }
         if conf.is_hidden(name) {
             continue;
         }
         match name.len() {
-            12 if name.eq_ignore_ascii_case(b"content-type") => {
+            12 if is_name(name, b"content-type") => {
                 content_type = Some(value.to_vec());
                 continue;
             }
-            8 if scheme_rules && name.eq_ignore_ascii_case(b"location") => {
+            8 if scheme_rules && is_name(name, b"location") => {
                 if let Some(to) = redirect(req, conf, pass, value, 0) {
                     // A rewritten path is made absolute like our own.
                     own_location = to.starts_with(b"/");
@@ -88,14 +87,14 @@ pub fn copy(req: &Rc<Request>, conf: &ProxyConf, pass: &ProxyPass, head: &Respon
                     continue;
                 }
             }
-            7 if scheme_rules && name.eq_ignore_ascii_case(b"refresh") => {
+            7 if scheme_rules && is_name(name, b"refresh") => {
                 let at = value.windows(4).position(|w| w.eq_ignore_ascii_case(b"url="));
                 if let Some(to) = at.and_then(|at| redirect(req, conf, pass, value, at + 4)) {
                     out.push(name, &to);
                     continue;
                 }
             }
-            10 if conf.rewrites_cookies() && name.eq_ignore_ascii_case(b"set-cookie") => {
+            10 if conf.rewrites_cookies() && is_name(name, b"set-cookie") => {
                 if let Some(cookie) = rewrite_cookie(req, conf, value) {
                     out.push(name, &cookie);
                     continue;
@@ -201,9 +200,9 @@ fn rewrite_cookie(req: &Rc<Request>, conf: &ProxyConf, value: &[u8]) -> Option<V
     let mut changed = false;
     for (name, value) in attributes.iter_mut().skip(1) {
         let Some(value) = value else { continue };
-        let new = if name.eq_ignore_ascii_case(b"domain") {
+        let new = if is_name(name, b"domain") {
             conf.cookie_domains.iter().find_map(|rule| rewrite_domain(req, rule, value))
-        } else if name.eq_ignore_ascii_case(b"path") {
+        } else if is_name(name, b"path") {
             conf.cookie_paths.iter().find_map(|rule| apply(req, rule, value, 0))
         } else {
             None

@@ -1,6 +1,5 @@
 //! One request through `proxy_pass`: the body is read, servers are asked in turn, the response is passed on.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use crate::conf::proxy::{NextOn, ProxyConf, ProxyPass, ProxyTarget, ProxyVersion
 use crate::conf::upstream::{Balance, PeerAddr};
 use crate::conf::url;
 use crate::flow::filters::submit;
-use crate::flow::pooled::{Blocks, pooled};
+use crate::flow::pooled::{Runners, run_on};
 use crate::flow::{Handler, Run, Verdict, Worker};
 use crate::http1::body::Decoder;
 use crate::http1::clock;
@@ -30,8 +29,11 @@ use crate::request::body::{Body, BodyError, read_body};
 use crate::request::response::{Chunk, Sink};
 use crate::request::upstream::{LastFailure, NO_TIME, UpstreamInfo, UpstreamTry};
 
+/// A request for one of the groups of servers.
+type Passed = (Rc<Upstreams>, Rc<Worker>, Rc<Request>);
+
 thread_local! {
-    static BLOCKS: Blocks = const { RefCell::new(Vec::new()) };
+    static RUNNERS: Runners<Passed, Verdict> = const { Runners::new() };
 }
 
 /// The content handler of `proxy_pass`.
@@ -39,14 +41,21 @@ pub struct Proxy(pub Rc<Upstreams>);
 
 impl Handler for Proxy {
     fn run(&self, w: &Rc<Worker>, req: &Rc<Request>) -> Run {
-        let (ups, w, req) = (self.0.clone(), w.clone(), req.clone());
-        Run::Wait(Box::pin(pooled(&BLOCKS, async move {
-            let level = req.level.borrow().clone();
-            let Some(Content::Proxy(pass)) = &level.content else { return Verdict::Status(500) };
-            let verdict = run(&ups, &w, &req, pass, &level.proxy).await;
-            finish_try(&req);
-            req.action.set(if matches!(verdict, Verdict::Done) { "sending to client" } else { "" });
-            verdict
+        let job = (self.0.clone(), w.clone(), req.clone());
+        Run::Wait(Box::pin(run_on(&RUNNERS, job, |desk| async move {
+            loop {
+                let (ups, w, req) = desk.job().await;
+                let level = req.level.borrow().clone();
+                let verdict = match &level.content {
+                    Some(Content::Proxy(pass)) => run(&ups, &w, &req, pass, &level.proxy).await,
+                    _ => Verdict::Status(500),
+                };
+                finish_try(&req);
+                req.action.set(if matches!(verdict, Verdict::Done) { "sending to client" } else { "" });
+                // The runner keeps nothing of the request while it waits for the next one.
+                drop((ups, w, req, level));
+                desk.done(verdict);
+            }
         })))
     }
 }
@@ -403,7 +412,7 @@ impl Job<'_> {
         let home = self.home(&addr);
         let mut link = match home.as_ref().and_then(|h| h.pool.take(&h.addr, Some(h.tag))) {
             Some(link) => link,
-            None => Link::new(self.connect(&addr).await?),
+            None => Link::new(Box::pin(self.connect(&addr)).await?),
         };
         link.requests += 1;
         with_info(self.req, |info| {
@@ -477,7 +486,7 @@ impl Job<'_> {
         }
         let mut deadline = Deadline::new();
         deadline.arm(self.timeouts().0);
-        let mut connecting = Box::pin(connect(addr, &options));
+        let mut connecting = std::pin::pin!(connect(addr, &options));
         let result = std::future::poll_fn(|cx| {
             if let Poll::Ready(r) = connecting.as_mut().poll(cx) {
                 return Poll::Ready(Some(Some(r)));
@@ -809,7 +818,7 @@ impl Job<'_> {
                 req.log(Level::Error, b"connection upgrade in subrequest");
                 return Ok(self.cut_off());
             }
-            return Ok(self.upgrade(&mut link).await);
+            return Ok(Box::pin(self.upgrade(&mut link)).await);
         }
         let (_, _, read_ms) = self.timeouts();
         let mut pipe = Pipe::new(self.w, req, self.conf, framing);
