@@ -322,5 +322,8 @@ impl App for Gateway {
         {
             run_detached(lua, Phase::ExitWorker, code).await;
         }
+        if let Some(lua) = &self.lua {
+            lua.forget_runs();
+        }
     }
 }

@@ -40,8 +40,11 @@ fn print(vm: &mut Vm, _: Entry) -> NativeResult {
     emit(vm, data, false)
 }
 
+/// Room for what a call mostly says.
+const SHORT_BYTES: usize = 64;
+
 fn gather(vm: &mut Vm, name: &str) -> Result<Vec<u8>, Raised> {
-    let mut out = Vec::new();
+    let mut out = Vec::with_capacity(SHORT_BYTES);
     for i in 0..vm.nargs() {
         let v = vm.arg(i);
         match append_text(vm, v, Loose::Words, &mut out) {

@@ -35,7 +35,6 @@ pub fn run(w: &Rc<Worker>, req: &Rc<Request>, cx: &mut Context<'_>) -> Run {
         return Run::Ready(Verdict::Next);
     }
     if has_only_script(&req.location()) {
-        // Nothing to be joined: what the script says is what the phase says.
         return match req.location().lua.get(Phase::Access).is_some() {
             true => engine::lua(w, req, Phase::Access, cx),
             false => Run::Ready(Verdict::Next),
@@ -45,7 +44,8 @@ pub fn run(w: &Rc<Worker>, req: &Rc<Request>, cx: &mut Context<'_>) -> Run {
     Run::Wait(Box::pin(async move { checks(&w, &req).await }))
 }
 
-fn has_only_script(level: &Location) -> bool {
+/// Whether there is no check but the script's: then what it says is what the phase says.
+pub(super) fn has_only_script(level: &Location) -> bool {
     level.satisfy == Satisfy::All
         && level.parts.access.is_empty()
         && level.filters.auth_basic.is_none()

@@ -83,6 +83,10 @@ impl Course {
                 At::Entry(_) => self.enter(w, req),
                 At::Stage(stage) => {
                     let stage = *stage;
+                    if is_idle(req, stage) {
+                        self.at = self.behind(req, stage);
+                        continue;
+                    }
                     match self.poll_stage(w, req, stage, cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Verdict::Next) => self.at = self.behind(req, stage),
@@ -213,6 +217,37 @@ fn to_server_level(req: &Request) {
     let mut level = req.level.borrow_mut();
     if !Arc::ptr_eq(&level, &server.level) {
         level.clone_from(&server.level);
+    }
+}
+
+/// Whether a step has nothing to do: most have not, and to find that out costs less than to run them.
+fn is_idle(req: &Request, stage: Stage) -> bool {
+    let http = req.env.http();
+    let used = |phase: Phase| http.lua.used[phase as usize];
+    match stage {
+        Stage::ServerRewrite => req.server.borrow().rewrite.is_empty(),
+        Stage::ServerLua => !used(Phase::ServerRewrite),
+        Stage::EarlyLua | Stage::RewriteLua => !used(Phase::Rewrite),
+        Stage::Rewrite => req.location().rewrite.is_empty(),
+        Stage::RewriteEnd => true,
+        Stage::Limits => {
+            let level = req.location();
+            let parts = &level.parts;
+            parts.more_headers.is_empty()
+                && parts.real_ip_from.is_empty()
+                && parts.limit_reqs.is_empty()
+                && parts.limit_conns.is_empty()
+        }
+        Stage::Access => !used(Phase::Access) && access::has_only_script(&req.location()),
+        Stage::PrecontentFirst | Stage::PrecontentSecond => {
+            let script_first = lua_settings(req).precontent_by_lua_no_postpone;
+            if script_first == (stage == Stage::PrecontentFirst) {
+                !used(Phase::Precontent)
+            } else {
+                req.location().try_files.is_none()
+            }
+        }
+        Stage::Find | Stage::Content => false,
     }
 }
 

@@ -204,7 +204,11 @@ impl Scripts for LuaScripts {
         let mut handling = Handling(drive(&run, Start::Code(code.clone())));
         if !req.location().lua_need_request_body {
             return match Pin::new(&mut handling).poll(cx) {
-                Poll::Ready(verdict) => flow::Run::Ready(verdict),
+                Poll::Ready(verdict) => {
+                    drop(handling);
+                    Run::give_back(run);
+                    flow::Run::Ready(verdict)
+                }
                 Poll::Pending => flow::Run::Wait(Box::pin(handling)),
             };
         }

@@ -30,7 +30,7 @@ pub fn closure(
     let variable_path = matches!(&code.source, LuaSource::File(path) if path.as_literal().is_none());
     // A VM of its own sees its code once.
     let cached = !variable_path;
-    if cached && let Some(id) = w.closures.borrow().get(&code.id) {
+    if cached && let Some(Some(id)) = w.closures.borrow().get(code.id) {
         return Ok(vm.heap.roots.get(*id));
     }
     let loaded = match &code.source {
@@ -71,7 +71,11 @@ pub fn closure(
             let v = Value::obj(f);
             if cached {
                 let id = vm.heap.roots.add(v);
-                w.closures.borrow_mut().insert(code.id, id);
+                let mut closures = w.closures.borrow_mut();
+                if closures.len() <= code.id {
+                    closures.resize(code.id + 1, None);
+                }
+                closures[code.id] = Some(id);
             }
             Ok(v)
         }

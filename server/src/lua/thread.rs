@@ -216,6 +216,11 @@ fn argument_of_error(vm: &Vm, co: Gc<Thread>) -> Option<Value> {
 impl Run {
     /// A run of `f` with these arguments, not begun. The values must be alive until the first poll.
     pub fn new(worker: &Rc<LuaWorker>, req: Option<&Rc<Request>>, phase: Phase) -> Rc<Run> {
+        if let Some(mut kept) = worker.take_run() {
+            let run = Rc::get_mut(&mut kept).expect("a run that is kept is nobody's");
+            (run.req, run.phase) = (req.cloned(), phase);
+            return kept;
+        }
         Rc::new(Run {
             worker: worker.clone(),
             req: req.cloned(),
@@ -236,6 +241,47 @@ impl Run {
             threads: RefCell::default(),
             ready: RefCell::default(),
         })
+    }
+
+    /// Keeps the memory of a run that is over for the next one, if nobody else has it. Every part is named, so that
+    /// none is forgotten.
+    pub(super) fn give_back(mut run: Rc<Run>) {
+        run.kill_all();
+        let Some(alone) = Rc::get_mut(&mut run) else { return };
+        let Run {
+            worker: _,
+            req,
+            phase: _,
+            outcome,
+            later_exit,
+            body_arg,
+            set_args,
+            at_end: _,
+            origin,
+            on_abort: _,
+            client_gone,
+            ctx,
+            result,
+            failed,
+            subrequests,
+            children,
+            threads: _,
+            ready: _,
+        } = alone;
+        *req = None;
+        *outcome.get_mut() = None;
+        later_exit.set(None);
+        *body_arg.get_mut() = BodyArg::default();
+        set_args.get_mut().clear();
+        *origin.get_mut() = None;
+        client_gone.set(false);
+        *ctx.get_mut() = None;
+        result.get_mut().clear();
+        failed.set(false);
+        subrequests.set(0);
+        children.get_mut().clear();
+        let worker = run.worker.clone();
+        worker.keep_run(run);
     }
 
     /// Adds the entry thread and resumes it; goes on until everybody waits or has ended.
@@ -460,6 +506,10 @@ impl Run {
 
     /// Drops all threads: whoever waited waits no more.
     pub fn kill_all(&self) {
+        if self.threads.borrow().is_empty() && self.at_end.borrow().is_empty() {
+            // It has happened already.
+            return;
+        }
         self.ready.borrow_mut().clear();
         self.on_abort.borrow_mut().forget();
         for l in self.threads.borrow_mut().drain(..) {

@@ -65,13 +65,18 @@ pub struct LuaWorker {
     /// Phases in which a native may be called, by its number in the VM; none for those without limits.
     pub limits: RefCell<Vec<Option<Limit>>>,
     /// Closures of handlers by code number.
-    pub(super) closures: RefCell<HashMap<usize, RootId>>,
+    pub(super) closures: RefCell<Vec<Option<RootId>>>,
+    /// Runs whose memory is used again.
+    spare_runs: RefCell<Vec<Rc<Run>>>,
     current: RefCell<Option<(Rc<Run>, Rc<Light>)>>,
     handoff: RefCell<Option<Handoff>>,
     waker: RefCell<Waker>,
     strict: OnceCell<bool>,
     dead_roots: RefCell<Vec<RootId>>,
 }
+
+/// Runs that a worker keeps.
+const RUNS_KEPT_MAX: usize = 64;
 
 /// Makes VMs, on whatever thread they are to live.
 pub type VmMaker = Arc<dyn Fn() -> Lua + Send + Sync>;
@@ -133,6 +138,7 @@ impl LuaWorker {
             pids: OnceCell::new(),
             limits: RefCell::default(),
             closures: RefCell::default(),
+            spare_runs: RefCell::default(),
             current: RefCell::new(None),
             handoff: RefCell::new(None),
             waker: RefCell::new(Waker::noop().clone()),
@@ -228,6 +234,27 @@ impl LuaWorker {
         });
         HERE.with_borrow_mut(|h| *h = before);
         r
+    }
+
+    /// A run that was given back, empty.
+    pub(super) fn take_run(&self) -> Option<Rc<Run>> {
+        self.spare_runs.borrow_mut().pop()
+    }
+
+    /// Keeps an empty run. A run holds its worker, so a VM that ends with its request keeps none.
+    pub(super) fn keep_run(&self, run: Rc<Run>) {
+        if self.is_transient() {
+            return;
+        }
+        let mut spare = self.spare_runs.borrow_mut();
+        if spare.len() < RUNS_KEPT_MAX {
+            spare.push(run);
+        }
+    }
+
+    /// Lets the kept runs go: they hold the worker.
+    pub fn forget_runs(&self) {
+        self.spare_runs.borrow_mut().clear();
     }
 
     /// Gives a root up; safe everywhere.

@@ -200,19 +200,28 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conf::model::Config;
+    use crate::conf;
     use crate::log::Logs;
 
-    fn env() -> Option<Rc<Env>> {
-        let text = b"events {} http { server { listen 127.0.0.1:1; } }";
-        let config: Arc<Config> = crate::conf::tests_config(text)?;
-        let logs = Arc::new(Logs::default());
-        Some(Rc::new(Env::new(config, logs)))
+    fn env() -> Rc<Env> {
+        let prefix = std::env::temp_dir().join(format!("moonlit-spare-{}", std::process::id()));
+        std::fs::create_dir_all(&prefix).expect("a folder");
+        let file = prefix.join("nginx.conf");
+        std::fs::write(&file, "events {} http { server { listen 127.0.0.1:1; } }").expect("a file");
+        let options = conf::Options {
+            prefix: prefix.clone(),
+            file,
+            error_log: "stderr".into(),
+            globals: String::new(),
+        };
+        let loaded = conf::load(&options).unwrap_or_else(|failed| panic!("{}", failed.error));
+        std::fs::remove_dir_all(&prefix).expect("it was made above");
+        Rc::new(Env::new(Arc::new(loaded.config), Arc::new(Logs::stderr())))
     }
 
     #[test]
     fn request_comes_back_empty_and_only_when_nobody_has_it() {
-        let env = env().expect("a plain configuration");
+        let env = env();
         let server = env.http().servers[0].clone();
         let spare = Spare::default();
         let mut first = spare.take(&env, &server);
