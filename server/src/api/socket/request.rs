@@ -191,7 +191,8 @@ impl AsyncRead for BodyBytes {
             // The client may wait for what is in the output before it sends more.
             let _ = req.conn.poll_flush(cx);
         }
-        let mut part = out.take(left);
+        let room = left.min(out.remaining());
+        let mut part = ReadBuf::new(out.initialize_unfilled_to(room));
         let polled = Pin::new(&mut me.io).poll_read(cx, &mut part);
         let n = part.filled().len();
         if n > 0 {
@@ -201,7 +202,7 @@ impl AsyncRead for BodyBytes {
             }
             incoming.received += n as u64;
             drop(incoming);
-            out.set_filled(out.filled().len() + n);
+            out.advance(n);
         }
         polled
     }
