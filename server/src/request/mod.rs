@@ -129,6 +129,8 @@ pub struct LimitOutcome {
 
 /// One request.
 pub struct Request {
+    /// Its number in this process: no other one has it, also where the memory is used again.
+    pub id: u64,
     /// The worker's shared state.
     pub env: Rc<Env>,
     /// The connection.

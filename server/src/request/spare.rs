@@ -53,10 +53,19 @@ impl Spare {
     }
 }
 
+thread_local! {
+    static NEXT: Cell<u64> = const { Cell::new(1) };
+}
+
+fn next_id() -> u64 {
+    NEXT.replace(NEXT.get() + 1)
+}
+
 impl Request {
     /// A request about which nothing is known.
     pub(super) fn empty(env: Rc<Env>, conn: Rc<Conn>, server: Arc<Server>) -> Request {
         Request {
+            id: next_id(),
             env,
             conn,
             parent: None,
@@ -108,6 +117,7 @@ impl Request {
     /// is forgotten: nothing of a request may be seen by another.
     fn clear(&mut self, nobody: Rc<Conn>) {
         let Request {
+            id,
             env: _,
             conn,
             parent,
@@ -153,6 +163,7 @@ impl Request {
             limit_rate,
             echo,
         } = self;
+        *id = next_id();
         at_end.get_mut().clear();
         *script_ctx.get_mut() = None;
         queue.get_mut().clear();
@@ -225,6 +236,7 @@ mod tests {
         let server = env.http().servers[0].clone();
         let spare = Spare::default();
         let mut first = spare.take(&env, &server);
+        let id = first.id;
         let alone = Rc::get_mut(&mut first).expect("nobody else has it");
         alone.uri.get_mut().extend_from_slice(b"/x");
         alone.response.get_mut().status = 404;
@@ -237,6 +249,7 @@ mod tests {
         spare.give(other);
         assert_eq!((spare.list.borrow().len(), Rc::strong_count(&dropped)), (1, 1));
         let again = spare.take(&env, &server);
+        assert_ne!(again.id, id);
         assert!(again.uri.borrow().is_empty() && again.slots.borrow().is_empty());
         assert_eq!(again.response.borrow().status, 0);
         assert!(spare.list.borrow().is_empty());

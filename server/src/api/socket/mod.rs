@@ -21,7 +21,8 @@ use crate::cosocket::error::{Call, SockError, io_detail};
 use crate::cosocket::pool::PeerName;
 use crate::cosocket::tcp::Timeouts;
 use crate::cosocket::trace::Trace;
-use crate::lua::args::{Nesting, NoText, array_values, pairs, string};
+use crate::http1::write::write_decimal;
+use crate::lua::args::{Nesting, NoText, string};
 use crate::lua::worker::{LuaWorker, Rooted, here};
 
 /// What the VM keeps for sockets: metatables by kind, and the iterator of `receiveuntil`.
@@ -216,7 +217,13 @@ fn payload(vm: &mut Vm, i: usize) -> Result<Vec<u8>, Raised> {
 fn append_scalar(vm: &Vm, v: Value, out: &mut Vec<u8>) {
     match v.as_obj::<moonlit_vm::host::native::Str>() {
         Some(s) => out.extend_from_slice(s.bytes(&vm.heap)),
-        None => out.extend_from_slice(&vm.raw_text(v)),
+        None => match v.as_num() {
+            // Lengths, mostly.
+            Some(n) if (0.0..1e9).contains(&n) && n.fract() == 0.0 && n.is_sign_positive() => {
+                write_decimal(out, n as u64);
+            }
+            _ => out.extend_from_slice(&vm.raw_text(v)),
+        },
     }
 }
 
@@ -225,9 +232,8 @@ fn append_array(vm: &Vm, v: Value, nesting: &mut Nesting, out: &mut Vec<u8>) -> 
     if !nesting.enter() {
         return Err(NoText::NESTED.to_owned());
     }
-    let max = array_length(vm, t)?;
-    let dense = array_values(vm, t);
-    for item in (0..max).map(|i| dense.get(i).copied().unwrap_or_else(|| t.geti(&vm.heap, i as i64 + 1))) {
+    for i in 1..=array_length(vm, t)? {
+        let item = t.geti(&vm.heap, i);
         match item.type_name() {
             "string" | "number" => append_scalar(vm, item, out),
             "table" => append_array(vm, item, nesting, out)?,
@@ -239,15 +245,16 @@ fn append_array(vm: &Vm, v: Value, nesting: &mut Nesting, out: &mut Vec<u8>) -> 
 }
 
 /// The largest index of a table that has nothing but indices.
-fn array_length(vm: &Vm, t: Gc<Table>) -> Result<usize, String> {
-    let mut max = 0.0f64;
-    for (k, _) in pairs(vm, t) {
+fn array_length(vm: &Vm, t: Gc<Table>) -> Result<i64, String> {
+    let (mut max, mut at) = (0.0f64, 0);
+    while let Some((next, k, _)) = t.next_at(&vm.heap, at) {
         match k.as_num() {
             Some(n) if n >= 1.0 && n.fract() == 0.0 && n < 1e15 => max = max.max(n),
             _ => return Err("non-array table found".to_owned()),
         }
+        at = next;
     }
-    Ok(max as usize)
+    Ok(max as i64)
 }
 
 /// A number, or a text that is one, as an integer.

@@ -12,8 +12,8 @@ use crate::request::Request;
 /// The request or, outside of one, the run that a socket belongs to.
 #[derive(Clone)]
 pub(super) enum Owner {
-    /// A request.
-    Request(Weak<Request>),
+    /// A request, by its number.
+    Request(u64),
     /// A timer, or the start or end of the worker.
     Run(Weak<Run>),
 }
@@ -23,7 +23,7 @@ impl Owner {
     pub(super) fn current() -> Option<Owner> {
         let w = here();
         match (w.request(), w.run()) {
-            (Some(req), _) => Some(Owner::Request(Rc::downgrade(&req))),
+            (Some(req), _) => Some(Owner::Request(req.id)),
             (None, Some(run)) => Some(Owner::Run(Rc::downgrade(&run))),
             (None, None) => None,
         }
@@ -32,7 +32,7 @@ impl Owner {
     /// Whether it is that of the running code.
     pub(super) fn is_current(&self) -> bool {
         match (self, Owner::current()) {
-            (Owner::Request(a), Some(Owner::Request(b))) => Weak::ptr_eq(a, &b),
+            (Owner::Request(a), Some(Owner::Request(b))) => *a == b,
             (Owner::Run(a), Some(Owner::Run(b))) => Weak::ptr_eq(a, &b),
             _ => false,
         }
