@@ -10,6 +10,5 @@ pub mod abort;
 pub mod args;
 pub mod bridge;
 pub mod cache;
-pub mod resolvers;
 pub mod thread;
 pub mod worker;

@@ -126,3 +126,66 @@ fn worker_killed_while_it_writes_to_a_dictionary_harms_nobody() {
     kill(&server, "-TERM");
     server.wait_for("the end", |server| server.pid().is_none());
 }
+
+/// A group whose servers are two sockets of the same server.
+fn zoned(lines: &str, more: &str) -> Server {
+    let server = server(&format!(
+        "upstream u {{ zone u 64k; {lines} }} {more}
+         server {{ listen unix:FOLDER/a; location / {{ content_by_lua_block {{ ngx.print('a') }} }} }}
+         server {{ listen unix:FOLDER/b; location / {{ content_by_lua_block {{ ngx.print('b') }} }} }}
+         server {{ LISTEN
+             location / {{ add_header X-W $pid; proxy_pass http://u; }}
+             location /who {{ content_by_lua_block {{ ngx.print(ngx.worker.pid()) }} }}
+             location /down {{ content_by_lua_block {{
+                 ngx.print(ngx.worker.pid(), ' ', require 'ngx.upstream'.set_peer_down('u', false, 0, true)) }} }} }}"
+    ));
+    let conf = server.folder.0.join("conf/nginx.conf");
+    let text = std::fs::read_to_string(&conf).expect("was written");
+    let folder = server.folder.0.display().to_string();
+    std::fs::write(&conf, text.replace("FOLDER", &folder)).expect("as above");
+    let output = server.run(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    server
+}
+
+/// Asks again and again until both workers have answered often enough; the answers in their order.
+fn asked_of_both(server: &Server, times: usize) -> Vec<String> {
+    let mut by: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+    let mut answers = Vec::new();
+    server.wait_for("answers of both workers", |server| {
+        // Several at a time: the one that accepts is busy, so the other gets its turn.
+        let others: Vec<_> =
+            (0..3).filter_map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).ok()).collect();
+        let (head, body) = server.answer("/").expect("answers");
+        drop(others);
+        let worker = head.lines().find_map(|l| l.strip_prefix("X-W: ")).expect("it is sent").to_owned();
+        *by.entry(worker).or_default() += 1;
+        answers.push(body);
+        by.len() == 2 && by.values().all(|n| *n >= times)
+    });
+    answers
+}
+
+#[test]
+fn workers_share_the_turns_and_the_failures_of_a_zone() {
+    let server = zoned("server unix:FOLDER/a; server unix:FOLDER/b;", "");
+    let answers = asked_of_both(&server, 3);
+    assert!(answers.windows(2).all(|two| two[0] != two[1]), "they take turns: {answers:?}");
+    server.get("/down").expect("answers");
+    let answers = asked_of_both(&server, 2);
+    assert!(answers.iter().all(|a| a == "b"), "what one worker takes away, none asks: {answers:?}");
+    server.run(&["-s", "stop"]);
+    server.wait_for("the end", |server| server.pid().is_none());
+
+    let server = zoned("server unix:FOLDER/none max_fails=1 fail_timeout=1h; server unix:FOLDER/b;", "");
+    let answers = asked_of_both(&server, 3);
+    assert!(answers.iter().all(|a| a == "b"), "{answers:?}");
+    let log = server.log();
+    assert_eq!(log.matches("connect() to unix:").count(), 1, "one failure is enough for all: {log}");
+    // A worker that dies leaves the zone usable.
+    let pid = server.get("/who").expect("answers");
+    Command::new("kill").args(["-9", &pid]).status().expect("kill is everywhere");
+    server.wait_for("the replacement", |server| server.log().contains("exited on signal 9"));
+    assert!(asked_of_both(&server, 2).iter().all(|a| a == "b"));
+    assert_eq!(server.log().matches("connect() to unix:").count(), 1, "{}", server.log());
+}
