@@ -1,23 +1,23 @@
 //! Files as content: `index`, `try_files`, static files with their validators.
 //!
 //! Files are opened and read in place: for what a page cache holds, a thread
-//! hand-over costs more than the reading. Large files are read piece by piece
-//! as the client takes them.
+//! hand-over costs more than the reading. `large` sends what does not fit in one piece.
 
-use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
-use std::time::UNIX_EPOCH;
 
-use super::filters::{passed, submit};
+use super::file_cache::{self, Opened};
+use super::filters::submit;
 use super::special::send_response;
 use super::{Verdict, Worker};
 use crate::conf::filter_settings::GzipStatic;
 use crate::conf::model::{Level, TryLast};
-use crate::request::body::bytes_to_path;
 use crate::request::response::Chunk;
 use crate::request::{Request, vars};
+
+mod large;
 
 /// Bytes read and sent at a time.
 const PIECE_BYTES: usize = 128 * 1024;
@@ -43,14 +43,13 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         }
     }
     let path = vars::filename(req);
-    let os_path = bytes_to_path(&path);
     let compressed = open_compressed(req, &path);
     let zipped = compressed.is_some();
-    let (mut file, meta) = match compressed.map_or_else(|| open(&os_path), Ok) {
+    let Opened { file, facts } = match compressed.map_or_else(|| file_cache::open(req, &path), Ok) {
         Ok(f) => f,
         Err(e) => return failed(req, &path, &e),
     };
-    if meta.is_dir() {
+    if facts.is_dir {
         let mut to = req.uri.borrow().clone();
         to.push(b'/');
         let args = req.args.borrow();
@@ -61,77 +60,57 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         req.response.borrow_mut().set_own_location(&to);
         return Verdict::Status(301);
     }
-    if !meta.is_file() {
+    if !facts.is_file {
         return Verdict::Status(404);
     }
-    let modified = modified_s(&meta);
     {
         let loc = req.level.borrow().clone();
         let mut res = req.response.borrow_mut();
         res.status = 200;
-        res.content_length = Some(meta.len());
-        res.last_modified = Some(modified);
+        res.content_length = Some(facts.len);
+        res.last_modified = Some(facts.modified_s);
         res.content_type = Some(content_type(&loc, &req.uri.borrow()));
         if loc.etag {
-            res.headers.push(b"ETag", format!("\"{modified:x}-{:x}\"", meta.len()).as_bytes());
+            res.headers.push(b"ETag", format!("\"{:x}-{:x}\"", facts.modified_s, facts.len).as_bytes());
         }
         res.allow_ranges = true;
         if zipped {
             res.headers.push(b"Content-Encoding", b"gzip");
         }
     }
-    let mut left = meta.len();
-    loop {
-        let want = left.min(PIECE_BYTES as u64) as usize;
-        let mut data = vec![0; want];
-        let mut got = 0;
-        while got < want {
-            match file.read(&mut data[got..]) {
-                Ok(0) => break,
-                Ok(n) => got += n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        if got < want {
-            // The file became shorter while it was sent: the length already promised cannot be kept.
-            req.log(Level::Alert, b"file was truncated while it was read");
-            req.keepalive.set(false);
-            if req.is_main() {
-                req.conn.break_off();
-            }
-            return Verdict::Done;
-        }
-        left -= got as u64;
-        let ticket = submit(w, req, Chunk { data, last: left == 0, ..Chunk::default() });
-        let header_only = req.response.borrow().header_only;
-        if left == 0 || header_only {
-            if header_only && left > 0 {
-                submit(w, req, Chunk { last: true, ..Chunk::default() });
-            }
-            return Verdict::Done;
-        }
-        if !passed(req, ticket).await {
-            return Verdict::Done;
-        }
-        if !req.is_main() {
-            continue;
-        }
-        req.flushing.set(true);
-        if std::future::poll_fn(|cx| req.conn.poll_drained(cx)).await.is_err() {
-            return Verdict::Done;
-        }
+    if facts.len > PIECE_BYTES as u64 {
+        return large::send(w, req, &path, &file, facts.len).await;
     }
+    let Some(data) = read(&file, 0, facts.len as usize) else { return cut_short(req) };
+    submit(w, req, Chunk { data, last: true, ..Chunk::default() });
+    Verdict::Done
+}
+
+/// So many bytes of a file; `None` when it has less.
+fn read(file: &File, at: u64, len: usize) -> Option<Vec<u8>> {
+    let mut data = vec![0; len];
+    file.read_exact_at(&mut data, at).ok()?;
+    Some(data)
+}
+
+/// The file became shorter while it was sent: the length already promised cannot be kept.
+fn cut_short(req: &Rc<Request>) -> Verdict {
+    req.log(Level::Alert, b"file was truncated while it was read");
+    req.keepalive.set(false);
+    if req.is_main() {
+        req.conn.break_off();
+    }
+    Verdict::Done
 }
 
 /// The compressed form of a file, where `gzip_static` sends it and it is there.
-fn open_compressed(req: &Rc<Request>, path: &[u8]) -> Option<(File, Metadata)> {
+fn open_compressed(req: &Rc<Request>, path: &[u8]) -> Option<Opened> {
     let rule = req.location().filters.gzip_static;
     if rule == GzipStatic::Off {
         return None;
     }
     let accepted = super::compress::accepts_gzip(req);
-    let found = open(&bytes_to_path(&[path, b".gz"].concat())).ok().filter(|(_, meta)| meta.is_file())?;
+    let found = file_cache::open(req, &[path, b".gz"].concat()).ok().filter(|found| found.facts.is_file)?;
     if rule == GzipStatic::On {
         req.response.borrow_mut().vary_gzip = true;
         if !accepted {
@@ -139,12 +118,6 @@ fn open_compressed(req: &Rc<Request>, path: &[u8]) -> Option<(File, Metadata)> {
         }
     }
     Some(found)
-}
-
-fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    Ok((file, meta))
 }
 
 fn failed(req: &Rc<Request>, path: &[u8], e: &std::io::Error) -> Verdict {
@@ -160,13 +133,6 @@ fn failed(req: &Rc<Request>, path: &[u8], e: &std::io::Error) -> Verdict {
         req.log(level, &text);
     }
     Verdict::Status(status)
-}
-
-fn modified_s(meta: &Metadata) -> i64 {
-    match meta.modified() {
-        Ok(t) => t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
-        Err(_) => 0,
-    }
 }
 
 /// The MIME type for a path by its extension.
@@ -193,17 +159,19 @@ fn index(req: &Rc<Request>) -> Verdict {
         }
         let mut path = root.clone();
         path.extend_from_slice(&name);
-        if let Err(e) = std::fs::metadata(bytes_to_path(&path)) {
-            first_missing.get_or_insert((path.clone(), e));
-        }
-        if bytes_to_path(&path).is_file() {
-            let mut uri = req.uri.borrow().clone();
-            uri.extend_from_slice(&name);
-            return Verdict::Internal { uri, args: Some(req.args.borrow().clone()) };
+        match file_cache::look(req, &path) {
+            Ok(facts) if facts.is_file => {
+                let mut uri = req.uri.borrow().clone();
+                uri.extend_from_slice(&name);
+                return Verdict::Internal { uri, args: Some(req.args.borrow().clone()) };
+            }
+            Ok(_) => {}
+            Err(e) => {
+                first_missing.get_or_insert((path, e));
+            }
         }
     }
-    let dir = bytes_to_path(&root);
-    if !dir.is_dir() {
+    if !file_cache::look(req, &root).is_ok_and(|facts| facts.is_dir) {
         if req.location().log_not_found {
             let (path, why) = match &first_missing {
                 Some((path, e)) => (path, crate::conf::error::os_text(e)),
@@ -239,9 +207,8 @@ pub fn try_files(req: &Rc<Request>) -> Verdict {
         let mut path = root.clone();
         let cut = if level.root.alias && name.starts_with(&level.name) { level.name.len() } else { 0 };
         path.extend_from_slice(&name[cut..]);
-        let os = bytes_to_path(&path);
-        let there = if f.directory { os.is_dir() } else { os.is_file() };
-        if there {
+        let facts = file_cache::look(req, &path);
+        if facts.is_ok_and(|facts| if f.directory { facts.is_dir } else { facts.is_file }) {
             // With `alias` the URI keeps the location in front of what was found.
             let prefix: &[u8] = if level.root.alias && cut == 0 { &level.name } else { b"" };
             *req.uri.borrow_mut() = [prefix, &name].concat();
