@@ -358,6 +358,7 @@ fn make_request(
         limits: Cell::default(),
         limit_rate: Cell::new(None),
         echo: RefCell::default(),
+        cpu_used_us: Cell::new(0),
     });
     if listen.names.has_patterns() {
         let host = req.host.borrow().clone();

@@ -140,5 +140,6 @@ fn blank(parent: &Rc<Request>, uri: Vec<u8>, args: Vec<u8>) -> Request {
         limits: Cell::default(),
         limit_rate: Cell::new(None),
         echo: RefCell::default(),
+        cpu_used_us: Cell::new(0),
     }
 }
