@@ -25,10 +25,10 @@ const PIECE_BYTES: usize = 128 * 1024;
 /// Serves the file that the URI names.
 pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     let method = req.method.borrow().clone();
+    let post = method == b"POST";
     if !matches!(&method[..], b"GET" | b"HEAD") {
-        let known = method == b"POST";
         let directory = req.uri.borrow().ends_with(b"/");
-        if !directory || known {
+        if directory == post {
             return Verdict::Status(405);
         }
     }
@@ -62,6 +62,9 @@ pub async fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
     }
     if !facts.is_file {
         return Verdict::Status(404);
+    }
+    if post {
+        return Verdict::Status(405);
     }
     {
         let loc = req.level.borrow().clone();
