@@ -7,6 +7,7 @@ ended with the script.
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -35,8 +36,9 @@ class Server:
         for sub in ("conf", "logs", "html"):
             os.mkdir(os.path.join(self.folder, sub))
         os.chmod(self.folder, 0o755)
+        files = min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         head = (
-            f"daemon off; worker_processes {workers}; worker_rlimit_nofile 65536;\n"
+            f"daemon off; worker_processes {workers}; worker_rlimit_nofile {files};\n"
             "error_log logs/error.log error; pid logs/nginx.pid;\n"
             "events { worker_connections 16384; }\n"
         )
@@ -115,7 +117,7 @@ class Connection(asyncio.Protocol):
         self.data = bytearray()
         self.waiter = None
         self.closed = False
-        self.whole = None
+        self.begun = False
         self.transport = None
 
     def connection_made(self, transport):
@@ -167,6 +169,7 @@ class Connection(asyncio.Protocol):
     async def ask(self, data):
         """The response's bytes; `None` when the connection ended before it was whole. `self.begun` says whether
         any byte of it came."""
+        self.begun = False
         if self.closed:
             return None
         self.waiter = asyncio.get_running_loop().create_future()

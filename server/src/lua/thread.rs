@@ -367,12 +367,17 @@ impl Run {
         match ran {
             Ok((r, spent)) => {
                 used.set(used.get().saturating_add(spent));
-                if vm.end_overrun() && matches!(r, Resume::Error(_)) {
-                    // What follows, an error page or the log phase, has a time of its own.
-                    used.set(0);
-                    self.overran.set(true);
+                if !vm.end_overrun() || matches!(r, Resume::Suspended(_) | Resume::Yielded(_)) {
+                    return r;
                 }
-                r
+                // What follows, an error page or the log phase, has a time of its own.
+                used.set(0);
+                self.overran.set(true);
+                match r {
+                    // It has caught the error, and met no loop or call afterwards.
+                    Resume::Finished(_) => Resume::Error(Value::obj(vm.heap.str(b"CPU time limit exceeded"))),
+                    r => r,
+                }
             }
             Err(e) => {
                 self.log(Level::Alert, format!("timer_create() failed {}", os_text(&e)).as_bytes());
