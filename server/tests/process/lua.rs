@@ -128,16 +128,17 @@ fn worker_killed_while_it_writes_to_a_dictionary_harms_nobody() {
 }
 
 /// A group whose servers are two sockets of the same server.
-fn zoned(lines: &str, more: &str) -> Server {
+fn zoned(lines: &str) -> Server {
     let server = server(&format!(
-        "upstream u {{ zone u 64k; {lines} }} {more}
-         server {{ listen unix:FOLDER/a; location / {{ content_by_lua_block {{ ngx.print('a') }} }} }}
-         server {{ listen unix:FOLDER/b; location / {{ content_by_lua_block {{ ngx.print('b') }} }} }}
+        "upstream u {{ zone u 64k; {lines} }}
+         server {{ listen unix:FOLDER/a; return 200 a; }}
+         server {{ listen unix:FOLDER/b; return 200 b; }}
          server {{ LISTEN
-             location / {{ add_header X-W $pid; proxy_pass http://u; }}
-             location /who {{ content_by_lua_block {{ ngx.print(ngx.worker.pid()) }} }}
+             location / {{ proxy_pass http://u; }}
+             location /who {{ return 200 $pid; }}
              location /down {{ content_by_lua_block {{
-                 ngx.print(ngx.worker.pid(), ' ', require 'ngx.upstream'.set_peer_down('u', false, 0, true)) }} }} }}"
+                 ngx.header.content_length = 4
+                 ngx.print(require 'ngx.upstream'.set_peer_down('u', false, 0, true)) }} }} }}"
     ));
     let conf = server.folder.0.join("conf/nginx.conf");
     let text = std::fs::read_to_string(&conf).expect("was written");
@@ -148,44 +149,82 @@ fn zoned(lines: &str, more: &str) -> Server {
     server
 }
 
-/// Asks again and again until both workers have answered often enough; the answers in their order.
-fn asked_of_both(server: &Server, times: usize) -> Vec<String> {
-    let mut by: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
-    let mut answers = Vec::new();
-    server.wait_for("answers of both workers", |server| {
-        // Several at a time: the one that accepts is busy, so the other gets its turn.
-        let others: Vec<_> =
-            (0..3).filter_map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).ok()).collect();
-        let (head, body) = server.answer("/").expect("answers");
-        drop(others);
-        let worker = head.lines().find_map(|l| l.strip_prefix("X-W: ")).expect("it is sent").to_owned();
-        *by.entry(worker).or_default() += 1;
-        answers.push(body);
-        by.len() == 2 && by.values().all(|n| *n >= times)
+/// A connection that stays open, and with it the worker at its other end.
+struct Kept(std::net::TcpStream);
+
+impl Kept {
+    /// The body of an answer that tells its length.
+    fn get(&mut self, path: &str) -> String {
+        use std::io::{Read, Write};
+        self.0
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n").as_bytes())
+            .expect("the server reads");
+        let mut answer = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.split("Content-Length: ").nth(1).and_then(|n| n.lines().next());
+                let length: usize = length.and_then(|n| n.parse().ok()).expect("a length");
+                if body.len() >= length {
+                    return body.to_owned();
+                }
+            }
+            let mut piece = [0; 4096];
+            let n = self.0.read(&mut piece).expect("the server answers");
+            assert!(n > 0, "the answer ends early: {text}");
+            answer.extend_from_slice(&piece[..n]);
+        }
+    }
+}
+
+/// A connection to each of the two workers.
+fn one_to_each(server: &Server) -> Vec<Kept> {
+    let mut found: Vec<(String, Kept)> = Vec::new();
+    server.wait_for("connections to both workers", |server| {
+        // Several wait at a time: who has just taken one leaves the next to the other.
+        let waiting: Vec<_> =
+            (0..8).filter_map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).ok()).collect();
+        for stream in waiting {
+            stream.set_read_timeout(Some(super::PATIENCE)).expect("a positive time");
+            let mut kept = Kept(stream);
+            let pid = kept.get("/who");
+            if found.iter().all(|(known, _)| *known != pid) {
+                found.push((pid, kept));
+            }
+        }
+        found.len() == 2
     });
-    answers
+    found.into_iter().map(|(_, kept)| kept).collect()
 }
 
 #[test]
-fn workers_share_the_turns_and_the_failures_of_a_zone() {
-    let server = zoned("server unix:FOLDER/a; server unix:FOLDER/b;", "");
-    let answers = asked_of_both(&server, 3);
-    assert!(answers.windows(2).all(|two| two[0] != two[1]), "they take turns: {answers:?}");
-    server.get("/down").expect("answers");
-    let answers = asked_of_both(&server, 2);
-    assert!(answers.iter().all(|a| a == "b"), "what one worker takes away, none asks: {answers:?}");
-    server.run(&["-s", "stop"]);
-    server.wait_for("the end", |server| server.pid().is_none());
+fn workers_share_the_turns_of_a_zone_and_what_is_taken_away() {
+    let server = zoned("server unix:FOLDER/a; server unix:FOLDER/b;");
+    let mut workers = one_to_each(&server);
+    let mut ask = |times: usize| -> String { (0..times).map(|n| workers[n % 2].get("/")).collect() };
+    let answers = ask(6);
+    assert!(answers == "ababab" || answers == "bababa", "they take turns: {answers}");
+    let answers = ask(3);
+    assert!(answers == "aba" || answers == "bab", "three more end with the other worker: {answers}");
+    assert_eq!(one_to_each(&server)[0].get("/down"), "true");
+    assert_eq!(ask(4), "bbbb", "what one worker takes away, none asks");
+}
 
-    let server = zoned("server unix:FOLDER/none max_fails=1 fail_timeout=1h; server unix:FOLDER/b;", "");
-    let answers = asked_of_both(&server, 3);
-    assert!(answers.iter().all(|a| a == "b"), "{answers:?}");
-    let log = server.log();
-    assert_eq!(log.matches("connect() to unix:").count(), 1, "one failure is enough for all: {log}");
-    // A worker that dies leaves the zone usable.
-    let pid = server.get("/who").expect("answers");
+#[test]
+fn failure_that_one_worker_sees_counts_for_all() {
+    let server = zoned("server unix:FOLDER/none max_fails=1 fail_timeout=1h; server unix:FOLDER/b;");
+    let mut workers = one_to_each(&server);
+    for n in 0..6 {
+        assert_eq!(workers[n % 2].get("/"), "b");
+    }
+    let failures = |server: &Server| server.log().matches("connect() to unix:").count();
+    assert_eq!(failures(&server), 1, "{}", server.log());
+    // A worker that dies leaves the zone as it is.
+    let pid = workers[0].get("/who");
     Command::new("kill").args(["-9", &pid]).status().expect("kill is everywhere");
     server.wait_for("the replacement", |server| server.log().contains("exited on signal 9"));
-    assert!(asked_of_both(&server, 2).iter().all(|a| a == "b"));
-    assert_eq!(server.log().matches("connect() to unix:").count(), 1, "{}", server.log());
+    for worker in &mut one_to_each(&server) {
+        assert_eq!(worker.get("/"), "b");
+    }
+    assert_eq!(failures(&server), 1, "{}", server.log());
 }

@@ -69,19 +69,13 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> std::io::Result<String> {
-        self.answer(path).map(|(_, body)| body)
-    }
-
-    /// Head and body of an answer.
-    fn answer(&self, path: &str) -> std::io::Result<(String, String)> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         // One write: the example answers to the first bytes it reads.
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_owned();
-        Ok((answer, body))
+        Ok(answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_owned())
     }
 
     fn log(&self) -> String {
