@@ -85,9 +85,10 @@ fn subrequest_without_an_end_is_told_to_be_truncated() {
         ),
         &[],
     );
-    assert_eq!(body(&s.get("/a?of=/short")), "200 true abc");
-    assert_eq!(body(&s.get("/a?of=/endless")), "200 true sub");
-    assert_eq!(body(&s.get("/a?of=/whole")), "200 false sub");
+    let get = |path: &str| s.raw(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+    assert_eq!(body(&get("/a?of=/short")), "200 true abc");
+    assert_eq!(body(&get("/a?of=/endless")), "200 true sub");
+    assert_eq!(body(&get("/a?of=/whole")), "200 false sub");
 }
 
 #[test]
@@ -102,8 +103,8 @@ fn length_that_is_no_number_is_an_error() {
     assert_eq!(s.get("/filter"), "");
     let log = s.error_log();
     for line in [
-        "lua entry thread aborted: runtime error: content_by_lua(nginx.conf:4):1: failed to set header",
-        "failed to run header_filter_by_lua*: header_filter_by_lua(nginx.conf:5):1: failed to set header",
+        "lua entry thread aborted: runtime error: content_by_lua(nginx.conf:5):1: failed to set header",
+        "failed to run header_filter_by_lua*: header_filter_by_lua(nginx.conf:6):1: failed to set header",
     ] {
         assert!(log.contains(line), "{line} is not in {log}");
     }

@@ -123,7 +123,8 @@ fn logs_go_to_standard_output_and_error() {
 #[test]
 fn error_log_goes_to_a_syslog_socket() {
     let server = server(
-        "error_log syslog:server=unix:SOCKET,facility=local5,tag=moon,nohostname warn;",
+        // A daemon would keep the standard error that it was started with.
+        "daemon off; error_log syslog:server=unix:SOCKET,facility=local5,tag=moon,nohostname warn;",
         "server { LISTEN location / { content_by_lua_block { ngx.log(ngx.ERR, 'told') ngx.print('ok') } } }",
     );
     let path = server.folder.0.join("log.sock");
@@ -132,12 +133,20 @@ fn error_log_goes_to_a_syslog_socket() {
     let conf = server.folder.0.join("conf/nginx.conf");
     let text = std::fs::read_to_string(&conf).expect("was written");
     std::fs::write(&conf, text.replace("SOCKET", &path.display().to_string())).expect("as above");
-    assert!(server.run(&[]).status.success(), "{}", server.log());
-    server.get("/").expect("answers");
+    let mut child = Command::new(&server.program)
+        .arg("-p")
+        .arg(server.folder.0.join(""))
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the example was built beside this test");
+    server.wait_for("the start", |server| server.get("/").is_ok());
     let mut buf = [0; 2048];
     let n = socket.recv(&mut buf).expect("a line comes");
     let line = String::from_utf8_lossy(&buf[..n]).into_owned();
     // Facility 21, severity 3.
     assert!(line.starts_with("<171>") && line.contains(" moon: "), "{line}");
     assert!(line.contains("told, client: 127.0.0.1"), "{line}");
+    let master = server.pid().expect("runs");
+    signal(master, "-QUIT");
+    assert!(finish(&mut child));
 }
