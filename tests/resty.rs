@@ -36,7 +36,7 @@ fn code_and_scripts_run_with_the_whole_api() {
         "timertrue\n"
     );
     assert_eq!(said(&["-l", "cjson", "-e", "print(package.loaded.cjson.encode{1})"]), "[1]\n");
-    assert_eq!(said(&["-j", "off", "-e", "print(jit.status())"]), "false\n");
+    assert_eq!(said(&["-j", "off", "-e", "print((jit.status()))"]), "false\n");
     let path = script(
         "args.lua",
         "#!/usr/bin/env resty\nprint(arg[0] == ..., ' ', #arg, ' ', arg[1], ' ', arg[2], ' ', arg[-1] ~= nil)",
