@@ -21,7 +21,10 @@ fn endless(code: &str) -> Server {
     let loc = |name: &str, text: &str| format!("location /{name} {{ {text} }}\n");
     let locations = [
         loc("set", &format!("set_by_lua_block $x {{ {code} }} return 200 $x;")),
-        loc("rewrite", &format!("rewrite_by_lua_block {{ {code} }} return 200;")),
+        loc(
+            "rewrite",
+            &format!("rewrite_by_lua_block {{ {code} }} content_by_lua_block {{ ngx.say('no') }}"),
+        ),
         loc("access", &format!("access_by_lua_block {{ {code} }} content_by_lua_block {{ ngx.say('no') }}")),
         loc("content", &format!("content_by_lua_block {{ {code} }}")),
         loc("balancer", "proxy_pass http://u;"),

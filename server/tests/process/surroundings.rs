@@ -129,6 +129,8 @@ fn error_log_goes_to_a_syslog_socket() {
     );
     let path = server.folder.0.join("log.sock");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("the folder can be written");
+    // Workers may be somebody else.
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("as above");
     socket.set_read_timeout(Some(PATIENCE)).expect("a positive time");
     let conf = server.folder.0.join("conf/nginx.conf");
     let text = std::fs::read_to_string(&conf).expect("was written");
