@@ -74,7 +74,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["phase"],
             &["conf"],
             &["log"],
-            &["app", "memory"],
+            &["app", "memory", "cpu_time"],
             &["http1"],
             &["request"],
             &["flow"],
@@ -125,6 +125,7 @@ const UNSAFE_FILES: &[&str] = &[
     "server/src/serve/",
     "server/src/regex.rs",
     "server/src/memory.rs",
+    "server/src/cpu_time.rs",
     "server/src/subprocess.rs",
 ];
 

@@ -44,13 +44,18 @@ impl Server {
     }
 
     fn get(&self, path: &str) -> String {
+        let answer = self.answer(path);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}\n{}", self.log());
+        answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned())
+    }
+
+    fn answer(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a positive time");
         stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("the server reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("the server answers");
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}\n{}", self.log());
-        answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned())
+        answer
     }
 
     fn log(&self) -> String {
@@ -129,5 +134,42 @@ fn workers_compile_their_own_loops_and_a_forking_script_harms_nobody() {
         assert_eq!(server.get("/fork"), "child 7");
     }
     assert!(server.get("/sum").ends_with(" 5000050000 2999998"), "the worker that forked serves on");
+    assert!(!server.log().contains("exited on signal"), "{}", server.log());
+}
+
+#[test]
+fn compiled_loops_end_when_their_time_on_cpu_is_used_up() {
+    let codes = [
+        "local s = 0 while true do s = s + 1 end",
+        "while true do pcall(function() local s = 0 while true do s = s + 1 end end) end",
+        "local t = {} while true do for i = 1, 100 do t[i] = i end end",
+        "while true do local s = ('x'):rep(10) .. 'y' end",
+        "local function f(n) if n == 0 then return 0 end return f(n - 1) + 1 end while true do f(50) end",
+        "local x = ffi.new('int[10]') while true do x[3] = x[3] + 1 end",
+    ];
+    let locations: String = codes
+        .iter()
+        .enumerate()
+        .map(|(n, code)| {
+            format!("location = /{n} {{ content_by_lua_block {{ local ffi = require 'ffi' {code} }} }}\n")
+        })
+        .collect();
+    let server = Server::start(
+        "cpu",
+        &format!(
+            "lua_cpu_limit 50ms;
+             init_worker_by_lua_block {{ require('jit.opt').start('hotloop=5') }}
+             server {{ LISTEN {locations}
+                 location /ok {{ content_by_lua_block {{ local s = 0 for i = 1, 1e5 do s = s + i end ngx.print(s) }} }} }}"
+        ),
+    );
+    for (n, code) in codes.iter().enumerate() {
+        for _ in 0..2 {
+            let answer = server.answer(&format!("/{n}"));
+            assert!(answer.starts_with("HTTP/1.1 500"), "{code}: {answer}\n{}", server.log());
+            assert_eq!(server.get("/ok"), "5000050000", "after {code}");
+        }
+    }
+    assert_eq!(server.log().matches("CPU time limit exceeded").count(), 2 * codes.len(), "{}", server.log());
     assert!(!server.log().contains("exited on signal"), "{}", server.log());
 }

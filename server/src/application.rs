@@ -15,6 +15,7 @@ use crate::conf::ChunkCheck;
 use crate::conf::directives::limits::LimitZone;
 use crate::conf::model::{Config, Level};
 use crate::conf::settings::WorkerCount;
+use crate::conf::upstream::Upstream;
 use crate::flow::{self, connection};
 use crate::http1::conn::{Conn, Transport};
 use crate::log::Logs;
@@ -25,6 +26,10 @@ use crate::request::Env;
 use crate::request::spare::Spare;
 use crate::shared::pids::PidTable;
 use crate::shared::shdict::ShDict;
+use crate::upstream::proxy::Proxy;
+use crate::upstream::resolvers::Resolvers;
+use crate::upstream::zone::GroupZone;
+use crate::upstream::{Upstreams, watch};
 use crate::{api, http1};
 
 /// Makes VMs: a plain interpreter, or one with JIT and ffi.
@@ -58,9 +63,11 @@ pub struct Gateway {
     logs: Arc<Logs>,
     dicts: HashMap<String, Arc<ShDict>>,
     zones: Vec<Arc<ShDict>>,
+    upstream_zones: Vec<Option<Arc<GroupZone>>>,
     lua: Option<Rc<LuaWorker>>,
     worker: RefCell<Option<Rc<flow::Worker>>>,
-    upstreams: RefCell<Option<Rc<crate::upstream::Upstreams>>>,
+    upstreams: RefCell<Option<Rc<Upstreams>>>,
+    draining: Rc<tokio::sync::Notify>,
 }
 
 impl<V: VmFactory> AppFactory for Gateways<V> {
@@ -75,9 +82,13 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
         let mut dicts = HashMap::new();
         let mut lua = None;
         let mut zones = Vec::new();
+        let mut upstream_zones = Vec::new();
         if let Some(http) = &config.http {
             for z in &http.limit_zones {
                 zones.push(limit_zone(z, old)?);
+            }
+            for group in &http.upstreams {
+                upstream_zones.push(upstream_zone(group, &http.upstreams, old)?);
             }
             for d in &http.lua.shared_dicts {
                 let kept = old.and_then(|o| o.dicts.get(&d.name)).filter(|z| z.capacity() == d.size_bytes);
@@ -99,9 +110,11 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
             logs: logs.clone(),
             dicts,
             zones,
+            upstream_zones,
             lua,
             worker: RefCell::new(None),
             upstreams: RefCell::new(None),
+            draining: Rc::new(tokio::sync::Notify::new()),
         })
     }
 
@@ -127,6 +140,29 @@ fn limit_zone(zone: &LimitZone, old: Option<&Gateway>) -> Result<Arc<ShDict>, St
         None => ShDict::new(&zone.name, zone.size_bytes, zone_alert)
             .map(Arc::new)
             .map_err(|e| format!("mmap({}) failed ({e})", zone.size_bytes)),
+    }
+}
+
+/// The part of a group in its zone: made anew with each configuration, but for the addresses of names.
+fn upstream_zone(
+    group: &Arc<Upstream>,
+    all: &[Arc<Upstream>],
+    old: Option<&Gateway>,
+) -> Result<Option<Arc<GroupZone>>, String> {
+    let Some(zone) = &group.zone else { return Ok(None) };
+    let sharing = || all.iter().filter_map(|g| g.zone.as_ref()).filter(|z| z.name == zone.name);
+    let size = sharing().map(|z| z.size_bytes).max().unwrap_or(0) / sharing().count().max(1);
+    let known = old.and_then(|old| {
+        let groups = &old.config.http.as_ref()?.upstreams;
+        let at = groups.iter().position(|g| g.explicit && g.name == group.name)?;
+        Some((&**old.upstream_zones.get(at)?.as_ref()?, &groups[at]))
+    });
+    match GroupZone::new(group, size, known) {
+        Ok(zone) => Ok(Some(Arc::new(zone))),
+        Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+            Err(format!("upstream zone \"{}\" is too small for the servers of \"{}\"", zone.name, group.name))
+        }
+        Err(e) => Err(format!("mmap({size}) failed ({e})")),
     }
 }
 
@@ -198,6 +234,11 @@ pub fn make_lua(
 
 /// Fills a VM: search paths, the API, what `init_by_lua*` makes.
 fn prepare_vm(w: &Rc<LuaWorker>) -> Result<(), String> {
+    let limit = w.http().lua.settings.lua_memory_limit;
+    if limit > 0 {
+        let bytes = usize::try_from(limit).unwrap_or(usize::MAX);
+        w.lua.set_memory_limit(bytes).map_err(|e| e.to_string())?;
+    }
     set_paths(w);
     api::install(w);
     if let Some(code) = &w.http().lua.init {
@@ -253,10 +294,22 @@ impl App for Gateway {
         http1::clock::update();
         let env = Rc::new(Env::new(self.config.clone(), self.logs.clone()));
         let scripts = self.lua.as_ref().map(|l| Rc::new(LuaScripts(l.clone())) as Rc<dyn flow::Scripts>);
-        let upstreams = self.config.http.as_ref().map(crate::upstream::Upstreams::new);
-        let proxy = upstreams
-            .as_ref()
-            .map(|u| Rc::new(crate::upstream::proxy::Proxy(u.clone())) as Rc<dyn flow::Handler>);
+        let upstreams = self.config.http.as_ref().map(|http| Upstreams::new(http, &self.upstream_zones));
+        let resolvers = match &self.lua {
+            Some(lua) => lua.resolvers.clone(),
+            None => Resolvers::new(&self.config, &self.logs),
+        };
+        if let (Some(http), Some(upstreams)) = (&self.config.http, &upstreams)
+            && worker.id == 0
+            && !worker.privileged
+        {
+            let log = watch::Log { logs: self.logs.clone(), to: http.level.error_logs.clone() };
+            watch::begin(upstreams, &resolvers, &log, &self.draining);
+        }
+        let proxy = upstreams.as_ref().map(|upstreams| {
+            let upstreams = upstreams.clone();
+            Rc::new(Proxy { upstreams, resolvers: resolvers.clone() }) as Rc<dyn flow::Handler>
+        });
         *self.upstreams.borrow_mut() = upstreams;
         let flow =
             Rc::new(flow::Worker { env, spare: Spare::default(), scripts, proxy, zones: self.zones() });
@@ -300,6 +353,7 @@ impl App for Gateway {
         if let Some(upstreams) = &*self.upstreams.borrow() {
             upstreams.drain();
         }
+        self.draining.notify_waiters();
         // Idle connections look whether the worker stops.
         http1::deadline::wake_all();
         if let Some(lua) = &self.lua {

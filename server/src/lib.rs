@@ -14,6 +14,8 @@ pub mod app;
 
 pub mod memory;
 
+pub mod cpu_time;
+
 // S1: a request, no Lua.
 pub mod http1;
 

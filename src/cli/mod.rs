@@ -5,6 +5,8 @@ mod bcsave;
 mod highlight;
 mod interrupt;
 mod repl;
+#[cfg(feature = "server")]
+mod resty;
 pub mod script;
 
 use std::ffi::OsString;
@@ -19,7 +21,9 @@ pub fn main(default_name: &str) -> ExitCode {
     match name {
         "moonlitd" | "nginx" | "openresty" => server(args),
         "moonlit" | "luajit" | "lua" => script::main(args),
+        "resty" => resty(args),
         _ if default_name == "moonlitd" => server(args),
+        _ if default_name == "resty" => resty(args),
         _ => script::main(args),
     }
 }
@@ -37,6 +41,17 @@ fn server(args: Vec<OsString>) -> ExitCode {
         })
     };
     moonlit_server::cli::run(args.get(1..).unwrap_or_default(), &Gateways { vms })
+}
+
+#[cfg(feature = "server")]
+fn resty(args: Vec<OsString>) -> ExitCode {
+    resty::main(&args)
+}
+
+#[cfg(not(feature = "server"))]
+fn resty(_: Vec<OsString>) -> ExitCode {
+    eprintln!("resty: built without the feature `server`");
+    ExitCode::FAILURE
 }
 
 #[cfg(not(feature = "server"))]

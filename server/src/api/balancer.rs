@@ -379,10 +379,11 @@ fn peers(vm: &mut Vm, backup: bool) -> NativeResult {
     }
     let Some(group) = group(vm, 0)? else { return fail(vm, "upstream not found") };
     let list = vm.heap.new_table(0, 0);
-    let from = if backup { group.peers.backup.borrow() } else { group.peers.primary.borrow() };
-    for (id, peer) in from.iter().enumerate() {
+    // Copied: nothing that makes objects runs while other workers wait for the list.
+    let from = group.peers.view().of(backup).clone();
+    for (n, (id, peer)) in from.iter().enumerate().filter(|(_, peer)| !peer.gone).enumerate() {
         let t = peer_table(vm, id, peer);
-        set_index(vm, list, id + 1, t);
+        set_index(vm, list, n + 1, t);
     }
     Ok(Outcome::one(Value::obj(list)))
 }
@@ -397,7 +398,7 @@ fn get_backup_peers(vm: &mut Vm, _: Entry) -> NativeResult {
     peers(vm, true)
 }
 
-/// `set_peer_down(name, is_backup, id, down)`: in this worker. Returns true, or nil and `bad peer id`.
+/// `set_peer_down(name, is_backup, id, down)`: in this worker, or in all of them where the group has a zone. Returns true, or nil and `bad peer id`.
 fn set_peer_down(vm: &mut Vm, _: Entry) -> NativeResult {
     if vm.nargs() != 4 {
         return Err(vm.throw_str(b"exactly 4 arguments expected"));
@@ -405,9 +406,9 @@ fn set_peer_down(vm: &mut Vm, _: Entry) -> NativeResult {
     let Some(group) = group(vm, 0)? else { return fail(vm, "upstream not found") };
     let (backup, down) = (vm.arg(1).truthy(), vm.arg(3).truthy());
     let id = usize::try_from(vm.check_int(2)?).ok();
-    let mut list = if backup { group.peers.backup.borrow_mut() } else { group.peers.primary.borrow_mut() };
-    let Some(peer) = id.and_then(|id| list.get_mut(id)) else {
-        drop(list);
+    let mut view = group.peers.view();
+    let Some(peer) = id.and_then(|id| view.of(backup).get_mut(id)).filter(|peer| !peer.gone) else {
+        drop(view);
         return fail(vm, "bad peer id");
     };
     peer.down = down;

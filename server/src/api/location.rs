@@ -269,6 +269,6 @@ fn result_of(vm: &mut Vm, req: &Rc<Request>) -> Value {
     set_field(vm, t, b"status", Value::int(i32::from(status)));
     set_field(vm, t, b"header", Value::obj(header));
     set_field(vm, t, b"body", body);
-    set_field(vm, t, b"truncated", Value::bool(res.failed));
+    set_field(vm, t, b"truncated", Value::bool(res.failed || !res.done));
     Value::obj(t)
 }

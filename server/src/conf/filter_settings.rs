@@ -1,12 +1,14 @@
 //! Scalar settings of the modules that make, filter and guard responses: one row per directive.
 
+use std::sync::Arc;
+
 use super::directive::{Arity, Cx, Row};
 use super::directives::set_misc::BASE32;
 use super::error::Fail;
 use super::model::Level;
 use super::settings::settings;
 use super::tree::Node;
-use super::value::{buffers_arg, flag_arg, number_arg, size_arg};
+use super::value::{buffers_arg, flag_arg, number, number_arg, size_arg, time_s};
 use super::variables::Script;
 use crate::phase::Contexts;
 
@@ -167,6 +169,43 @@ fn source_charset(_: &mut Cx<'_>, node: &Node) -> Result<Option<Box<[u8]>>, Fail
     Err(Fail::Message(format!("no \"charset_map\" between the charsets \"{}\" and any other", node.text(0))))
 }
 
+/// `open_file_cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileCacheSize {
+    /// Files remembered at most.
+    pub max: usize,
+    /// How long one may go unused.
+    pub inactive_ms: u64,
+}
+
+fn open_file_cache(_: &mut Cx<'_>, node: &Node) -> Result<Option<Arc<FileCacheSize>>, Fail> {
+    let (mut max, mut inactive_ms) = (None, 60_000);
+    for arg in &node.args {
+        let text = String::from_utf8_lossy(arg);
+        let invalid = || Fail::Message(format!("invalid \"open_file_cache\" parameter \"{text}\""));
+        match text.split_once('=') {
+            Some(("max", n)) => {
+                let n = number(n.as_bytes()).filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok());
+                max = Some(n.ok_or_else(invalid)?);
+            }
+            Some(("inactive", t)) => {
+                inactive_ms = time_s(t.as_bytes()).and_then(|s| s.checked_mul(1000)).ok_or_else(invalid)?;
+            }
+            None if text == "off" && node.args.len() == 1 => return Ok(None),
+            _ => return Err(invalid()),
+        }
+    }
+    match max {
+        Some(max) => Ok(Some(Arc::new(FileCacheSize { max, inactive_ms }))),
+        None => Err(Fail::Message("\"open_file_cache\" must have the \"max\" parameter".to_owned())),
+    }
+}
+
+/// A time in whole seconds, kept in milliseconds.
+fn seconds_arg(_: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
+    time_s(node.arg(0)).and_then(|s| s.checked_mul(1000)).ok_or_else(Fail::invalid_value)
+}
+
 settings! {
     /// Settings of response modules in force in a location.
     FilterSettings, FilterDraft in scope.filters; FILTER_ROWS {
@@ -236,6 +275,14 @@ settings! {
         autoindex_exact_size: bool = true, flag_arg, LEVELS, Arity::Exactly(1);
         /// Whether times are local.
         autoindex_localtime: bool = false, flag_arg, LEVELS, Arity::Exactly(1);
+        /// Open files and what is known of them; nothing remembers none.
+        open_file_cache: Option<Arc<FileCacheSize>> = None, open_file_cache, LEVELS, Arity::Between(1, 2);
+        /// How long what is known of a file is believed.
+        open_file_cache_valid: u64 = 60_000, seconds_arg, LEVELS, Arity::Exactly(1);
+        /// Uses from which on a file stays open.
+        open_file_cache_min_uses: u64 = 1, number_arg, LEVELS, Arity::Exactly(1);
+        /// Whether errors are remembered.
+        open_file_cache_errors: bool = false, flag_arg, LEVELS, Arity::Exactly(1);
         /// How lists look.
         autoindex_format: AutoindexFormat = AutoindexFormat::Html, autoindex_format, LEVELS, Arity::Exactly(1);
         /// Bytes per second that a response may take; nothing is no limit.

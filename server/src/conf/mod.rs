@@ -171,10 +171,14 @@ fn finish_http(
             named: server.named,
         }));
     }
+    let outer = (http.location.resolver.as_ref(), http.location.resolver_timeout);
     let upstreams = std::mem::take(&mut build.upstreams)
         .into_iter()
-        .map(|group| group.finish().map(Arc::new))
-        .collect::<Result<_, _>>()?;
+        .map(|group| group.finish(outer).map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    let dicts = build.shared_dicts.iter().map(|dict| dict.name.as_str());
+    let taken: Vec<&str> = dicts.chain(build.limit_zones.iter().map(|zone| zone.name.as_str())).collect();
+    directives::upstream::check_zones(&upstreams, &taken)?;
     let mut handlers = std::mem::take(&mut build.process_handlers);
     Ok(HttpConf {
         vars: std::mem::take(&mut build.vars),

@@ -149,7 +149,7 @@ settings! {
         pcre_jit: bool = true, flag_arg, MAIN, Arity::Exactly(1);
         /// Connections per worker.
         worker_connections: u64 = 512, shown_number_arg, EVENTS, Arity::Exactly(1);
-        /// Accepted: workers always accept all that waits, up to a cap.
+        /// Whether a worker takes many connections before running requests get their turn.
         multi_accept: bool = false, flag_arg, EVENTS, Arity::Exactly(1);
         /// Accepted: the kernel chooses the worker.
         accept_mutex: bool = false, flag_arg, EVENTS, Arity::Exactly(1);
@@ -183,6 +183,8 @@ settings! {
         lua_capture_error_log: u64 = 0, capture_size, HTTP, Arity::Exactly(1);
         /// Lua states for `ngx.run_worker_thread`, per worker.
         lua_worker_thread_vm_pool_size: u64 = 10, number_arg, HTTP, Arity::Exactly(1);
+        /// Bytes that the VM of a worker may hold; 0 is no limit.
+        lua_memory_limit: u64 = 0, offset_arg, HTTP, Arity::Exactly(1);
         /// Requests between two trims of the C heap.
         lua_malloc_trim: u64 = 1000, number_arg, HTTP, Arity::Exactly(1);
         /// Whether upstream's refusals to yield are restored.
@@ -450,7 +452,7 @@ settings! {
         sendfile: bool = false, flag_arg, LEVELS_IF, Arity::Exactly(1);
         /// Largest piece of one sendfile call.
         sendfile_max_chunk: u64 = 2 << 20, size_arg, LEVELS, Arity::Exactly(1);
-        /// Buffers for reading files.
+        /// Buffers for reading large files that are not sent by the kernel: together one piece.
         output_buffers: (u64, u64) = (2, 32 << 10), buffers_arg, LEVELS, Arity::Exactly(2);
         /// Whether a connection is drained before it is closed.
         lingering_close: LingeringClose = LingeringClose::On, lingering_close_arg, LEVELS, Arity::Exactly(1);
@@ -496,6 +498,8 @@ settings! {
         uninitialized_variable_warn: bool = true, flag_arg, LEVELS_IFS, Arity::Exactly(1);
         /// Whether modules and handlers stay loaded from request to request.
         lua_code_cache: bool = true, code_cache_arg, LEVELS_IF, Arity::Exactly(1);
+        /// Time on CPU for the Lua code of a request; 0 is no limit.
+        lua_cpu_limit: u64 = 0, ms_arg, LEVELS_IF, Arity::Exactly(1);
         /// Whether the body is read before the first Lua handler.
         lua_need_request_body: bool = false, flag_arg, LEVELS_IF, Arity::Exactly(1);
         /// Whether `_` in response header names means `-`.

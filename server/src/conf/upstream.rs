@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::{ConfError, Place};
-use super::model::LuaCode;
+use super::model::{LuaCode, Resolver};
 use super::variables::Script;
 
 /// Index into `HttpConf::upstreams`.
@@ -52,6 +52,25 @@ pub struct UpstreamServer {
     pub backup: bool,
     /// Never asked.
     pub down: bool,
+    /// `resolve`: host and port whose addresses are looked up again and again.
+    pub resolve: Option<(String, u16)>,
+}
+
+impl UpstreamServer {
+    /// A server of which nothing but its addresses is said.
+    pub fn plain(name: String, addrs: Vec<PeerAddr>) -> UpstreamServer {
+        UpstreamServer {
+            name,
+            addrs,
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout_s: 10,
+            backup: false,
+            down: false,
+            resolve: None,
+        }
+    }
 }
 
 /// How a group chooses.
@@ -116,18 +135,22 @@ pub struct Upstream {
     pub placeholder: bool,
     /// `balancer_keepalive`: idle connections to servers that the script has chosen.
     pub balancer_keepalive: usize,
+    /// Who looks names up at run time, and how long that may take.
+    pub resolver: Option<(Arc<Resolver>, u64)>,
 }
 
 /// Idle connections kept for a balancer script when no directive says how many.
 const BALANCER_KEEPALIVE: usize = 30;
 
 /// `zone NAME [SIZE]` of a group.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     /// Its name.
     pub name: String,
     /// Its size in bytes; 0 when another group gives it.
     pub size_bytes: usize,
+    /// Where it was written.
+    pub place: Place,
 }
 
 /// A group while the configuration is read.
@@ -168,6 +191,10 @@ pub struct UpstreamBlock {
     pub balancer: Option<Arc<LuaCode>>,
     /// `balancer_keepalive`.
     pub balancer_keepalive: Option<usize>,
+    /// `resolver`, where the block has one of its own.
+    pub resolver: Option<Arc<Resolver>>,
+    /// `resolver_timeout`, likewise.
+    pub resolver_timeout_ms: Option<u64>,
 }
 
 impl Upstream {
@@ -184,13 +211,20 @@ impl Upstream {
             balancer: None,
             placeholder: false,
             balancer_keepalive: BALANCER_KEEPALIVE,
+            resolver: None,
         }
+    }
+
+    /// Whether addresses of its servers are looked up at run time.
+    pub fn resolves(&self) -> bool {
+        self.servers.iter().any(|server| server.resolve.is_some())
     }
 }
 
 impl UpstreamDraft {
-    /// The finished group. Names of implicit groups are resolved here; the error is nginx's.
-    pub fn finish(self) -> Result<Upstream, ConfError> {
+    /// The finished group. Names of implicit groups are resolved here; the error is nginx's. `outer` is the
+    /// resolver of `http {}`.
+    pub fn finish(self, outer: (Option<&Arc<Resolver>>, u64)) -> Result<Upstream, ConfError> {
         let Some(mut block) = self.block else {
             let addrs = match self.literal {
                 Some(addr) => vec![addr],
@@ -201,33 +235,30 @@ impl UpstreamDraft {
                     ConfError::at(&self.place, format!("host not found in upstream \"{}\"", self.name))
                 })?,
             };
-            let server = UpstreamServer {
-                name: self.name.clone(),
-                addrs,
-                weight: 1,
-                max_conns: 0,
-                max_fails: 1,
-                fail_timeout_s: 10,
-                backup: false,
-                down: false,
-            };
+            let server = UpstreamServer::plain(self.name.clone(), addrs);
             return Ok(Upstream::implicit(&self.name, self.port, server));
         };
         let placeholder = block.servers.is_empty() && block.balancer.is_some();
         if placeholder {
-            block.servers.push(UpstreamServer {
-                name: "0.0.0.1".to_owned(),
-                addrs: vec![PeerAddr::Inet(SocketAddr::from(([0, 0, 0, 1], 80)))],
-                weight: 1,
-                max_conns: 0,
-                max_fails: 1,
-                fail_timeout_s: 10,
-                backup: false,
-                down: false,
-            });
+            let nobody = PeerAddr::Inet(SocketAddr::from(([0, 0, 0, 1], 80)));
+            block.servers.push(UpstreamServer::plain("0.0.0.1".to_owned(), vec![nobody]));
         }
         if block.servers.iter().all(|server| server.backup) {
             return Err(ConfError::at(&self.place, format!("no servers in upstream \"{}\"", self.name)));
+        }
+        let resolver = block.resolver.or_else(|| outer.0.cloned());
+        let resolver = resolver.map(|r| (r, block.resolver_timeout_ms.unwrap_or(outer.1)));
+        if block.servers.iter().any(|server| server.resolve.is_some()) {
+            let fail = |why: &str, end: &str| {
+                let place = format!("\"{}\" in {}:{}", self.name, self.place.file.display(), self.place.line);
+                Err(ConfError::whole(format!("{why} upstream {place}{end}")))
+            };
+            if block.zone.is_none() {
+                return fail("resolving names at run time requires", " to be in shared memory");
+            }
+            if resolver.is_none() {
+                return fail("no resolver defined to resolve names at run time in", "");
+            }
         }
         let (max, local) = block.keepalive.unwrap_or((32, true));
         let keepalive = UpstreamKeepalive {
@@ -248,6 +279,7 @@ impl UpstreamDraft {
             balancer: block.balancer,
             placeholder,
             balancer_keepalive: block.balancer_keepalive.unwrap_or(BALANCER_KEEPALIVE),
+            resolver,
         })
     }
 }

@@ -73,7 +73,7 @@ impl Names {
             });
             result.map_err(|f| {
                 trace.line(|| format!("lua tcp socket resolver error: {} (connect waiting: 1)", f.words()));
-                format!("{text} could not be resolved ({}: {})", f.0, f.words())
+                format!("{text} could not be resolved ({f})")
             })
         }))
     }
@@ -101,12 +101,20 @@ impl Future for Lookup {
 
 /// Why a name has no address, by nginx's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Failure(u16);
+pub struct Failure(u16);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.0, self.words())
+    }
+}
 
 impl Failure {
-    const NOT_FOUND: Failure = Failure(3);
+    /// There is no such name, or it has no address.
+    pub const NOT_FOUND: Failure = Failure(3);
     const SERVER: Failure = Failure(2);
-    const TIMED_OUT: Failure = Failure(libc::ETIMEDOUT as u16);
+    /// Nobody has answered in time.
+    pub const TIMED_OUT: Failure = Failure(libc::ETIMEDOUT as u16);
 
     fn words(self) -> &'static str {
         match self.0 {
@@ -255,6 +263,20 @@ impl Resolver {
         let cache = self.cache.borrow();
         let hit = cache.get(&key).filter(|c| c.until > Instant::now())?;
         Some(self.turned(&hit.found))
+    }
+
+    /// The addresses of a name, and how long they hold.
+    pub async fn lookup(self: &Rc<Self>, name: &str) -> Result<(Vec<IpAddr>, Duration), Failure> {
+        if let Some(ip) = literal(name) {
+            return Ok((vec![ip], Duration::from_secs(u64::from(TTL_S_MAX))));
+        }
+        let found = match self.known(name) {
+            Some(found) => found,
+            None => self.resolve(name).await?,
+        };
+        let key = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        let until = self.cache.borrow().get(&key).map(|c| c.until);
+        Ok((found, until.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))))
     }
 
     fn turned(&self, found: &[IpAddr]) -> Vec<IpAddr> {

@@ -1,23 +1,23 @@
 //! Files as content: `index`, `try_files`, static files with their validators.
 //!
 //! Files are opened and read in place: for what a page cache holds, a thread
-//! hand-over costs more than the reading. Large files are read piece by piece
-//! as the client takes them.
+//! hand-over costs more than the reading. `large` sends what does not fit in one piece.
 
-use std::fs::{File, Metadata};
-use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
-use std::time::UNIX_EPOCH;
 
-use super::filters::{passed, submit};
+use super::file_cache::{self, Opened};
+use super::filters::submit;
 use super::special::send_response;
 use super::{Run, Verdict, Worker};
 use crate::conf::filter_settings::GzipStatic;
 use crate::conf::model::{Level, TryLast};
-use crate::request::body::bytes_to_path;
 use crate::request::response::Chunk;
 use crate::request::{Request, vars};
+
+mod large;
 
 /// Bytes read and sent at a time.
 const PIECE_BYTES: usize = 128 * 1024;
@@ -27,34 +27,27 @@ const EXTENSION_BYTES: usize = 32;
 
 /// Serves the file that the URI names.
 pub fn serve(w: &Rc<Worker>, req: &Rc<Request>) -> Run {
-    let (file, len) = match begin(w, req) {
+    let (path, file, len) = match begin(w, req) {
         Ok(begun) => begun,
         Err(verdict) => return Run::Ready(verdict),
     };
-    let mut sending = Sending { file, left: len };
-    let ticket = match sending.piece(w, req) {
-        Ok(ticket) => ticket,
-        Err(verdict) => return Run::Ready(verdict),
-    };
-    let (w, req) = (w.clone(), req.clone());
-    Run::Wait(Box::pin(async move {
-        match sending.rest(&w, &req, ticket).await {
-            Ok(never) => match never {},
-            Err(verdict) => verdict,
-        }
-    }))
+    if len > PIECE_BYTES as u64 {
+        let (w, req) = (w.clone(), req.clone());
+        return Run::Wait(Box::pin(async move { large::send(&w, &req, &path, &file, len).await }));
+    }
+    let Some(data) = read(&file, 0, len as usize) else { return Run::Ready(cut_short(req)) };
+    submit(w, req, Chunk { data, last: true, ..Chunk::default() });
+    Run::Ready(Verdict::Done)
 }
 
-/// Finds the file and fills in what the response says of it. The error is what happens instead.
-fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(File, u64), Verdict> {
-    {
-        let method = req.method.borrow();
-        if !matches!(&method[..], b"GET" | b"HEAD") {
-            let known = *method == b"POST";
-            let directory = req.uri.borrow().ends_with(b"/");
-            if !directory || known {
-                return Err(Verdict::Status(405));
-            }
+/// Finds the file and fills in what the response says of it: its path, the file, its length. The error is what
+/// happens instead.
+fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(Vec<u8>, Rc<File>, u64), Verdict> {
+    let post = *req.method.borrow() == b"POST";
+    if !matches!(&req.method.borrow()[..], b"GET" | b"HEAD") {
+        let directory = req.uri.borrow().ends_with(b"/");
+        if directory == post {
+            return Err(Verdict::Status(405));
         }
     }
     if req.uri.borrow().ends_with(b"/") {
@@ -68,14 +61,13 @@ fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(File, u64), Verdict> {
         }
     }
     let path = vars::filename(req);
-    let os_path = bytes_to_path(&path);
     let compressed = open_compressed(req, &path);
     let zipped = compressed.is_some();
-    let (file, meta) = match compressed.map_or_else(|| open(&os_path), Ok) {
+    let Opened { file, facts } = match compressed.map_or_else(|| file_cache::open(req, &path), Ok) {
         Ok(f) => f,
         Err(e) => return Err(failed(req, &path, &e)),
     };
-    if meta.is_dir() {
+    if facts.is_dir {
         let mut to = req.uri.borrow().clone();
         to.push(b'/');
         let args = req.args.borrow();
@@ -86,20 +78,22 @@ fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(File, u64), Verdict> {
         req.response.borrow_mut().set_own_location(&to);
         return Err(Verdict::Status(301));
     }
-    if !meta.is_file() {
+    if !facts.is_file {
         return Err(Verdict::Status(404));
     }
-    let modified = modified_s(&meta);
+    if post {
+        return Err(Verdict::Status(405));
+    }
     {
         let loc = req.level.borrow().clone();
         let mut res = req.response.borrow_mut();
         res.status = 200;
-        res.content_length = Some(meta.len());
-        res.last_modified = Some(modified);
+        res.content_length = Some(facts.len);
+        res.last_modified = Some(facts.modified_s);
         res.content_type = Some(content_type(&loc, &req.uri.borrow()));
         if loc.etag {
             let mut tag = [0; 2 * 16 + 3];
-            let tag = entity_tag(modified as u64, meta.len(), &mut tag);
+            let tag = entity_tag(facts.modified_s as u64, facts.len, &mut tag);
             res.headers.push(b"ETag", tag);
         }
         res.allow_ranges = true;
@@ -107,81 +101,34 @@ fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(File, u64), Verdict> {
             res.headers.push(b"Content-Encoding", b"gzip");
         }
     }
-    Ok((file, meta.len()))
+    Ok((path, file, facts.len))
 }
 
-/// A file on its way to the client.
-struct Sending {
-    file: File,
-    left: u64,
+/// So many bytes of a file; `None` when it has less.
+fn read(file: &File, at: u64, len: usize) -> Option<Vec<u8>> {
+    let mut data = vec![0; len];
+    file.read_exact_at(&mut data, at).ok()?;
+    Some(data)
 }
 
-impl Sending {
-    /// Reads and submits a piece; returns its ticket. The error ends the handler: all is sent, or nothing
-    /// more can be.
-    fn piece(&mut self, w: &Rc<Worker>, req: &Rc<Request>) -> Result<u64, Verdict> {
-        let want = self.left.min(PIECE_BYTES as u64) as usize;
-        let mut data = vec![0; want];
-        let mut got = 0;
-        while got < want {
-            match self.file.read(&mut data[got..]) {
-                Ok(0) => break,
-                Ok(n) => got += n,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        if got < want {
-            // The file became shorter while it was sent: the length already promised cannot be kept.
-            req.log(Level::Alert, b"file was truncated while it was read");
-            req.keepalive.set(false);
-            if req.is_main() {
-                req.conn.break_off();
-            }
-            return Err(Verdict::Done);
-        }
-        self.left -= got as u64;
-        let ticket = submit(w, req, Chunk { data, last: self.left == 0, ..Chunk::default() });
-        let header_only = req.response.borrow().header_only;
-        if self.left == 0 || header_only {
-            if header_only && self.left > 0 {
-                submit(w, req, Chunk { last: true, ..Chunk::default() });
-            }
-            return Err(Verdict::Done);
-        }
-        Ok(ticket)
+/// The file became shorter while it was sent: the length already promised cannot be kept.
+fn cut_short(req: &Rc<Request>) -> Verdict {
+    req.log(Level::Alert, b"file was truncated while it was read");
+    req.keepalive.set(false);
+    if req.is_main() {
+        req.conn.break_off();
     }
-
-    /// Sends what is behind the first piece as the client takes it.
-    async fn rest(
-        &mut self,
-        w: &Rc<Worker>,
-        req: &Rc<Request>,
-        mut ticket: u64,
-    ) -> Result<std::convert::Infallible, Verdict> {
-        loop {
-            if !passed(req, ticket).await {
-                return Err(Verdict::Done);
-            }
-            if req.is_main() {
-                req.flushing.set(true);
-                if std::future::poll_fn(|cx| req.conn.poll_drained(cx)).await.is_err() {
-                    return Err(Verdict::Done);
-                }
-            }
-            ticket = self.piece(w, req)?;
-        }
-    }
+    Verdict::Done
 }
 
 /// The compressed form of a file, where `gzip_static` sends it and it is there.
-fn open_compressed(req: &Rc<Request>, path: &[u8]) -> Option<(File, Metadata)> {
+fn open_compressed(req: &Rc<Request>, path: &[u8]) -> Option<Opened> {
     let rule = req.location().filters.gzip_static;
     if rule == GzipStatic::Off {
         return None;
     }
     let accepted = super::compress::accepts_gzip(req);
-    let found = open(&bytes_to_path(&[path, b".gz"].concat())).ok().filter(|(_, meta)| meta.is_file())?;
+    let found = file_cache::open(req, &[path, b".gz"].concat()).ok().filter(|found| found.facts.is_file)?;
     if rule == GzipStatic::On {
         req.response.borrow_mut().vary_gzip = true;
         if !accepted {
@@ -212,12 +159,6 @@ fn entity_tag(modified: u64, len: u64, out: &mut [u8; 35]) -> &[u8] {
     &out[at..]
 }
 
-fn open(path: &Path) -> std::io::Result<(File, Metadata)> {
-    let file = File::open(path)?;
-    let meta = file.metadata()?;
-    Ok((file, meta))
-}
-
 fn failed(req: &Rc<Request>, path: &[u8], e: &std::io::Error) -> Verdict {
     let (status, level) = match e.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => (404, Level::Error),
@@ -231,13 +172,6 @@ fn failed(req: &Rc<Request>, path: &[u8], e: &std::io::Error) -> Verdict {
         req.log(level, &text);
     }
     Verdict::Status(status)
-}
-
-fn modified_s(meta: &Metadata) -> i64 {
-    match meta.modified() {
-        Ok(t) => t.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
-        Err(_) => 0,
-    }
 }
 
 /// The MIME type for a path by its extension.
@@ -273,17 +207,19 @@ fn index(req: &Rc<Request>) -> Verdict {
         }
         let mut path = root.clone();
         path.extend_from_slice(&name);
-        if let Err(e) = std::fs::metadata(bytes_to_path(&path)) {
-            first_missing.get_or_insert((path.clone(), e));
-        }
-        if bytes_to_path(&path).is_file() {
-            let mut uri = req.uri.borrow().clone();
-            uri.extend_from_slice(&name);
-            return Verdict::Internal { uri, args: Some(req.args.borrow().clone()) };
+        match file_cache::look(req, &path) {
+            Ok(facts) if facts.is_file => {
+                let mut uri = req.uri.borrow().clone();
+                uri.extend_from_slice(&name);
+                return Verdict::Internal { uri, args: Some(req.args.borrow().clone()) };
+            }
+            Ok(_) => {}
+            Err(e) => {
+                first_missing.get_or_insert((path, e));
+            }
         }
     }
-    let dir = bytes_to_path(&root);
-    if !dir.is_dir() {
+    if !file_cache::look(req, &root).is_ok_and(|facts| facts.is_dir) {
         if req.location().log_not_found {
             let (path, why) = match &first_missing {
                 Some((path, e)) => (path, crate::conf::error::os_text(e)),
@@ -319,9 +255,8 @@ pub fn try_files(req: &Rc<Request>) -> Verdict {
         let mut path = root.clone();
         let cut = if level.root.alias && name.starts_with(&level.name) { level.name.len() } else { 0 };
         path.extend_from_slice(&name[cut..]);
-        let os = bytes_to_path(&path);
-        let there = if f.directory { os.is_dir() } else { os.is_file() };
-        if there {
+        let facts = file_cache::look(req, &path);
+        if facts.is_ok_and(|facts| if f.directory { facts.is_dir } else { facts.is_file }) {
             // With `alias` the URI keeps the location in front of what was found.
             let prefix: &[u8] = if level.root.alias && cut == 0 { &level.name } else { b"" };
             *req.uri.borrow_mut() = [prefix, &name].concat();

@@ -12,6 +12,7 @@ pub mod compress;
 pub mod connection;
 pub mod echo;
 pub mod engine;
+pub mod file_cache;
 pub mod files;
 pub mod filters;
 pub mod freshness;

@@ -71,6 +71,7 @@ pub fn header_filter(req: &Request) -> Result<(), u16> {
             res.clear_ranges();
             res.clear_length();
             res.content_length = Some(to - from);
+            res.part = Some((from, to));
             res.early_filters.push(Box::new(Single { at: 0, from, to }));
         }
         Asked::Parts(parts) => {

@@ -185,7 +185,11 @@ fn do_return(w: &Rc<Worker>, req: &Rc<Request>, r: &Return) -> Verdict {
         None if r.status < 400 && !matches!(r.status, 301 | 302 | 303 | 307 | 308) => &empty,
         None => return Verdict::Status(r.status),
     };
-    req.response.borrow_mut().status = r.status;
+    {
+        let mut res = req.response.borrow_mut();
+        res.status = r.status;
+        res.zero_status = r.status == 0;
+    }
     let text = req.eval(script);
     if r.is_redirect() {
         req.response.borrow_mut().set_own_location(&text);

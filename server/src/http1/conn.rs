@@ -409,6 +409,32 @@ impl Conn {
         }
     }
 
+    /// The stream.
+    pub(super) fn transport(&self) -> std::cell::Ref<'_, Transport> {
+        self.io.borrow()
+    }
+
+    /// Bytes that the rate lets go now; `None` when the task is woken as soon as it does.
+    pub(super) fn poll_allowance(&self, cx: &mut Context<'_>) -> Option<u64> {
+        let mut throttle = self.throttle.borrow_mut();
+        let Some(t) = &mut *throttle else { return Some(u64::MAX) };
+        loop {
+            match t.allowance() {
+                0 if t.sleep.poll(cx) => {}
+                0 => return None,
+                allowed => return Some(allowed),
+            }
+        }
+    }
+
+    /// So many bytes have gone out past the output.
+    pub(super) fn count_sent(&self, n: u64) {
+        if let Some(t) = &mut *self.throttle.borrow_mut() {
+            t.sent += n;
+        }
+        self.bytes_sent.set(self.bytes_sent.get() + n);
+    }
+
     /// Ready when nothing waits to be sent any more; somebody else does the sending.
     pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut out = self.output.borrow_mut();

@@ -9,5 +9,6 @@ pub mod clock;
 pub mod conn;
 pub mod deadline;
 pub mod parse;
+pub mod sendfile;
 pub mod strftime;
 pub mod write;

@@ -11,6 +11,5 @@ pub mod args;
 pub mod bridge;
 pub mod cache;
 pub mod children;
-pub mod resolvers;
 pub mod thread;
 pub mod worker;

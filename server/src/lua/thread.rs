@@ -15,7 +15,9 @@ use super::abort::OnAbort;
 use super::args::text_of;
 use super::children::Child;
 use super::worker::{LuaWorker, Rooted};
+use crate::conf::error::os_text;
 use crate::conf::model::Level;
+use crate::cpu_time;
 use crate::flow::Verdict;
 use crate::phase::Phase;
 use crate::request::Request;
@@ -83,6 +85,10 @@ pub struct Run {
     pub subrequests: Cell<usize>,
     /// The subrequests themselves.
     pub children: RefCell<Vec<Child>>,
+    /// Time on CPU so far, where no request keeps it.
+    cpu_used_us: Cell<i64>,
+    /// The limit of time on CPU has struck.
+    overran: Cell<bool>,
     threads: RefCell<Vec<Rc<Light>>>,
     ready: RefCell<VecDeque<(Rc<Light>, Go)>>,
 }
@@ -238,6 +244,8 @@ impl Run {
             failed: Cell::new(false),
             subrequests: Cell::new(0),
             children: RefCell::default(),
+            cpu_used_us: Cell::new(0),
+            overran: Cell::new(false),
             threads: RefCell::default(),
             ready: RefCell::default(),
         })
@@ -265,6 +273,8 @@ impl Run {
             failed,
             subrequests,
             children,
+            cpu_used_us,
+            overran,
             threads: _,
             ready: _,
         } = alone;
@@ -280,6 +290,8 @@ impl Run {
         failed.set(false);
         subrequests.set(0);
         children.get_mut().clear();
+        cpu_used_us.set(0);
+        overran.set(false);
         let worker = run.worker.clone();
         worker.keep_run(run);
     }
@@ -362,7 +374,7 @@ impl Run {
                     drop(pending);
                     *light.state.borrow_mut() = State::Ready;
                     let Some(co) = light.coroutine(vm) else { continue };
-                    let r = self.worker.with_current(self, &light, || vm.resume_suspended(co, &values));
+                    let r = self.go(vm, &light, |vm| vm.resume_suspended(co, &values));
                     self.settle(vm, &light, r);
                     if self.outcome.borrow().is_some() {
                         return true;
@@ -384,7 +396,7 @@ impl Run {
             return;
         }
         let Some(co) = light.coroutine(vm) else { return };
-        let r = self.worker.with_current(self, light, || match go {
+        let r = self.go(vm, light, |vm| match go {
             Go::Start(args) => vm.resume(co, &args),
             Go::Spawned(child) => {
                 let v = child.co.get(vm);
@@ -393,6 +405,48 @@ impl Run {
             Go::Yielded => vm.resume(co, &[]),
         });
         self.settle(vm, light, r);
+    }
+
+    /// Lets a thread run until it waits or ends, within the run's limit of time on CPU.
+    fn go(self: &Rc<Self>, vm: &mut Vm, light: &Rc<Light>, f: impl FnOnce(&mut Vm) -> Resume) -> Resume {
+        let limit_us = self.cpu_limit_us();
+        if limit_us == 0 {
+            return self.worker.with_current(self, light, || f(vm));
+        }
+        let used = self.req.as_ref().map_or(&self.cpu_used_us, |req| &req.main().cpu_used_us);
+        let left = i64::try_from(limit_us).unwrap_or(i64::MAX).saturating_sub(used.get());
+        let handle = vm.interrupt_handle();
+        let ran =
+            cpu_time::limited(&handle, limit_us, left, || self.worker.with_current(self, light, || f(vm)));
+        match ran {
+            Ok((r, spent)) => {
+                used.set(used.get().saturating_add(spent));
+                if !vm.end_overrun() || matches!(r, Resume::Suspended(_) | Resume::Yielded(_)) {
+                    return r;
+                }
+                // What follows, an error page or the log phase, has a time of its own.
+                used.set(0);
+                self.overran.set(true);
+                match r {
+                    // It has caught the error, and met no loop or call afterwards.
+                    Resume::Finished(_) => Resume::Error(Value::obj(vm.heap.str(b"CPU time limit exceeded"))),
+                    r => r,
+                }
+            }
+            Err(e) => {
+                self.log(Level::Alert, format!("timer_create() failed {}", os_text(&e)).as_bytes());
+                let text = vm.heap.str(b"lua_cpu_limit cannot be kept");
+                Resume::Error(Value::obj(text))
+            }
+        }
+    }
+
+    fn cpu_limit_us(&self) -> u64 {
+        let ms = match &self.req {
+            Some(req) => req.location().lua_cpu_limit,
+            None => self.worker.http().level.lua_cpu_limit,
+        };
+        ms.saturating_mul(1000)
     }
 
     fn settle(self: &Rc<Self>, vm: &mut Vm, light: &Rc<Light>, r: Resume) {
@@ -441,7 +495,8 @@ impl Run {
                 values.push(Rooted::new(&self.worker, vm, e));
                 self.log_error(vm, light, e);
                 *light.state.borrow_mut() = State::Ended { ok: false, values };
-                if light.entry {
+                // Who has used up the time takes all others along: they would only go on with it.
+                if light.entry || self.overran.get() {
                     self.failed.set(true);
                     if self.outcome.borrow().is_none() {
                         *self.outcome.borrow_mut() = Some(Verdict::Status(500));

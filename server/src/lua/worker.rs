@@ -13,7 +13,6 @@ use std::task::{Context, Waker};
 use moonlit_vm::host::Lua;
 use moonlit_vm::host::native::{Outcome, RootId, Value, Vm};
 
-use super::resolvers::Resolvers;
 use super::thread::{Handoff, Light, Run};
 use crate::app::WorkerInfo;
 use crate::conf::model::{Config, HttpConf, Level};
@@ -25,6 +24,7 @@ use crate::regex::Regex;
 use crate::request::Request;
 use crate::shared::pids::PidTable;
 use crate::shared::shdict::ShDict;
+use crate::upstream::resolvers::Resolvers;
 
 /// The state of one VM. Lives from before the fork to the end of the worker.
 pub struct LuaWorker {
@@ -45,7 +45,7 @@ pub struct LuaWorker {
     /// Pools of idle cosockets.
     pub pools: Rc<Pools>,
     /// Who resolves names.
-    pub resolvers: Resolvers,
+    pub resolvers: Rc<Resolvers>,
     /// Timers waiting and running; counted over all VMs of the process.
     pub timers: Rc<TimerCounts>,
     /// Makes a VM like this one for a request of its own (`lua_code_cache off`).
@@ -118,6 +118,7 @@ impl LuaWorker {
         logs: Arc<Logs>,
         dicts: HashMap<String, Arc<ShDict>>,
     ) -> Rc<LuaWorker> {
+        let resolvers = Resolvers::new(&config, &logs);
         Rc::new(LuaWorker {
             lua,
             config,
@@ -127,7 +128,7 @@ impl LuaWorker {
             upstreams: OnceCell::new(),
             info: Cell::new(None),
             pools: Pools::new(),
-            resolvers: Resolvers::default(),
+            resolvers,
             timers: Rc::default(),
             fresh: OnceCell::new(),
             users: Cell::new(0),
@@ -151,6 +152,7 @@ impl LuaWorker {
     pub fn beside(base: &LuaWorker, lua: Lua) -> Rc<LuaWorker> {
         let w = LuaWorker::new(lua, base.config.clone(), base.logs.clone(), base.dicts.clone());
         let mut w = Rc::into_inner(w).expect("made just now");
+        w.resolvers = base.resolvers.clone();
         w.timers = base.timers.clone();
         w.draining = base.draining.clone();
         w.info = base.info.clone();

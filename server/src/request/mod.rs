@@ -219,6 +219,8 @@ pub struct Request {
     pub limit_rate: Cell<Option<u64>>,
     /// What `echo` commands keep.
     pub echo: RefCell<EchoState>,
+    /// Time on CPU that scripts have used so far, in microseconds; kept in the main request.
+    pub cpu_used_us: Cell<i64>,
 }
 
 impl Request {

@@ -66,6 +66,8 @@ pub trait BodyFilter {
 pub struct Response {
     /// Status; 0 while nobody has set it.
     pub status: u16,
+    /// The status is 0 because `return 0` says so.
+    pub zero_status: bool,
     /// Reason phrase instead of the usual one.
     pub reason: Option<Vec<u8>>,
     /// `Content-Type`.
@@ -90,6 +92,8 @@ pub struct Response {
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Parts of the body may be asked for.
     pub allow_ranges: bool,
+    /// The one part of the body that was asked for: a filter in front of all others lets only it through.
+    pub part: Option<(u64, u64)>,
     /// Filters before the scripts see a chunk.
     pub early_filters: Vec<Box<dyn BodyFilter>>,
     /// Filters behind the scripts.
@@ -161,6 +165,7 @@ impl Response {
     pub fn clear(&mut self) {
         let Response {
             status,
+            zero_status,
             reason,
             content_type,
             content_length,
@@ -173,6 +178,7 @@ impl Response {
             expects_trailers,
             trailers,
             allow_ranges,
+            part,
             early_filters,
             filters,
             outer_filters,
@@ -208,11 +214,12 @@ impl Response {
         *driver = None;
         *driving = false;
         (*status, *reason, *content_type, *content_length) = (0, None, None, None);
-        *last_modified = None;
+        (*last_modified, *part) = (None, None);
         headers.trim();
         *head = HeadState::Open;
         trailers.clear();
         for flag in [
+            zero_status,
             hide_server,
             hide_date,
             vary_gzip,
@@ -298,6 +305,7 @@ impl Response {
         } else {
             self.reset_headers();
         }
+        self.part = None;
         self.early_filters.clear();
         self.filters.clear();
         self.outer_filters.clear();
@@ -414,10 +422,10 @@ pub fn commit_head(req: &Rc<Request>) {
     let mut res = req.response.borrow_mut();
     let res = &mut *res;
     res.head = HeadState::Sent;
-    if res.status == 0 {
+    if res.status == 0 && !res.zero_status {
         res.status = 200;
     }
-    if req.is_head() || matches!(res.status, 204 | 304) || res.status < 200 {
+    if req.is_head() || matches!(res.status, 204 | 304) || (res.status < 200 && res.status != 0) {
         res.header_only = true;
     }
     if res.status == 204 {
@@ -489,7 +497,15 @@ pub fn commit_head(req: &Rc<Request>) {
         vary: res.vary_gzip && req.location().filters.gzip_vary,
     };
     let headers = &res.headers;
+    // A client that waits for leave to send its body gets it in front of a response that is no error's: the body
+    // is read and thrown away behind it.
+    let leave = req.err_status.get() == 0
+        && req.is_main()
+        && std::mem::take(&mut req.incoming.borrow_mut().expects_continue);
     req.conn.write_with(|out| {
+        if leave {
+            out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
         let before = out.len();
         head.write(out);
         for (name, value) in headers.iter() {

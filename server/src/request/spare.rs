@@ -110,6 +110,7 @@ impl Request {
             limits: Cell::default(),
             limit_rate: Cell::new(None),
             echo: RefCell::default(),
+            cpu_used_us: Cell::new(0),
         }
     }
 
@@ -162,6 +163,7 @@ impl Request {
             limits,
             limit_rate,
             echo,
+            cpu_used_us,
         } = self;
         *id = next_id();
         at_end.get_mut().clear();
@@ -205,6 +207,7 @@ impl Request {
         limits.set(Default::default());
         limit_rate.set(None);
         *echo.get_mut() = Default::default();
+        cpu_used_us.set(0);
     }
 }
 

@@ -319,6 +319,9 @@ impl Acceptors {
     }
 }
 
+/// Connections that `multi_accept` takes at once.
+const MULTI_ACCEPT: u32 = 64;
+
 struct AcceptLoop<A: App> {
     listener: Listener,
     listen: usize,
@@ -361,6 +364,7 @@ async fn accept_loop<A: App>(state: AcceptLoop<A>) {
         state.logs.error(&state.config.error_logs, level, None, message.as_bytes());
     };
     let limit = usize::try_from(state.config.main.worker_connections).unwrap_or(usize::MAX);
+    let mut turn = 0;
     loop {
         let mut accepted = match state.listener.accept(state.listen).await {
             Ok(accepted) => accepted,
@@ -385,8 +389,11 @@ async fn accept_loop<A: App>(state: AcceptLoop<A>) {
             served.await;
             drop(active);
         });
-        // Others get their turn, other workers among them.
-        tokio::task::yield_now().await;
+        // Others get their turn, other workers among them; with `multi_accept` after a good many.
+        turn = (turn + 1) % MULTI_ACCEPT;
+        if !state.config.main.multi_accept || turn == 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

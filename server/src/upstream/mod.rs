@@ -1,6 +1,7 @@
 //! Passing requests on to other servers: groups of servers, connections, `proxy_pass`.
 //!
-//! `peer` chooses, `link` connects and keeps idle connections, `create` and `send` make the request,
+//! `peer` chooses, `zone` shows all workers how the servers stand, `resolvers` and `watch` find the
+//! addresses of names, `link` connects and keeps idle connections, `create` and `send` make the request,
 //! `head`, `headers` and `pipe` take the response, `proxy` leads one request through all of it. Scripts
 //! that choose servers are reached through `flow::Scripts`; nothing here knows Lua.
 
@@ -11,8 +12,11 @@ pub mod link;
 pub mod peer;
 pub mod pipe;
 pub mod proxy;
+pub mod resolvers;
 pub mod send;
 pub mod tunnel;
+pub mod watch;
+pub mod zone;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +26,7 @@ use crate::conf::upstream::{PeerAddr, Upstream, UpstreamId, UpstreamServer};
 
 use link::Pool;
 use peer::Peers;
+use zone::GroupZone;
 
 /// A group in a worker.
 pub struct Group {
@@ -41,15 +46,17 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// The groups of a configuration.
-    pub fn new(http: &HttpConf) -> Rc<Upstreams> {
+    /// The groups of a configuration, with the zones of those that have one.
+    pub fn new(http: &HttpConf, zones: &[Option<Arc<GroupZone>>]) -> Rc<Upstreams> {
+        let zones = zones.iter().cloned().chain(std::iter::repeat(None));
         let groups = http
             .upstreams
             .iter()
-            .map(|conf| {
+            .zip(zones)
+            .map(|(conf, zone)| {
                 Rc::new(Group {
                     conf: conf.clone(),
-                    peers: Rc::new(Peers::new(conf)),
+                    peers: Rc::new(Peers::new(conf, zone)),
                     pool: conf.keepalive.map(|k| Pool::new(k.max)),
                     script_pool: Pool::new(conf.balancer_keepalive),
                 })
@@ -93,17 +100,13 @@ impl Upstreams {
 impl Upstreams {
     /// A group that lives as long as one request: addresses that a name had just now.
     pub fn passing(&self, host: &str, addrs: Vec<PeerAddr>) -> Rc<Group> {
-        let server = UpstreamServer {
-            name: host.to_owned(),
-            addrs,
-            weight: 1,
-            max_conns: 0,
-            max_fails: 1,
-            fail_timeout_s: 10,
-            backup: false,
-            down: false,
-        };
+        let server = UpstreamServer::plain(host.to_owned(), addrs);
         let conf = Arc::new(Upstream::implicit(host, 0, server));
-        Rc::new(Group { peers: Rc::new(Peers::new(&conf)), conf, pool: None, script_pool: Pool::new(0) })
+        Rc::new(Group {
+            peers: Rc::new(Peers::new(&conf, None)),
+            conf,
+            pool: None,
+            script_pool: Pool::new(0),
+        })
     }
 }

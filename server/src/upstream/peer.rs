@@ -3,11 +3,13 @@
 //! The algorithms are nginx's, so that the same requests meet the same servers. Nothing here opens a
 //! connection; `Picker` is told how a try went.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::conf::upstream::{Balance, PeerAddr, Upstream};
+use super::zone::{GroupZone, Held};
+use crate::conf::upstream::{Balance, PeerAddr, Upstream, UpstreamServer};
 use crate::http1::clock;
 
 /// Choices by hash or chance before the servers are asked in turn.
@@ -16,14 +18,14 @@ const TRIES_MAX: u32 = 20;
 const POINTS: usize = 160;
 
 /// A server address.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// The address as shown in logs.
     pub name: Arc<str>,
     /// Where it is.
     pub addr: PeerAddr,
     /// The `server` line it comes from, as written.
-    pub server: String,
+    pub server: Arc<str>,
     /// Its share.
     pub weight: i64,
     /// Its share while it recovers.
@@ -46,9 +48,35 @@ pub struct Peer {
     pub checked_s: u64,
     /// Never asked.
     pub down: bool,
+    /// The place is empty: its name has this address no more.
+    pub gone: bool,
+    /// Which one of those that had this place it is.
+    pub(super) serial: u64,
 }
 
 impl Peer {
+    /// One that was not asked yet.
+    pub(super) fn new(conf: &UpstreamServer, server: Arc<str>, addr: &PeerAddr) -> Peer {
+        Peer {
+            name: addr.to_string().into(),
+            addr: addr.clone(),
+            server,
+            weight: conf.weight,
+            effective_weight: conf.weight,
+            current_weight: 0,
+            conns: 0,
+            max_conns: conf.max_conns,
+            fails: 0,
+            max_fails: conf.max_fails,
+            fail_timeout_s: conf.fail_timeout_s,
+            accessed_s: 0,
+            checked_s: 0,
+            down: conf.down,
+            gone: false,
+            serial: 0,
+        }
+    }
+
     fn rests(&self, now_s: u64) -> bool {
         self.max_fails > 0
             && self.fails >= self.max_fails
@@ -60,62 +88,103 @@ impl Peer {
     }
 
     fn is_open(&self, now_s: u64) -> bool {
-        !self.down && !self.rests(now_s) && !self.is_full()
+        !self.gone && !self.down && !self.rests(now_s) && !self.is_full()
     }
 }
 
-/// The servers of a group in a worker.
+/// The servers of a group, by kind. A server keeps its place as long as it is there.
+#[derive(Debug, Default)]
+pub struct Lists {
+    /// The ordinary ones.
+    pub primary: Vec<Peer>,
+    /// Those asked when no other can be.
+    pub backup: Vec<Peer>,
+    /// Points of a consistent hash with the name of their server, sorted.
+    ring: Vec<(u32, Arc<str>)>,
+    /// Which edition of the shared list this is.
+    pub(super) edition: u64,
+}
+
+impl Lists {
+    /// The ordinary ones or the others.
+    pub fn of(&mut self, backup: bool) -> &mut Vec<Peer> {
+        if backup { &mut self.backup } else { &mut self.primary }
+    }
+
+    fn is_single(&self) -> bool {
+        live(&self.primary).count() == 1 && live(&self.backup).next().is_none()
+    }
+}
+
+fn live(list: &[Peer]) -> impl Iterator<Item = &Peer> {
+    list.iter().filter(|p| !p.gone)
+}
+
+/// The servers of a group in a worker; with a `zone` they stand for all workers.
 #[derive(Debug)]
 pub struct Peers {
-    /// The ordinary ones.
-    pub primary: RefCell<Vec<Peer>>,
-    /// Those asked when no other can be.
-    pub backup: RefCell<Vec<Peer>>,
-    /// Points of a consistent hash with the name of their server, sorted.
-    ring: Vec<(u32, String)>,
-    balance: Balance,
+    lists: RefCell<Lists>,
+    zone: Option<Arc<GroupZone>>,
+    conf: Arc<Upstream>,
     random: RefCell<u64>,
+}
+
+/// The servers as they stand now. With a zone nobody else sees or changes them until it is dropped.
+pub struct View<'a> {
+    lists: RefMut<'a, Lists>,
+    zone: Option<Held<'a>>,
+}
+
+impl Deref for View<'_> {
+    type Target = Lists;
+    fn deref(&self) -> &Lists {
+        &self.lists
+    }
+}
+
+impl DerefMut for View<'_> {
+    fn deref_mut(&mut self) -> &mut Lists {
+        &mut self.lists
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = &mut self.zone {
+            held.store(&self.lists);
+        }
+    }
 }
 
 impl Peers {
     /// The servers of a group, none of them asked yet.
-    pub fn new(conf: &Upstream) -> Peers {
-        let list = |backup: bool| -> Vec<Peer> {
-            let servers = conf.servers.iter().filter(|s| s.backup == backup);
-            servers
-                .flat_map(|s| {
-                    s.addrs.iter().map(|addr| Peer {
-                        name: addr.to_string().into(),
-                        addr: addr.clone(),
-                        server: s.name.clone(),
-                        weight: s.weight,
-                        effective_weight: s.weight,
-                        current_weight: 0,
-                        conns: 0,
-                        max_conns: s.max_conns,
-                        fails: 0,
-                        max_fails: s.max_fails,
-                        fail_timeout_s: s.fail_timeout_s,
-                        accessed_s: 0,
-                        checked_s: 0,
-                        down: s.down,
-                    })
-                })
-                .collect()
-        };
-        let primary = list(false);
-        let ring = match &conf.balance {
-            Balance::Hash { consistent: true, .. } => ring(&primary),
-            _ => Vec::new(),
-        };
-        let seed = clock::now_ms() ^ (u64::from(std::process::id()) << 32) | 1;
-        Peers {
-            primary: RefCell::new(primary),
-            backup: RefCell::new(list(true)),
-            ring,
-            balance: conf.balance.clone(),
-            random: RefCell::new(seed),
+    pub fn new(conf: &Arc<Upstream>, zone: Option<Arc<GroupZone>>) -> Peers {
+        let mut lists = Lists::default();
+        if zone.is_none() {
+            lists.primary = listed(conf, false);
+            lists.backup = listed(conf, true);
         }
+        lists.ring = ring_of(conf, &lists.primary);
+        let seed = clock::now_ms() ^ (u64::from(std::process::id()) << 32) | 1;
+        Peers { lists: RefCell::new(lists), zone, conf: conf.clone(), random: RefCell::new(seed) }
+    }
+
+    /// The servers as they stand now.
+    pub fn view(&self) -> View<'_> {
+        let mut lists = self.lists.borrow_mut();
+        let zone = self.zone.as_ref().map(|zone| {
+            let held = zone.hold();
+            if held.load(&self.conf, &mut lists) {
+                lists.ring = ring_of(&self.conf, &lists.primary);
+            }
+            held
+        });
+        View { lists, zone }
+    }
+
+    /// Their zone, if they have one.
+    pub fn zone(&self) -> Option<&Arc<GroupZone>> {
+        self.zone.as_ref()
     }
 
     fn next_random(&self) -> u64 {
@@ -125,22 +194,30 @@ impl Peers {
         *x ^= *x << 17;
         *x
     }
+}
 
-    /// Servers that a request may be passed on to, one after the other.
-    fn tries(&self) -> u64 {
-        let open = |list: &RefCell<Vec<Peer>>| list.borrow().iter().filter(|p| !p.down).count() as u64;
-        open(&self.primary) + open(&self.backup)
-    }
+/// The servers that the configuration gives addresses for.
+pub(super) fn listed(conf: &Upstream, backup: bool) -> Vec<Peer> {
+    let servers = conf.servers.iter().filter(|s| s.backup == backup);
+    servers
+        .flat_map(|s| {
+            let name: Arc<str> = s.name.as_str().into();
+            s.addrs.iter().map(move |addr| Peer::new(s, name.clone(), addr))
+        })
+        .collect()
+}
 
-    fn is_single(&self) -> bool {
-        self.primary.borrow().len() == 1 && self.backup.borrow().is_empty()
+fn ring_of(conf: &Upstream, primary: &[Peer]) -> Vec<(u32, Arc<str>)> {
+    match &conf.balance {
+        Balance::Hash { consistent: true, .. } => ring(primary),
+        _ => Vec::new(),
     }
 }
 
 /// Points of the servers on a ring, as Cache::Memcached::Fast places them.
-fn ring(peers: &[Peer]) -> Vec<(u32, String)> {
+fn ring(peers: &[Peer]) -> Vec<(u32, Arc<str>)> {
     let mut points = Vec::new();
-    for peer in peers {
+    for peer in live(peers) {
         let name = peer.server.as_bytes();
         let (host, port): (&[u8], &[u8]) = if name.len() >= 5 && name[..5].eq_ignore_ascii_case(b"unix:") {
             (&name[5..], b"")
@@ -194,7 +271,7 @@ pub struct Picker {
     in_backup: bool,
     tried: Vec<bool>,
     /// The server chosen last, not given back yet.
-    current: Option<(bool, usize)>,
+    current: Option<Chosen>,
     /// Tries that are left, the running one included.
     pub tries: u64,
     hash: u32,
@@ -202,26 +279,38 @@ pub struct Picker {
     skips: u32,
 }
 
+/// Where a server stands in its list, and which one it was.
+struct Chosen {
+    backup: bool,
+    at: usize,
+    serial: u64,
+}
+
 impl Picker {
     /// Begins the choices of a request.
     pub fn new(peers: &Rc<Peers>, key: Key) -> Picker {
-        let len = peers.primary.borrow().len();
-        let hash = match &peers.balance {
+        let mut view = peers.view();
+        let lists = &mut *view;
+        let hash = match &peers.conf.balance {
             Balance::Hash { consistent: true, .. } => {
                 let hash = crc32fast::hash(&key.hash);
-                let at = peers.ring.partition_point(|(point, _)| *point < hash);
+                let at = lists.ring.partition_point(|(point, _)| *point < hash);
                 u32::try_from(at).unwrap_or(0)
             }
             Balance::IpHash => 89,
             _ => 0,
         };
+        // Servers that the request may be passed on to, one after the other.
+        let open = |list: &[Peer]| live(list).filter(|p| !p.down).count() as u64;
+        let tries = open(&lists.primary) + open(&lists.backup);
+        drop(view);
         Picker {
             peers: peers.clone(),
             key,
             in_backup: false,
-            tried: vec![false; len],
+            tried: Vec::new(),
             current: None,
-            tries: peers.tries(),
+            tries,
             hash,
             rehash: 0,
             skips: 0,
@@ -230,29 +319,38 @@ impl Picker {
 
     /// The next server: its address and name. `None` when none is left.
     pub fn pick(&mut self) -> Option<(PeerAddr, Arc<str>)> {
-        let at = self.choose()?;
-        let list = if self.in_backup { &self.peers.backup } else { &self.peers.primary };
-        let mut list = list.borrow_mut();
-        let peer = &mut list[at];
+        let peers = self.peers.clone();
+        let mut view = peers.view();
+        let at = self.choose(&mut view)?;
+        let peer = &mut view.of(self.in_backup)[at];
         peer.conns += 1;
         let found = (peer.addr.clone(), peer.name.clone());
-        self.current = Some((self.in_backup, at));
+        self.current = Some(Chosen { backup: self.in_backup, at, serial: peer.serial });
         Some(found)
     }
 
-    fn choose(&mut self) -> Option<usize> {
-        if !self.in_backup && !self.peers.is_single() && self.skips <= TRIES_MAX {
-            let chosen = match &self.peers.balance {
+    /// The list may have grown since the last choice.
+    fn make_room(&mut self, len: usize) {
+        if self.tried.len() < len {
+            self.tried.resize(len, false);
+        }
+    }
+
+    fn choose(&mut self, lists: &mut Lists) -> Option<usize> {
+        self.make_room(lists.primary.len().max(lists.backup.len()));
+        if !self.in_backup && !lists.is_single() && self.skips <= TRIES_MAX {
+            let peers = self.peers.clone();
+            let chosen = match &peers.conf.balance {
                 Balance::RoundRobin => None,
-                Balance::LeastConn => self.least_conn(),
-                Balance::IpHash => self.by_hash(|me| {
+                Balance::LeastConn => self.least_conn(&mut lists.primary),
+                Balance::IpHash => self.by_hash(&mut lists.primary, |me| {
                     for b in &me.key.ip {
                         me.hash = (me.hash * 113 + u32::from(*b)) % 6271;
                     }
                     u64::from(me.hash)
                 }),
                 Balance::Hash { .. } if self.key.hash.is_empty() => None,
-                Balance::Hash { consistent: false, .. } => self.by_hash(|me| {
+                Balance::Hash { consistent: false, .. } => self.by_hash(&mut lists.primary, |me| {
                     let mut hasher = crc32fast::Hasher::new();
                     if me.rehash > 0 {
                         hasher.update(me.rehash.to_string().as_bytes());
@@ -262,49 +360,48 @@ impl Picker {
                     me.rehash += 1;
                     u64::from(me.hash)
                 }),
-                Balance::Hash { consistent: true, .. } => self.on_ring(),
-                Balance::Random { two } => {
-                    let two = *two;
-                    self.by_chance(two)
-                }
+                Balance::Hash { consistent: true, .. } => self.on_ring(lists),
+                Balance::Random { two } => self.by_chance(&mut lists.primary, *two),
             };
             if chosen.is_some() {
                 return chosen;
             }
         }
-        self.in_turn()
+        self.in_turn(lists)
+    }
+
+    /// Marks a server as this request's.
+    fn take(&mut self, list: &mut [Peer], at: usize, now_s: u64) -> Option<usize> {
+        self.tried[at] = true;
+        settle(&mut list[at], now_s);
+        Some(at)
     }
 
     /// Weighted round robin over the ordinary servers, then over the others.
-    fn in_turn(&mut self) -> Option<usize> {
+    fn in_turn(&mut self, lists: &mut Lists) -> Option<usize> {
         let now_s = clock::now_ms() / 1000;
-        if self.peers.is_single() {
+        if lists.is_single() {
             // A lone server is asked whatever it did before.
-            let list = self.peers.primary.borrow();
-            return (!list[0].down && !list[0].is_full()).then_some(0);
+            let at = lists.primary.iter().position(|p| !p.gone)?;
+            let peer = &lists.primary[at];
+            return (!peer.down && !peer.is_full()).then_some(at);
         }
         loop {
-            let list = if self.in_backup { &self.peers.backup } else { &self.peers.primary };
-            let mut list = list.borrow_mut();
+            let list = lists.of(self.in_backup);
             let tried = &self.tried;
-            let best = smooth(&mut list, |at, p| !tried[at] && p.is_open(now_s));
-            if let Some(at) = best {
-                self.tried[at] = true;
-                settle(&mut list[at], now_s);
-                return Some(at);
+            if let Some(at) = smooth(list, |at, p| !tried[at] && p.is_open(now_s)) {
+                return self.take(list, at, now_s);
             }
-            drop(list);
-            if self.in_backup || self.peers.backup.borrow().is_empty() {
+            if self.in_backup || live(&lists.backup).next().is_none() {
                 return None;
             }
             self.in_backup = true;
-            self.tried = vec![false; self.peers.backup.borrow().len()];
+            self.tried.fill(false);
         }
     }
 
-    fn least_conn(&mut self) -> Option<usize> {
+    fn least_conn(&mut self, list: &mut [Peer]) -> Option<usize> {
         let now_s = clock::now_ms() / 1000;
-        let mut list = self.peers.primary.borrow_mut();
         let open: Vec<bool> =
             list.iter().enumerate().map(|(at, p)| !self.tried[at] && p.is_open(now_s)).collect();
         let mut best: Option<(u64, i64)> = None;
@@ -318,32 +415,20 @@ impl Picker {
             }
         }
         let (conns, weight) = best?;
-        let at = smooth(&mut list, |at, p| {
+        let at = smooth(list, |at, p| {
             open[at] && i128::from(p.conns) * i128::from(weight) == i128::from(conns) * i128::from(p.weight)
         })?;
-        self.tried[at] = true;
-        settle(&mut list[at], now_s);
-        Some(at)
+        self.take(list, at, now_s)
     }
 
     /// Hashes again and again until an open server is met, or too often.
-    fn by_hash(&mut self, mut step: impl FnMut(&mut Self) -> u64) -> Option<usize> {
+    fn by_hash(&mut self, list: &mut [Peer], mut step: impl FnMut(&mut Self) -> u64) -> Option<usize> {
         let now_s = clock::now_ms() / 1000;
-        let total: i64 = self.peers.primary.borrow().iter().map(|p| p.weight).sum();
         loop {
             let n = step(self);
-            let peers = self.peers.clone();
-            let mut list = peers.primary.borrow_mut();
-            let mut left = (n % total.max(1).unsigned_abs()) as i64;
-            let mut at = 0;
-            while left >= list[at].weight {
-                left -= list[at].weight;
-                at += 1;
-            }
+            let at = weighted(list, n)?;
             if !self.tried[at] && list[at].is_open(now_s) {
-                self.tried[at] = true;
-                settle(&mut list[at], now_s);
-                return Some(at);
+                return self.take(list, at, now_s);
             }
             self.skips += 1;
             if self.skips > TRIES_MAX {
@@ -352,19 +437,15 @@ impl Picker {
         }
     }
 
-    fn on_ring(&mut self) -> Option<usize> {
+    fn on_ring(&mut self, lists: &mut Lists) -> Option<usize> {
         let now_s = clock::now_ms() / 1000;
         loop {
-            let peers = self.peers.clone();
-            let ring = &peers.ring;
-            let server = &ring[self.hash as usize % ring.len()].1;
-            let mut list = peers.primary.borrow_mut();
+            let (ring, list) = (&lists.ring, &mut lists.primary);
+            let server = &ring.get(self.hash as usize % ring.len().max(1))?.1;
             let tried = &self.tried;
-            let best = smooth(&mut list, |at, p| !tried[at] && p.server == *server && p.is_open(now_s));
+            let best = smooth(list, |at, p| !tried[at] && p.server == *server && p.is_open(now_s));
             if let Some(at) = best {
-                self.tried[at] = true;
-                settle(&mut list[at], now_s);
-                return Some(at);
+                return self.take(list, at, now_s);
             }
             self.hash += 1;
             self.skips += 1;
@@ -374,40 +455,21 @@ impl Picker {
         }
     }
 
-    fn by_chance(&mut self, two: bool) -> Option<usize> {
+    fn by_chance(&mut self, list: &mut [Peer], two: bool) -> Option<usize> {
         let now_s = clock::now_ms() / 1000;
-        let total: i64 = self.peers.primary.borrow().iter().map(|p| p.weight).sum();
         let mut first: Option<usize> = None;
         loop {
-            let mut left = (self.peers.next_random() % total.max(1).unsigned_abs()) as i64;
-            let peers = self.peers.clone();
-            let mut list = peers.primary.borrow_mut();
-            let mut at = 0;
-            while left >= list[at].weight {
-                left -= list[at].weight;
-                at += 1;
-            }
+            let at = weighted(list, self.peers.next_random())?;
             if first != Some(at) && !self.tried[at] && list[at].is_open(now_s) {
                 match (two, first) {
                     (true, None) => first = Some(at),
                     (true, Some(other)) => {
                         let (a, b) = (&list[other], &list[at]);
-                        let at = if i128::from(a.conns) * i128::from(b.weight)
-                            > i128::from(b.conns) * i128::from(a.weight)
-                        {
-                            at
-                        } else {
-                            other
-                        };
-                        self.tried[at] = true;
-                        settle(&mut list[at], now_s);
-                        return Some(at);
+                        let fewer = i128::from(a.conns) * i128::from(b.weight)
+                            > i128::from(b.conns) * i128::from(a.weight);
+                        return self.take(list, if fewer { at } else { other }, now_s);
                     }
-                    (false, _) => {
-                        self.tried[at] = true;
-                        settle(&mut list[at], now_s);
-                        return Some(at);
-                    }
+                    (false, _) => return self.take(list, at, now_s),
                 }
             }
             self.skips += 1;
@@ -419,20 +481,20 @@ impl Picker {
 
     /// Gives the server chosen last back; returns true when it has just failed too often.
     pub fn release(&mut self, ended: Ended) -> bool {
-        let Some((backup, at)) = self.current.take() else {
+        let Some(Chosen { backup, at, serial }) = self.current.take() else {
             self.tries = self.tries.saturating_sub(1);
             return false;
         };
-        let single = self.peers.is_single();
-        let mut list = if backup { self.peers.backup.borrow_mut() } else { self.peers.primary.borrow_mut() };
-        let peer = &mut list[at];
+        let mut view = self.peers.view();
+        let single = view.is_single();
+        self.tries = if single { 0 } else { self.tries.saturating_sub(1) };
+        // Its place may have gone to another one in the meantime.
+        let Some(peer) = view.of(backup).get_mut(at).filter(|p| p.serial == serial) else { return false };
         peer.conns = peer.conns.saturating_sub(1);
         if single {
             peer.fails = 0;
-            self.tries = 0;
             return false;
         }
-        self.tries = self.tries.saturating_sub(1);
         if ended == Ended::Failed {
             let now_s = clock::now_ms() / 1000;
             peer.fails += 1;
@@ -456,6 +518,19 @@ impl Drop for Picker {
             self.release(Ended::Well);
         }
     }
+}
+
+/// The server that a number falls on when each has as many of them as its weight.
+fn weighted(list: &[Peer], n: u64) -> Option<usize> {
+    let total: i64 = live(list).map(|p| p.weight).sum();
+    let mut left = (n % total.max(1).unsigned_abs()) as i64;
+    list.iter().position(|p| {
+        if p.gone {
+            return false;
+        }
+        left -= p.weight;
+        left < 0
+    })
 }
 
 fn settle(peer: &mut Peer, now_s: u64) {
@@ -494,31 +569,26 @@ mod tests {
     use crate::conf::variables::Script;
 
     fn peers(balance: Balance, servers: &[(&str, i64, bool)]) -> Rc<Peers> {
+        group(balance, servers, false)
+    }
+
+    fn group(balance: Balance, servers: &[(&str, i64, bool)], zoned: bool) -> Rc<Peers> {
         let servers = servers
             .iter()
-            .map(|(name, weight, backup)| UpstreamServer {
-                name: (*name).to_owned(),
-                addrs: vec![PeerAddr::Inet(format!("127.0.0.1:{}", &name[1..]).parse().unwrap())],
-                weight: *weight,
-                max_conns: 0,
-                max_fails: 1,
-                fail_timeout_s: 10,
-                backup: *backup,
-                down: false,
+            .map(|(name, weight, backup)| {
+                let addr = PeerAddr::Inet(format!("127.0.0.1:{}", &name[1..]).parse().unwrap());
+                let mut server = UpstreamServer::plain((*name).to_owned(), vec![addr]);
+                server.weight = *weight;
+                server.backup = *backup;
+                server
             })
             .collect();
-        Rc::new(Peers::new(&Upstream {
-            name: "u".into(),
-            port: 0,
-            explicit: true,
-            servers,
-            balance,
-            keepalive: None,
-            zone: None,
-            balancer: None,
-            placeholder: false,
-            balancer_keepalive: 1,
-        }))
+        let mut conf = Upstream::implicit("u", 0, UpstreamServer::plain(String::new(), Vec::new()));
+        conf.servers = servers;
+        conf.balance = balance;
+        let conf = Arc::new(conf);
+        let zone = if zoned { Some(Arc::new(GroupZone::new(&conf, 1 << 16, None).unwrap())) } else { None };
+        Rc::new(Peers::new(&conf, zone))
     }
 
     fn ports(peers: &Rc<Peers>, n: usize, key: Key) -> String {
@@ -583,6 +653,6 @@ mod tests {
         }
         assert_eq!(count, [2, 4]);
         drop(held);
-        assert!(p.primary.borrow().iter().all(|p| p.conns == 0));
+        assert!(p.view().primary.iter().all(|p| p.conns == 0));
     }
 }

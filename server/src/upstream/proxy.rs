@@ -1,6 +1,6 @@
 //! One request through `proxy_pass`: the body is read, servers are asked in turn, the response is passed on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,6 +10,7 @@ use super::head::{self, HeadFault, ResponseHead};
 use super::link::{ConnectError, ConnectOptions, Link, Pool, connect};
 use super::peer::{Ended, Key, Picker};
 use super::pipe::{BodyEnd, Framing, Pipe, client_is_gone};
+use super::resolvers::Resolvers;
 use super::send::{SendFault, Sending, Source};
 use super::{Group, Upstreams, headers, tunnel};
 use crate::conf::directives::proxy::SCHEME;
@@ -18,6 +19,8 @@ use crate::conf::model::{Content, Level};
 use crate::conf::proxy::{NextOn, ProxyConf, ProxyPass, ProxyTarget, ProxyVersion, bind_address};
 use crate::conf::upstream::{Balance, PeerAddr};
 use crate::conf::url;
+use crate::cosocket::resolver::Names;
+use crate::cosocket::trace::Trace;
 use crate::flow::filters::submit;
 use crate::flow::pooled::{Runners, run_on};
 use crate::flow::{Handler, Run, Verdict, Worker};
@@ -30,30 +33,35 @@ use crate::request::response::{Chunk, Sink};
 use crate::request::upstream::{LastFailure, NO_TIME, UpstreamInfo, UpstreamTry};
 
 /// A request for one of the groups of servers.
-type Passed = (Rc<Upstreams>, Rc<Worker>, Rc<Request>);
+type Passed = (Rc<Upstreams>, Rc<Resolvers>, Rc<Worker>, Rc<Request>);
 
 thread_local! {
     static RUNNERS: Runners<Passed, Verdict> = const { Runners::new() };
 }
 
 /// The content handler of `proxy_pass`.
-pub struct Proxy(pub Rc<Upstreams>);
+pub struct Proxy {
+    /// The groups.
+    pub upstreams: Rc<Upstreams>,
+    /// Who finds the addresses of other names.
+    pub resolvers: Rc<Resolvers>,
+}
 
 impl Handler for Proxy {
     fn run(&self, w: &Rc<Worker>, req: &Rc<Request>) -> Run {
-        let job = (self.0.clone(), w.clone(), req.clone());
+        let job = (self.upstreams.clone(), self.resolvers.clone(), w.clone(), req.clone());
         Run::Wait(Box::pin(run_on(&RUNNERS, job, |desk| async move {
             loop {
-                let (ups, w, req) = desk.job().await;
+                let (ups, names, w, req) = desk.job().await;
                 let level = req.level.borrow().clone();
                 let verdict = match &level.content {
-                    Some(Content::Proxy(pass)) => run(&ups, &w, &req, pass, &level.proxy).await,
+                    Some(Content::Proxy(pass)) => run(&ups, &names, &w, &req, pass, &level.proxy).await,
                     _ => Verdict::Status(500),
                 };
                 finish_try(&req);
                 req.action.set(if matches!(verdict, Verdict::Done) { "sending to client" } else { "" });
                 // The runner keeps nothing of the request while it waits for the next one.
-                drop((ups, w, req, level));
+                drop((ups, names, w, req, level));
                 desk.done(verdict);
             }
         })))
@@ -116,12 +124,13 @@ fn finish_try(req: &Request) {
 
 async fn run(
     ups: &Rc<Upstreams>,
+    names: &Resolvers,
     w: &Rc<Worker>,
     req: &Rc<Request>,
     pass: &Arc<ProxyPass>,
     conf: &Arc<ProxyConf>,
 ) -> Verdict {
-    let (group, to) = match destination(ups, req, pass).await {
+    let (group, to) = match destination(ups, names, req, pass).await {
         Ok(found) => found,
         Err(status) => return Verdict::Status(status),
     };
@@ -164,6 +173,7 @@ async fn run(
 /// The group and path that the request goes to. The error is a status.
 async fn destination(
     ups: &Rc<Upstreams>,
+    names: &Resolvers,
     req: &Rc<Request>,
     pass: &ProxyPass,
 ) -> Result<(Rc<Group>, Destination), u16> {
@@ -208,31 +218,33 @@ async fn destination(
     }
     let addrs = match &url.addr {
         Some(addr) => vec![addr.clone()],
-        None => resolve(req, &url.host, url.port).await?,
+        None => resolve(names, req, &url.host, url.port).await?,
     };
     Ok((ups.passing(&url.host, addrs), to))
 }
 
 /// The addresses of a name, asked for the request.
-async fn resolve(req: &Rc<Request>, host: &str, port: u16) -> Result<Vec<PeerAddr>, u16> {
-    let (resolver, timeout_ms) = {
+async fn resolve(
+    resolvers: &Resolvers,
+    req: &Rc<Request>,
+    host: &str,
+    port: u16,
+) -> Result<Vec<PeerAddr>, u16> {
+    let (line, timeout_ms) = {
         let loc = req.location();
         (loc.resolver.clone(), loc.resolver_timeout)
     };
-    if resolver.is_none() {
+    let Some(line) = line else {
         req.log(Level::Error, format!("no resolver defined to resolve {host}").as_bytes());
         return Err(502);
-    }
-    let limit = std::time::Duration::from_millis(timeout_ms);
-    let found = tokio::time::timeout(limit, tokio::net::lookup_host((host.to_owned(), port))).await;
-    let failed = |why: &str| {
-        req.log(Level::Error, format!("{host} could not be resolved ({why})").as_bytes());
-        502u16
     };
-    match found {
-        Err(_) => Err(failed("110: Operation timed out")),
-        Ok(Err(_)) => Err(failed("3: Host not found")),
-        Ok(Ok(addrs)) => Ok(addrs.map(PeerAddr::Inet).collect()),
+    let names = Names::Resolver(resolvers.of(&line), timeout_ms);
+    match names.lookup(host, &Trace::default()).await {
+        Ok(found) => Ok(found.into_iter().map(|ip| PeerAddr::Inet(SocketAddr::new(ip, port))).collect()),
+        Err(why) => {
+            req.log(Level::Error, why.as_bytes());
+            Err(502)
+        }
     }
 }
 

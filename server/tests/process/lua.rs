@@ -126,3 +126,105 @@ fn worker_killed_while_it_writes_to_a_dictionary_harms_nobody() {
     kill(&server, "-TERM");
     server.wait_for("the end", |server| server.pid().is_none());
 }
+
+/// A group whose servers are two sockets of the same server.
+fn zoned(lines: &str) -> Server {
+    let server = server(&format!(
+        "upstream u {{ zone u 64k; {lines} }}
+         server {{ listen unix:FOLDER/a; return 200 a; }}
+         server {{ listen unix:FOLDER/b; return 200 b; }}
+         server {{ LISTEN
+             location / {{ proxy_pass http://u; }}
+             location /who {{ return 200 $pid; }}
+             location /down {{ content_by_lua_block {{
+                 ngx.header.content_length = 4
+                 ngx.print(require 'ngx.upstream'.set_peer_down('u', false, 0, true)) }} }} }}"
+    ));
+    let conf = server.folder.0.join("conf/nginx.conf");
+    let text = std::fs::read_to_string(&conf).expect("was written");
+    let folder = server.folder.0.display().to_string();
+    std::fs::write(&conf, text.replace("FOLDER", &folder)).expect("as above");
+    let output = server.run(&[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    server
+}
+
+/// A connection that stays open, and with it the worker at its other end.
+struct Kept(std::net::TcpStream);
+
+impl Kept {
+    /// The body of an answer that tells its length.
+    fn get(&mut self, path: &str) -> String {
+        use std::io::{Read, Write};
+        self.0
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n").as_bytes())
+            .expect("the server reads");
+        let mut answer = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.split("Content-Length: ").nth(1).and_then(|n| n.lines().next());
+                let length: usize = length.and_then(|n| n.parse().ok()).expect("a length");
+                if body.len() >= length {
+                    return body.to_owned();
+                }
+            }
+            let mut piece = [0; 4096];
+            let n = self.0.read(&mut piece).expect("the server answers");
+            assert!(n > 0, "the answer ends early: {text}");
+            answer.extend_from_slice(&piece[..n]);
+        }
+    }
+}
+
+/// A connection to each of the two workers.
+fn one_to_each(server: &Server) -> Vec<Kept> {
+    let mut found: Vec<(String, Kept)> = Vec::new();
+    server.wait_for("connections to both workers", |server| {
+        // Several wait at a time: who has just taken one leaves the next to the other.
+        let waiting: Vec<_> =
+            (0..8).filter_map(|_| std::net::TcpStream::connect(("127.0.0.1", server.port)).ok()).collect();
+        for stream in waiting {
+            stream.set_read_timeout(Some(super::PATIENCE)).expect("a positive time");
+            let mut kept = Kept(stream);
+            let pid = kept.get("/who");
+            if found.iter().all(|(known, _)| *known != pid) {
+                found.push((pid, kept));
+            }
+        }
+        found.len() == 2
+    });
+    found.into_iter().map(|(_, kept)| kept).collect()
+}
+
+#[test]
+fn workers_share_the_turns_of_a_zone_and_what_is_taken_away() {
+    let server = zoned("server unix:FOLDER/a; server unix:FOLDER/b;");
+    let mut workers = one_to_each(&server);
+    let mut ask = |times: usize| -> String { (0..times).map(|n| workers[n % 2].get("/")).collect() };
+    let answers = ask(6);
+    assert!(answers == "ababab" || answers == "bababa", "they take turns: {answers}");
+    let answers = ask(3);
+    assert!(answers == "aba" || answers == "bab", "three more end with the other worker: {answers}");
+    assert_eq!(one_to_each(&server)[0].get("/down"), "true");
+    assert_eq!(ask(4), "bbbb", "what one worker takes away, none asks");
+}
+
+#[test]
+fn failure_that_one_worker_sees_counts_for_all() {
+    let server = zoned("server unix:FOLDER/none max_fails=1 fail_timeout=1h; server unix:FOLDER/b;");
+    let mut workers = one_to_each(&server);
+    for n in 0..6 {
+        assert_eq!(workers[n % 2].get("/"), "b");
+    }
+    let failures = |server: &Server| server.log().matches("connect() to unix:").count();
+    assert_eq!(failures(&server), 1, "{}", server.log());
+    // A worker that dies leaves the zone as it is.
+    let pid = workers[0].get("/who");
+    Command::new("kill").args(["-9", &pid]).status().expect("kill is everywhere");
+    server.wait_for("the replacement", |server| server.log().contains("exited on signal 9"));
+    for worker in &mut one_to_each(&server) {
+        assert_eq!(worker.get("/"), "b");
+    }
+    assert_eq!(failures(&server), 1, "{}", server.log());
+}

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::conf::Folder;
 
 mod lua;
+mod surroundings;
 
 /// Longest wait for something that must come about.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -92,6 +92,8 @@ messages! {
     DEADLINE = "time limit exceeded";
     /// Instruction limit.
     FUEL = "instruction limit exceeded";
+    /// The host's limit of time on CPU.
+    CPU_LIMIT = "CPU time limit exceeded";
     /// Ctrl-C.
     INTERRUPTED = "interrupted!";
     /// Native function name, panic text.

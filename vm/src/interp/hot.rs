@@ -70,6 +70,9 @@ impl Vm {
             // Compiled code has left for it; the sample is taken at the next instruction.
             self.set_flag(vmflags::PROFILE, false);
         }
+        if f & vmflags::OVERRUN != 0 {
+            return Err(self.throw_here(msg::CPU_LIMIT.as_bytes()));
+        }
         if f & vmflags::INTERRUPT != 0 {
             self.flags.fetch_and(!vmflags::INTERRUPT, Relaxed);
             self.sync_stack_limit();
@@ -119,7 +122,7 @@ impl Vm {
             return true;
         }
         let late = || self.deadline.is_some_and(|d| std::time::Instant::now() >= d);
-        f & vmflags::INTERRUPT == 0
+        f & (vmflags::INTERRUPT | vmflags::OVERRUN) == 0
             && !(f & vmflags::DEADLINE != 0 && late())
             && !(f & vmflags::FUEL != 0 && steps / STEPS_PER_FUEL > self.fuel)
     }
@@ -150,7 +153,7 @@ impl Vm {
     pub(crate) fn steps_exhausted(&mut self) -> Result<(), Raised> {
         if self.flags.load(Relaxed) & vmflags::DEADLINE != 0 {
             self.deadline_skip = 0;
-        } else if self.flags.load(Relaxed) & vmflags::INTERRUPT == 0 {
+        } else if self.flags.load(Relaxed) & (vmflags::INTERRUPT | vmflags::OVERRUN) == 0 {
             self.fuel = 0;
         }
         self.poll().map(|_| ())

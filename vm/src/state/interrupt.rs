@@ -74,6 +74,12 @@ impl Interrupt {
         self.set(vmflags::PROFILE);
     }
 
+    /// Every back edge and function header raises `CPU time limit exceeded`, until [`Vm::end_overrun`]: no handler
+    /// can swallow it for good. May be called in a signal handler, like `stop`.
+    pub fn overrun(&self) {
+        self.set(vmflags::OVERRUN);
+    }
+
     fn set(&self, flag: u32) {
         self.with_words(|s| {
             // SAFETY: `with_words` keeps the VM's words where they are.
@@ -97,6 +103,15 @@ impl Interrupt {
 }
 
 impl Vm {
+    /// Takes [`Interrupt::overrun`] back; whether it was in force.
+    pub fn end_overrun(&mut self) -> bool {
+        let was = self.flags.load(Ordering::Relaxed) & vmflags::OVERRUN != 0;
+        if was {
+            self.set_flag(vmflags::OVERRUN, false);
+        }
+        was
+    }
+
     /// A handle that stops this VM.
     pub fn interrupt_handle(&mut self) -> Interrupt {
         if self.interrupt.is_none() {

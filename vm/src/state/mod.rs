@@ -60,6 +60,8 @@ pub mod vmflags {
     pub const PROFILE: u32 = 8;
     /// The host's callback is to be called (`Vm::on_poke`).
     pub const POKE: u32 = 16;
+    /// The host's limit of time on CPU is used up. Stays until the host takes it back.
+    pub const OVERRUN: u32 = 32;
 }
 
 /// The debug hook and what it listens to.

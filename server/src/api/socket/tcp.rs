@@ -264,8 +264,10 @@ fn connect_options(vm: &mut Vm, i: usize, asked: &mut Asked) -> Result<bool, Rai
 pub(super) fn names() -> Names {
     let w = here();
     let (conf, timeout_ms) = with_level(|l| (l.resolver.clone(), l.resolver_timeout));
-    match w.resolvers.of(&w, conf.as_ref()) {
-        Some(resolver) => Names::Resolver(resolver, timeout_ms),
+    match &conf {
+        Some(line) => Names::Resolver(w.resolvers.of(line), timeout_ms),
+        // Upstream has no names without a resolver; here they are the system's.
+        None if !w.strict() => Names::Resolver(w.resolvers.system(), timeout_ms),
         None => Names::None,
     }
 }

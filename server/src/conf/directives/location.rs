@@ -287,7 +287,8 @@ fn add_header(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     Ok(())
 }
 
-fn resolver(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+/// `resolver` of a level or of an `upstream {}` block.
+pub fn resolver(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     if cx.scope.resolver.is_some() {
         return Err(Fail::duplicate());
     }

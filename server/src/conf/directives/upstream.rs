@@ -1,12 +1,14 @@
 //! `upstream {}` and what stands inside; the table of groups that `proxy_pass` refers to.
 
+use std::sync::Arc;
+
 use crate::conf::directive::{Arity, Build, Cx, Row, block, simple, walk};
 use crate::conf::error::{ConfError, Fail};
 use crate::conf::level::Level;
 use crate::conf::model::{Level as LogLevel, LocationKind};
 use crate::conf::tree::Node;
 use crate::conf::upstream::{
-    Balance, UpstreamBlock, UpstreamDraft, UpstreamId, UpstreamServer, Zone, resolve,
+    Balance, Upstream, UpstreamBlock, UpstreamDraft, UpstreamId, UpstreamServer, Zone, resolve,
 };
 use crate::conf::url::{self, Url};
 use crate::conf::value;
@@ -28,6 +30,8 @@ pub const ROWS: &[Row] = &[
     simple("random", UPSTREAM, Arity::Between(0, 2), random),
     simple("balancer_keepalive", UPSTREAM, Arity::Exactly(1), balancer_keepalive),
     simple("zone", UPSTREAM, Arity::Between(1, 2), zone),
+    simple("resolver", UPSTREAM, Arity::AtLeast(1), super::location::resolver),
+    simple("resolver_timeout", UPSTREAM, Arity::Exactly(1), resolver_timeout),
 ];
 
 /// The group that a URL names: the block of that name, or an implicit group.
@@ -79,6 +83,7 @@ fn upstream(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     walk(cx.all, &mut level, node.items())?;
     let mut block = level.upstream.take().expect("put there above");
     block.balancer = level.lua.get(Phase::Balancer).cloned();
+    block.resolver = level.resolver.take();
     if block.servers.is_empty() && block.balancer.is_none() {
         return Err(Fail::Message("no servers are inside upstream".to_owned()));
     }
@@ -103,16 +108,8 @@ fn block_of<'a>(cx: &'a mut Cx<'_>) -> &'a mut UpstreamBlock {
 }
 
 fn server(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
-    let mut server = UpstreamServer {
-        name: node.text(0).into_owned(),
-        addrs: Vec::new(),
-        weight: 1,
-        max_conns: 0,
-        max_fails: 1,
-        fail_timeout_s: 10,
-        backup: false,
-        down: false,
-    };
+    let mut server = UpstreamServer::plain(node.text(0).into_owned(), Vec::new());
+    let mut resolve_later = false;
     let no_backup =
         matches!(block_of(cx).balance, Some(Balance::IpHash | Balance::Hash { .. } | Balance::Random { .. }));
     for arg in &node.args[1..] {
@@ -134,7 +131,8 @@ fn server(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             }
             None if text == "backup" => server.backup = true,
             None if text == "down" => server.down = true,
-            None if text == "resolve" || text == "drain" => {
+            None if text == "resolve" => resolve_later = true,
+            None if text == "drain" => {
                 return Err(Fail::Message(format!("the \"{text}\" parameter is not supported yet")));
             }
             Some(("service" | "route", _)) => {
@@ -150,6 +148,10 @@ fn server(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     }
     server.addrs = match url.addr {
         Some(addr) => vec![addr],
+        None if resolve_later => {
+            server.resolve = Some((url.host, url.port));
+            Vec::new()
+        }
         None => resolve(&url.host, url.port).ok_or_else(|| fail("host not found"))?,
     };
     block_of(cx).servers.push(server);
@@ -234,6 +236,11 @@ fn keepalive_timeout(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     once(&mut block_of(cx).keepalive_timeout_ms, ms)
 }
 
+fn resolver_timeout(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+    let ms = value::ms_arg(cx, node)?;
+    once(&mut block_of(cx).resolver_timeout_ms, ms)
+}
+
 fn balancer_keepalive(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     let n = value::number(node.arg(0)).filter(|n| *n > 0).and_then(|n| usize::try_from(n).ok());
     let n = n.ok_or_else(|| {
@@ -262,8 +269,30 @@ fn zone(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             usize::try_from(size).map_err(|_| Fail::Message(format!("invalid zone size \"{shown}\"")))?
         }
     };
-    // Placement by weight and rest after failures work without it, each worker for itself.
-    let message = format!("the zone \"{name}\" is not shared: each worker counts for itself");
-    cx.warn(LogLevel::Warn, node, &message);
-    once(&mut block_of(cx).zone, Zone { name, size_bytes })
+    once(&mut block_of(cx).zone, Zone { name, size_bytes, place: node.place.clone() })
+}
+
+/// Groups may share a zone, which one of them must have given a size: no two sizes, and nobody else's zone.
+pub fn check_zones(upstreams: &[Arc<Upstream>], taken: &[&str]) -> Result<(), ConfError> {
+    let zones = || upstreams.iter().filter_map(|group| group.zone.as_ref());
+    for zone in zones() {
+        let name = &zone.name;
+        let fail = |message: String| Err(ConfError::at(&zone.place, message));
+        if taken.contains(&name.as_str()) {
+            return fail(format!(
+                "the shared memory zone \"{name}\" is already declared for a different use"
+            ));
+        }
+        let mut sizes = zones().filter(|z| z.name == *name && z.size_bytes > 0).map(|z| z.size_bytes);
+        let Some(first) = sizes.next() else {
+            return Err(ConfError::whole(format!("zero size shared memory zone \"{name}\"")));
+        };
+        if zone.size_bytes > 0 && zone.size_bytes != first {
+            let size = zone.size_bytes;
+            return fail(format!(
+                "the size {size} of shared memory zone \"{name}\" conflicts with already declared size {first}"
+            ));
+        }
+    }
+    Ok(())
 }

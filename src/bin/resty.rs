@@ -1,0 +1,5 @@
+//! The `resty` executable.
+
+fn main() -> std::process::ExitCode {
+    moonlit::cli::main("resty")
+}
