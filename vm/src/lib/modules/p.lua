@@ -210,18 +210,25 @@ local function options(mode)
   return r, scope
 end
 
+-- A report that is still running is printed when the program ends: what is made last is finalized first, so the guard
+-- comes after the file it is written to.
+local function watch(r)
+  local guard = newproxy(true)
+  getmetatable(guard).__gc = function()
+    if report == r then finish() end
+  end
+  return guard
+end
+
 local function start(mode, file)
   finish()
   file = file or os.getenv("LUAJIT_PROFILEFILE")
   out = io.stdout
   if file and file ~= "-" then out = assert(io.open(file, "w")) end
   local r, scope = options(mode or "f")
+  r.guard = watch(r)
   report = r
   profile.start(scope:lower() .. r.interval, sampled)
 end
 
--- A report that is still running is printed when the program ends.
-local guard = newproxy(true)
-getmetatable(guard).__gc = finish
-
-return { start = start, stop = finish, guard = guard }
+return { start = start, stop = finish }
