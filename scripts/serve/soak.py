@@ -81,7 +81,8 @@ MIX = [
     ("/socket", 6, "200"), ("/deadsocket", 2, "200"), ("/semaphore", 2, "200"), ("/re", 4, "200"), ("/json", 4, "200"),
     ("/error", 2, "500"), ("/exit", 3, "403"), ("/exec", 3, "200"), ("/redirect", 3, "302"), ("/sleep", 1, "200"),
     ("/plain", 10, "200"), ("/proxy", 6, "200"), ("/lame", 3, "200"), ("/chosen", 4, "200"), ("/dead", 2, "502"),
-    ("/late", 1, "504"), ("/gzip", 3, "200"), ("/file/small", 5, "200"), ("/file/none", 2, "404"),
+    # A machine that stands still for long enough lets the late response be in time.
+    ("/late", 1, "504 200"), ("/gzip", 3, "200"), ("/file/small", 5, "200"), ("/file/none", 2, "404"),
 ]
 POSTS = [("/body", 100, 3), ("/body", 30000, 2), ("/unread", 50000, 1), ("/proxy", 20000, 1)]
 # Clients that leave before the response is there.
@@ -127,7 +128,7 @@ async def client(port, state, total):
             continue
         state["done"] += 1
         got = answer[9:12].decode() if answer else f"an end after {bytes(conn.data[-80:])}"
-        if got != want:
+        if got not in want.split():
             state["errors"].append(f"{name}: {got} instead of {want}")
         if answer is None or b"Connection: close" in answer:
             conn.close()
