@@ -361,8 +361,12 @@ fn a_forked_child_keeps_its_traces_and_compiles_new_ones() {
     let mut vm = Vm::new();
     moonlit_vm::lib::open_all(&mut vm);
     install(&mut vm, options(&["jitsync", "hotloop=2", "hotexit=1"]));
-    let load =
-        |vm: &mut Vm, src: &str| Value::obj(vm.load(src.as_bytes(), b"=fork", b"t", None).expect("compiles"));
+    // Held as roots: one runs while nothing else knows the others.
+    let load = |vm: &mut Vm, src: &str| {
+        let f = Value::obj(vm.load(src.as_bytes(), b"=fork", b"t", None).expect("compiles"));
+        vm.heap.roots.add(f);
+        f
+    };
     let a = load(&mut vm, "local s = 0 for i = 1, 500 do s = s + i end return s");
     let b = load(&mut vm, "local s = 0 for i = 1, 500 do s = s + i * 2 end return s");
     let number = |vm: &mut Vm, f: Value| vm.call(f, &[]).expect("runs")[0].as_num().expect("a number");
