@@ -31,8 +31,8 @@ local function sampled(thread, samples, state)
   if not ("NICGJ"):find(state, 1, true) or samples < 1 then odd = odd + 1 end
   if coroutine.status(thread) == "dead" then other = other + 1 end
 end
-local function busy(least)
-  local t, s = os.clock(), 0
+local function busy(more)
+  local least, t, s = n + more, os.clock(), 0
   while n < least do
     for i = 1, 1000 do s = s + i % 7 end
     s = s + #tostring({}) * 0
