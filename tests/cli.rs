@@ -203,13 +203,17 @@ fn a_pipe_drives_the_interactive_mode() {
 }
 
 /// A command on a terminal of its own, by `script` of util-linux; `None` where there is none.
+///
+/// The shell that `script` starts steps aside: one that waits for the command is in the terminal's foreground group
+/// too, and a Ctrl-C ends it (`dash`, which is what `script` takes where `SHELL` is not set).
 fn on_terminal(line: &str) -> Option<Child> {
     if Command::new("script").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
         eprintln!("skipped: there is no `script` to make a terminal");
         return None;
     }
     let mut c = Command::new("script");
-    c.args(["-qec", line, "/dev/null"]).current_dir(env!("CARGO_TARGET_TMPDIR"));
+    let exec = format!("exec {line}");
+    c.args(["-qec", &exec, "/dev/null"]).env("SHELL", "/bin/sh").current_dir(env!("CARGO_TARGET_TMPDIR"));
     c.env("TERM", "xterm").env("MOONLIT_HISTORY", "").env_remove("LUA_INIT");
     c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     Some(c.spawn().expect("`script` starts"))
