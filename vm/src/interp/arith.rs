@@ -10,6 +10,7 @@ use crate::limits::STR_LEN_MAX;
 use crate::state::Vm;
 use crate::state::hooks::CdataHooks;
 use crate::string::Str;
+use crate::string::intern::append;
 use crate::table::Table;
 use crate::thread::frame::Cont;
 use crate::value::{Value, number, tag};
@@ -253,6 +254,23 @@ fn is_text(v: Value) -> bool {
 /// Concatenates the registers `first..=last` and stores the result as the instruction says. Also entered again
 /// after a `__concat` handler, with its result in `last`.
 pub(crate) fn cat_range(vm: &mut Vm, first: usize, mut last: usize) -> HelperResult {
+    // Nothing but strings, and not too much of them: the usual case.
+    // SAFETY: operands lie inside the frame, see `op!`; making a string neither moves the stack nor writes to it.
+    let parts = unsafe { std::slice::from_raw_parts(vm.base().add(first), last - first + 1) };
+    let mut total = 0;
+    let strings = parts.iter().all(|v| {
+        v.as_obj::<Str>().is_some_and(|s| {
+            total += s.get(&vm.heap).len as usize;
+            true
+        })
+    });
+    if strings && total <= CAT_UNASKED {
+        let s = vm.heap.str_join(parts, total);
+        let a = current_ins(vm).a() as usize;
+        set_reg(vm, a, Value::obj(s));
+        vm.gc_check()?;
+        return Ok(NEXT);
+    }
     while last > first {
         let (l, r) = (reg(vm, last - 1), reg(vm, last));
         if !(is_text(l) && is_text(r)) {
@@ -283,29 +301,44 @@ pub(crate) fn cat_range(vm: &mut Vm, first: usize, mut last: usize) -> HelperRes
 
 /// One string of the strings and numbers in registers `from..=last`.
 fn join(vm: &mut Vm, from: usize, last: usize) -> Result<Value, crate::state::native::Raised> {
+    let mut total = 0;
+    let mut numbers = false;
+    for i in from..=last {
+        match reg(vm, i).as_obj::<Str>() {
+            Some(s) => total += s.get(&vm.heap).len as usize,
+            None => numbers = true,
+        }
+        if total > STR_LEN_MAX {
+            return Err(vm.throw_here(msg::STRING_OVERFLOW.as_bytes()));
+        }
+    }
+    if total > CAT_UNASKED {
+        sync_top(vm);
+        vm.make_room(2 * total)?;
+    }
+    // SAFETY: operands lie inside the frame, see `op!`; nothing below moves the stack or writes to it.
+    let parts = unsafe { std::slice::from_raw_parts(vm.base().add(from), last - from + 1) };
+    if !numbers {
+        return Ok(Value::obj(vm.heap.str_join(parts, total)));
+    }
     let mut buf = std::mem::take(&mut vm.cat_buf);
     buf.clear();
-    let mut total = 0;
-    for i in from..=last {
-        let v = reg(vm, i);
-        if let Some(s) = v.as_obj::<Str>() {
-            total += s.get(&vm.heap).len as usize;
-            if total > STR_LEN_MAX {
-                vm.cat_buf = Vec::new();
-                return Err(vm.throw_here(msg::STRING_OVERFLOW.as_bytes()));
-            }
-            if total > 1 << 16 {
-                sync_top(vm);
-                vm.make_room(2 * total)?;
-            }
-            buf.extend_from_slice(s.bytes(&vm.heap));
-        } else {
-            let at = buf.len();
-            number::write_number(v.num_unchecked(), &mut buf);
-            total += buf.len() - at;
+    buf.reserve(total + NUMBER_ROOM * parts.len());
+    for &v in parts {
+        match v.as_obj::<Str>() {
+            Some(s) => append(&mut buf, s.bytes(&vm.heap)),
+            None => number::write_number(v.num_unchecked(), &mut buf),
         }
+    }
+    if buf.len() > STR_LEN_MAX {
+        return Err(vm.throw_here(msg::STRING_OVERFLOW.as_bytes()));
     }
     let s = vm.heap.str(&buf);
     vm.keep_buffer(buf);
     Ok(Value::obj(s))
 }
+
+/// Bytes of a result up to which the heap is not asked for room first.
+const CAT_UNASKED: usize = 1 << 16;
+/// Bytes that a number's text takes, about.
+const NUMBER_ROOM: usize = 24;

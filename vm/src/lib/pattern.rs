@@ -314,10 +314,10 @@ fn bracket_set(s: &[u8]) -> Option<(Bits, &[u8])> {
     Some((if negated { bits.inverted() } else { bits }, &s[end + 1..]))
 }
 
-/// Length of a capture while it is open.
-const OPEN: usize = usize::MAX;
+/// Length of a capture while it is open. No subject is that long.
+const OPEN: u32 = u32::MAX;
 /// "Length" of a position capture.
-const POSITION: usize = usize::MAX - 1;
+const POSITION: u32 = u32::MAX - 1;
 
 /// One capture of a finished match.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -329,10 +329,12 @@ pub enum Capture {
 }
 
 /// The captures of a match, without its subject.
-#[derive(Clone)]
+///
+/// The caller keeps one for all its searches: filling and copying it costs more than a short search.
 pub struct Captures {
     level: usize,
-    at: [(usize, usize); PATTERN_CAPTURES_MAX],
+    /// Start and length of each; those from `level` on mean nothing.
+    at: [(u32, u32); PATTERN_CAPTURES_MAX],
 }
 
 impl Default for Captures {
@@ -359,8 +361,8 @@ impl Captures {
         }
         match self.at[i] {
             (_, OPEN) => Err(PatternError::UnfinishedCapture),
-            (at, POSITION) => Ok(Capture::Position(at + 1)),
-            (at, len) => Ok(Capture::Range(at, at + len)),
+            (at, POSITION) => Ok(Capture::Position(at as usize + 1)),
+            (at, len) => Ok(Capture::Range(at as usize, (at + len) as usize)),
         }
     }
 }
@@ -375,8 +377,8 @@ pub struct Matcher<'a> {
     /// When to ask again whether to go on.
     ask_at: u64,
     watch: Option<&'a dyn Fn(u64) -> bool>,
-    /// Captures of the last match.
-    pub captures: Captures,
+    /// Gets the captures of the last match.
+    captures: &'a mut Captures,
 }
 
 /// A matcher asks whether to go on once in so many steps.
@@ -385,17 +387,12 @@ const WATCH_STEPS: u64 = 1 << 14;
 type MatchResult = Result<Option<usize>, PatternError>;
 
 impl<'a> Matcher<'a> {
-    /// A matcher for `src`.
-    pub fn new(src: &'a [u8], pattern: &'a Pattern) -> Matcher<'a> {
-        Matcher {
-            src,
-            pattern,
-            depth: 0,
-            steps: 0,
-            ask_at: WATCH_STEPS,
-            watch: None,
-            captures: Captures::default(),
-        }
+    /// A matcher for `src`, which is shorter than 2^31 bytes as every string is; the captures of a match are left in
+    /// `captures`.
+    #[inline]
+    pub fn new(src: &'a [u8], pattern: &'a Pattern, captures: &'a mut Captures) -> Matcher<'a> {
+        debug_assert!(src.len() <= crate::limits::STR_LEN_MAX);
+        Matcher { src, pattern, depth: 0, steps: 0, ask_at: WATCH_STEPS, watch: None, captures }
     }
 
     /// Lets `watch` decide now and then, by the steps made so far, whether to go on: backtracking may take for ever.
@@ -602,12 +599,12 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn open(&mut self, s: usize, p: usize, what: usize) -> MatchResult {
+    fn open(&mut self, s: usize, p: usize, what: u32) -> MatchResult {
         let level = self.captures.level;
         if level >= PATTERN_CAPTURES_MAX {
             return Err(PatternError::TooManyCaptures);
         }
-        self.captures.at[level] = (s, what);
+        self.captures.at[level] = (s as u32, what);
         self.captures.level = level + 1;
         let r = self.run(s, p)?;
         if r.is_none() {
@@ -619,7 +616,7 @@ impl<'a> Matcher<'a> {
     fn close(&mut self, s: usize, p: usize) -> MatchResult {
         let open = self.captures.at[..self.captures.level].iter().rposition(|c| c.1 == OPEN);
         let Some(i) = open else { return Err(PatternError::CloseCapture) };
-        self.captures.at[i].1 = s - self.captures.at[i].0;
+        self.captures.at[i].1 = s as u32 - self.captures.at[i].0;
         let r = self.run(s, p)?;
         if r.is_none() {
             self.captures.at[i].1 = OPEN;
@@ -637,6 +634,7 @@ impl<'a> Matcher<'a> {
             // Its length reads as a huge number: never enough subject left.
             return Ok(None);
         }
+        let (at, len) = (at as usize, len as usize);
         Ok(if self.src[s..].starts_with(&self.src[at..at + len]) { Some(s + len) } else { None })
     }
 
@@ -665,15 +663,15 @@ mod tests {
 
     fn find(s: &str, p: &str) -> Result<Option<(usize, usize)>, PatternError> {
         let p = Pattern::new(p.as_bytes(), true);
-        Matcher::new(s.as_bytes(), &p).search(0)
+        Matcher::new(s.as_bytes(), &p, &mut Captures::default()).search(0)
     }
 
     fn captures(s: &str, p: &str) -> Vec<String> {
         let p = Pattern::new(p.as_bytes(), true);
-        let mut m = Matcher::new(s.as_bytes(), &p);
-        let (start, end) = m.search(0).unwrap().expect("a match");
-        (0..m.captures.len().max(1))
-            .map(|i| match m.captures.get(i, start, end).unwrap() {
+        let mut caps = Captures::default();
+        let (start, end) = Matcher::new(s.as_bytes(), &p, &mut caps).search(0).unwrap().expect("a match");
+        (0..caps.len().max(1))
+            .map(|i| match caps.get(i, start, end).unwrap() {
                 Capture::Range(a, b) => s[a..b].to_string(),
                 Capture::Position(n) => format!("@{n}"),
             })
@@ -728,8 +726,8 @@ mod tests {
     #[test]
     fn open_captures_are_reported_when_read() {
         let p = Pattern::new(b"(a", true);
-        let mut m = Matcher::new(b"a", &p);
-        assert_eq!(m.search(0), Ok(Some((0, 1))));
-        assert_eq!(m.captures.get(0, 0, 1), Err(PatternError::UnfinishedCapture));
+        let mut caps = Captures::default();
+        assert_eq!(Matcher::new(b"a", &p, &mut caps).search(0), Ok(Some((0, 1))));
+        assert_eq!(caps.get(0, 0, 1), Err(PatternError::UnfinishedCapture));
     }
 }

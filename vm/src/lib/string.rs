@@ -194,34 +194,44 @@ fn dump(vm: &mut Vm, _: Entry) -> NativeResult {
 
 const CACHE_SIZE: usize = 64;
 
-/// Compiled patterns, by a hash of their text.
-#[derive(Default)]
+/// Compiled patterns, by the hash of their text.
 struct PatternCache {
-    entries: Vec<Option<(Box<[u8]>, bool, Rc<Pattern>)>>,
+    entries: [Option<(Box<[u8]>, bool, Rc<Pattern>)>; CACHE_SIZE],
+}
+
+impl PatternCache {
+    fn place(hash: u32) -> usize {
+        (hash >> 16 ^ hash) as usize % CACHE_SIZE
+    }
+
+    fn find(&self, hash: u32, text: &[u8], anchors: bool) -> Option<Rc<Pattern>> {
+        match &self.entries[PatternCache::place(hash)] {
+            Some((key, a, p)) if *a == anchors && **key == *text => Some(p.clone()),
+            _ => None,
+        }
+    }
 }
 
 /// The compiled form of a pattern string, from the cache if it was used lately.
 fn compiled(vm: &mut Vm, pattern: Gc<Str>, anchors: bool) -> Rc<Pattern> {
+    let hash = vm.heap.str_hash(pattern) ^ anchors as u32;
+    let text = pattern.bytes(&vm.heap);
+    match vm.app.get::<PatternCache>().and_then(|c| c.find(hash, text, anchors)) {
+        Some(p) => p,
+        None => compile(vm, pattern, hash, anchors),
+    }
+}
+
+#[cold]
+fn compile(vm: &mut Vm, pattern: Gc<Str>, hash: u32, anchors: bool) -> Rc<Pattern> {
     if vm.app.get::<PatternCache>().is_none() {
-        let mut entries = Vec::new();
-        entries.resize_with(CACHE_SIZE, || None);
-        vm.app.set(PatternCache { entries });
+        vm.app.set(PatternCache { entries: [const { None }; CACHE_SIZE] });
     }
     let text = pattern.bytes(&vm.heap);
-    let hash = text
-        .iter()
-        .take(32)
-        .fold(text.len() as u32 ^ anchors as u32, |h, &c| (h ^ c as u32).wrapping_mul(0x0100_0193));
-    let Some(cache) = vm.app.get_mut::<PatternCache>() else { return Rc::new(Pattern::new(text, anchors)) };
-    let entry = &mut cache.entries[(hash >> 16 ^ hash) as usize % CACHE_SIZE];
-    if let Some((key, a, p)) = entry
-        && *a == anchors
-        && **key == *text
-    {
-        return p.clone();
-    }
     let p = Rc::new(Pattern::new(text, anchors));
-    *entry = Some((text.into(), anchors, p.clone()));
+    if let Some(cache) = vm.app.get_mut::<PatternCache>() {
+        cache.entries[PatternCache::place(hash)] = Some((text.into(), anchors, p.clone()));
+    }
     p
 }
 
@@ -240,10 +250,9 @@ fn limited_search(
     let mut scale = 1;
     loop {
         let go_on = |steps: u64| vm.may_go_on(steps / scale);
-        let mut m = Matcher::new(s.bytes(&vm.heap), pattern).watched(&go_on);
+        let mut m = Matcher::new(s.bytes(&vm.heap), pattern, caps).watched(&go_on);
         let found = m.search(at);
         let steps = m.steps;
-        *caps = m.captures;
         match found {
             Ok(found) => {
                 vm.charge_steps(steps);
@@ -460,8 +469,9 @@ fn gsub(vm: &mut Vm, e: Entry) -> NativeResult {
         };
         vm.set_top(GSUB_STATE);
         let pattern = compiled(vm, p, true);
-        let st = Gsub { out: Vec::new(), pattern, at: 0, count: 0, limit, start: 0, end: 0 };
-        return gsub_loop(vm, s, Box::new(st));
+        let mut out = std::mem::take(&mut vm.cat_buf);
+        out.clear();
+        return gsub_loop(vm, s, Gsub { out, pattern, at: 0, count: 0, limit, start: 0, end: 0 });
     }
     let value = if e.count() == 0 { Value::NIL } else { vm.top_value(e.count(), 0) };
     vm.set_top(GSUB_STATE + 1);
@@ -473,12 +483,12 @@ fn gsub(vm: &mut Vm, e: Entry) -> NativeResult {
     };
     st.add_value(vm, s, value)?;
     if st.advance(s.bytes(&vm.heap)) {
-        return gsub_end(vm, s, &st);
+        return gsub_end(vm, s, *st);
     }
-    gsub_loop(vm, s, st)
+    gsub_loop(vm, s, *st)
 }
 
-fn gsub_loop(vm: &mut Vm, s: Gc<Str>, mut st: Box<Gsub>) -> NativeResult {
+fn gsub_loop(vm: &mut Vm, s: Gc<Str>, mut st: Gsub) -> NativeResult {
     let repl = vm.slot(2);
     let literal = repl.as_obj::<Str>();
     let simple = literal.is_some_and(|r| memchr::memchr(b'%', r.bytes(&vm.heap)).is_none());
@@ -532,11 +542,12 @@ fn gsub_loop(vm: &mut Vm, s: Gc<Str>, mut st: Box<Gsub>) -> NativeResult {
             break;
         }
     }
-    gsub_end(vm, s, &st)
+    gsub_end(vm, s, st)
 }
 
 /// Puts the state into its slot for the time of a call.
-fn keep(vm: &mut Vm, st: Box<Gsub>) {
+fn keep(vm: &mut Vm, st: Gsub) {
+    let st = Box::new(st);
     let cell = vm.slot(GSUB_STATE).as_obj::<Userdata>();
     match cell.and_then(|c| c.downcast_mut::<GsubCell>(&mut vm.heap)) {
         Some(slot) => *slot = Some(st),
@@ -547,14 +558,14 @@ fn keep(vm: &mut Vm, st: Box<Gsub>) {
     }
 }
 
-fn gsub_end(vm: &mut Vm, s: Gc<Str>, st: &Gsub) -> NativeResult {
+fn gsub_end(vm: &mut Vm, s: Gc<Str>, mut st: Gsub) -> NativeResult {
     let r = if st.count == 0 {
         Value::obj(s)
     } else {
-        let tail = &s.bytes(&vm.heap)[st.at..];
-        let whole = [&st.out[..], tail].concat();
-        new_string(vm, &whole)?
+        st.out.extend_from_slice(&s.bytes(&vm.heap)[st.at..]);
+        new_string(vm, &st.out)?
     };
+    vm.keep_buffer(st.out);
     vm.push(r);
     vm.push(Value::num(st.count as f64));
     Ok(Outcome::top(2))

@@ -6,6 +6,7 @@ use crate::cell::header::{Header, Kind, gcbits, strflags};
 use crate::heap::arena::{self, Group, prefetch};
 use crate::heap::{Heap, InternSlots, Phase};
 use crate::limits::STR_INTERN_MAX;
+use crate::value::Value;
 
 const K1: u64 = 0xd6e8_feb8_6659_fd93;
 
@@ -98,6 +99,47 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
         read4(a, 0) == read4(b, 0) && read4(a, n - 4) == read4(b, n - 4)
     } else {
         n == 0 || a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]
+    }
+}
+
+/// Copies bytes, most often a few: a call would cost more than the copy.
+///
+/// # Safety
+/// `out` has room for the bytes and does not overlap them.
+#[inline(always)]
+unsafe fn copy_short(b: &[u8], out: *mut u8) {
+    let n = b.len();
+    let p = b.as_ptr();
+    // SAFETY: every access is inside the `n` bytes of either side: the second word of a pair ends with the last byte.
+    unsafe {
+        if n > 16 {
+            std::ptr::copy_nonoverlapping(p, out, n);
+        } else if n >= 8 {
+            let (x, y) = ((p as *const u64).read_unaligned(), (p.add(n - 8) as *const u64).read_unaligned());
+            (out as *mut u64).write_unaligned(x);
+            (out.add(n - 8) as *mut u64).write_unaligned(y);
+        } else if n >= 4 {
+            let (x, y) = ((p as *const u32).read_unaligned(), (p.add(n - 4) as *const u32).read_unaligned());
+            (out as *mut u32).write_unaligned(x);
+            (out.add(n - 4) as *mut u32).write_unaligned(y);
+        } else if n > 0 {
+            let (x, y, z) = (p.read(), p.add(n / 2).read(), p.add(n - 1).read());
+            out.write(x);
+            out.add(n / 2).write(y);
+            out.add(n - 1).write(z);
+        }
+    }
+}
+
+/// Appends bytes, most often a few.
+#[inline(always)]
+pub(crate) fn append(buf: &mut Vec<u8>, b: &[u8]) {
+    buf.reserve(b.len());
+    let at = buf.len();
+    // SAFETY: there is room for the bytes behind `at`, and a reference to them cannot lie in there.
+    unsafe {
+        copy_short(b, buf.as_mut_ptr().add(at));
+        buf.set_len(at + b.len());
     }
 }
 
@@ -234,6 +276,34 @@ impl Heap {
         // SAFETY: the contents of a string do not move or change, and nothing is freed before this function returns.
         let part = unsafe { std::slice::from_raw_parts(part.as_ptr(), n) };
         self.str(part)
+    }
+
+    /// The contents of strings one after another, `total` bytes in all (at most `STR_LEN_MAX`).
+    ///
+    /// # Panics
+    /// When the parts are not strings, or not of `total` bytes.
+    pub fn str_join(&mut self, parts: &[Value], total: usize) -> Gc<Str> {
+        let mut buf = [0u8; STR_INTERN_MAX];
+        let s = if total > STR_INTERN_MAX { Some(self.str_alloc(total, 0, strflags::LONG)) } else { None };
+        let out = match s {
+            // SAFETY: inside the object, behind its head.
+            Some(s) => unsafe { (s.as_ptr() as *mut u8).add(Str::DATA_OFFSET) },
+            None => buf.as_mut_ptr(),
+        };
+        let mut at = 0;
+        for part in parts {
+            let b = part.as_obj::<Str>().expect("a part of a string").get(self).bytes();
+            assert!(b.len() <= total - at, "the parts of a string are longer than they were");
+            // SAFETY: `out` has room for `total` bytes (the buffer by the test, the object by its allocation), and
+            // the assertion above leaves `b` inside of it. It is not a part: it was made here.
+            unsafe { copy_short(b, out.add(at)) };
+            at += b.len();
+        }
+        assert!(at == total, "the parts of a string are shorter than they were");
+        match s {
+            Some(s) => s,
+            None => self.str_intern(&buf[..total]),
+        }
     }
 
     /// The concatenation of two strings' bytes.
@@ -542,6 +612,18 @@ mod tests {
         let (c, d) = (h.str(&[b'c'; 30]), h.str(&[b'd'; 30]));
         let e = h.str_concat2(c, d);
         assert_eq!(e.bytes(&h), [[b'c'; 30], [b'd'; 30]].concat());
+    }
+
+    #[test]
+    fn parts_of_every_length_are_joined() {
+        let mut h = Heap::new();
+        let text: Vec<u8> = (0..100).map(|i| b'0' + i).collect();
+        for n in 0..60 {
+            let parts = [&text[..n], &text[n..n + 3], &text[n + 3..n + 20]].map(|b| Value::obj(h.str(b)));
+            let s = h.str_join(&parts, n + 20);
+            assert_eq!(s.bytes(&h), &text[..n + 20]);
+            assert_eq!(s == h.str(&text[..n + 20]), n + 20 <= STR_INTERN_MAX);
+        }
     }
 
     #[test]
