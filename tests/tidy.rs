@@ -119,6 +119,7 @@ const UNSAFE_FILES: &[&str] = &[
     "ffi/src/clib.rs",
     "ffi/src/from_trace.rs",
     "benches/src/measure.rs",
+    "src/cli/allocator.rs",
     "src/cli/interrupt.rs",
     "server/src/compat/",
     "server/src/shared/shm.rs",

@@ -1,5 +1,8 @@
 //! The `moonlit` executable.
 
+#[global_allocator]
+static ALLOCATOR: moonlit::cli::allocator::Stocked = moonlit::cli::allocator::Stocked;
+
 fn main() -> std::process::ExitCode {
     moonlit::cli::main("moonlit")
 }

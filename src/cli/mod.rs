@@ -1,5 +1,6 @@
 //! The command lines. One executable under several names: what it is called decides what it is.
 
+pub mod allocator;
 pub mod args;
 mod bcsave;
 mod highlight;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 
 /// Entry of every binary: acts as the name says.
 pub fn main(default_name: &str) -> ExitCode {
+    allocator::stock_blocks();
     let args: Vec<OsString> = std::env::args_os().collect();
     let called =
         args.first().map(std::path::Path::new).and_then(|p| p.file_stem()).map(|s| s.to_string_lossy());

@@ -22,6 +22,7 @@ use super::resolver::{Lookup, Names};
 use super::stream::{Dial, Stream, descriptor, dial_tcp, dial_unix, on_socket};
 use super::target::{Target, parse};
 use super::trace::Trace;
+use crate::http1::deadline::Deadline;
 
 /// What a connect needs besides the target.
 #[derive(Clone)]
@@ -406,16 +407,25 @@ impl Socket {
     }
 }
 
+/// Limits from here on may strike some hundredths late, and cost a store in place of a timer.
+const COARSE_MS: u32 = 500;
+
 /// A time limit that costs nothing until the operation really has to wait.
 pub(super) struct OpTimer {
     ms: u32,
     armed: bool,
-    sleep: Option<Pin<Box<Sleep>>>,
+    clock: OpClock,
+}
+
+enum OpClock {
+    None,
+    Coarse(Deadline),
+    Exact(Pin<Box<Sleep>>),
 }
 
 impl OpTimer {
     pub(super) fn new(ms: u32) -> OpTimer {
-        OpTimer { ms, armed: false, sleep: None }
+        OpTimer { ms, armed: false, clock: OpClock::None }
     }
 
     /// The time begins anew at the next wait, with the limit that is set now.
@@ -426,14 +436,30 @@ impl OpTimer {
 
     /// True when the time is over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let time = Duration::from_millis(u64::from(self.ms));
-        match &mut self.sleep {
-            None => self.sleep = Some(Box::pin(tokio::time::sleep(time))),
-            Some(sleep) if !self.armed => sleep.as_mut().reset(tokio::time::Instant::now() + time),
-            Some(_) => {}
+        if !std::mem::replace(&mut self.armed, true) {
+            self.arm();
         }
-        self.armed = true;
-        self.sleep.as_mut().is_some_and(|s| s.as_mut().poll(cx).is_ready())
+        match &mut self.clock {
+            OpClock::None => false,
+            OpClock::Coarse(deadline) => deadline.poll(cx),
+            OpClock::Exact(sleep) => sleep.as_mut().poll(cx).is_ready(),
+        }
+    }
+
+    fn arm(&mut self) {
+        let time = Duration::from_millis(u64::from(self.ms));
+        match &mut self.clock {
+            OpClock::Coarse(deadline) if self.ms >= COARSE_MS => deadline.arm(u64::from(self.ms)),
+            OpClock::Exact(sleep) if self.ms < COARSE_MS => {
+                sleep.as_mut().reset(tokio::time::Instant::now() + time);
+            }
+            clock if self.ms >= COARSE_MS => {
+                let mut deadline = Deadline::new();
+                deadline.arm(u64::from(self.ms));
+                *clock = OpClock::Coarse(deadline);
+            }
+            clock => *clock = OpClock::Exact(Box::pin(tokio::time::sleep(time))),
+        }
     }
 }
 
