@@ -230,19 +230,21 @@ fn decimal(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
 }
 
-/// What may stand in a name without more ado.
-const PLAIN: [bool; 256] = {
-    let mut table = [false; 256];
+/// What stands for a byte of a name: itself, in lower case; 0 for what may not be in one.
+const FOLDED: [u8; 256] = {
+    let mut table = [0; 256];
     let mut b = 0;
     while b < 256 {
         let byte = b as u8;
-        table[b] = byte.is_ascii_alphanumeric();
+        if byte.is_ascii_alphanumeric() {
+            table[b] = byte.to_ascii_lowercase();
+        }
         b += 1;
     }
-    let others = b"-._~!$&'()*+,;=";
+    let others = b"-._~!$&'()*+,;=%";
     let mut at = 0;
     while at < others.len() {
-        table[others[at] as usize] = true;
+        table[others[at] as usize] = others[at];
         at += 1;
     }
     table
@@ -252,46 +254,43 @@ const PLAIN: [bool; 256] = {
 /// cannot be one.
 fn valid_host(host: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.clear();
-    let (name, port) = if let Some(rest) = host.strip_prefix(b"[") {
-        let close = memchr::memchr(b']', rest)?;
-        let port = match &rest[close + 1..] {
-            [] => None,
-            [b':', port @ ..] => Some(port),
-            _ => return None,
-        };
-        if !rest[..close].iter().all(|b| PLAIN[usize::from(*b)] || *b == b':') {
+    let literal = host.first() == Some(&b'[');
+    let end = match literal {
+        true => memchr::memchr(b']', host)? + 1,
+        false => memchr::memchr(b':', host).unwrap_or(host.len()),
+    };
+    let port = match &host[end..] {
+        [] => &[][..],
+        [b':', port @ ..] => port,
+        _ => return None,
+    };
+    let mut number = 0u32;
+    for b in port {
+        let digit = b.wrapping_sub(b'0');
+        number = number * 10 + u32::from(digit);
+        if digit > 9 || number > 65_535 {
             return None;
         }
-        (&host[..close + 2], port)
-    } else {
-        let (mut len, mut before) = (0, 0);
-        for &b in host {
-            if b == b':' {
-                break;
-            }
-            if !(PLAIN[usize::from(b)] || b == b'%') || (b == b'.' && before == b'.') {
-                return None;
-            }
-            (len, before) = (len + 1, b);
+    }
+    out.extend_from_slice(&host[..end]);
+    let inner = if literal { &mut out[1..end - 1] } else { &mut out[..] };
+    let (mut good, mut before) = (true, 0);
+    for b in inner {
+        let folded = FOLDED[usize::from(*b)];
+        let known = folded != 0 && (!literal || *b != b'%') || literal && *b == b':';
+        good &= known && !(*b == b'.' && before == b'.');
+        before = *b;
+        if folded != 0 {
+            *b = folded;
         }
-        (&host[..len], host.get(len + 1..))
-    };
-    if let Some(port) = port {
-        let number = port.iter().try_fold(0u32, |n, b| {
-            let n = n * 10 + u32::from(b.is_ascii_digit().then(|| b - b'0')?);
-            (n <= 65_535).then_some(n)
-        });
-        number?;
     }
-    if host.starts_with(b"[") && name.windows(2).any(|w| w == b"..") {
+    if out.last() == Some(&b'.') {
+        out.pop();
+    }
+    if !good || out.is_empty() {
+        out.clear();
         return None;
     }
-    let name = name.strip_suffix(b".").unwrap_or(name);
-    if name.is_empty() {
-        return None;
-    }
-    out.extend_from_slice(name);
-    out.make_ascii_lowercase();
     Some(())
 }
 
@@ -319,6 +318,12 @@ mod tests {
             (b"a%20b", Some("a%20b")),
             (b"a:8/", None),
             (b"[::1", None),
+            (b"[FE80::1]", Some("[fe80::1]")),
+            (b"[::1%251]", None),
+            (b"[a..b]", None),
+            (b"[::1].", None),
+            (b"[::1]x:80", None),
+            (b"A.b.", Some("a.b")),
         ] {
             let mut out = b"old".to_vec();
             let found = valid_host(from, &mut out).map(|()| String::from_utf8(out).unwrap());

@@ -13,7 +13,7 @@ pub mod udp;
 
 use std::rc::Rc;
 
-use moonlit_vm::host::native::{Gc, NativeId, NativeRow, Raised, Table, Value, Vm};
+use moonlit_vm::host::native::{Gc, NativeId, NativeRow, Raised, Str, Table, Value, Vm};
 
 use super::{ApiFn, last_part, methods_metatable};
 use crate::conf::model::{Level, Location};
@@ -215,13 +215,11 @@ fn payload(vm: &mut Vm, i: usize) -> Result<Vec<u8>, Raised> {
 }
 
 fn append_scalar(vm: &Vm, v: Value, out: &mut Vec<u8>) {
-    match v.as_obj::<moonlit_vm::host::native::Str>() {
+    match v.as_obj::<Str>() {
         Some(s) => out.extend_from_slice(s.bytes(&vm.heap)),
         None => match v.as_num() {
             // Lengths, mostly.
-            Some(n) if (0.0..1e9).contains(&n) && n.fract() == 0.0 && n.is_sign_positive() => {
-                write_decimal(out, n as u64);
-            }
+            Some(n) if f64::from(n as u32).to_bits() == n.to_bits() => write_decimal(out, n as u64),
             _ => out.extend_from_slice(&vm.raw_text(v)),
         },
     }
@@ -234,10 +232,12 @@ fn append_array(vm: &Vm, v: Value, nesting: &mut Nesting, out: &mut Vec<u8>) -> 
     }
     for i in 1..=array_length(vm, t)? {
         let item = t.geti(&vm.heap, i);
-        match item.type_name() {
-            "string" | "number" => append_scalar(vm, item, out),
-            "table" => append_array(vm, item, nesting, out)?,
-            other => return Err(format!("bad data type {other} found")),
+        if item.is::<Str>() || item.is_num() {
+            append_scalar(vm, item, out);
+        } else if item.is::<Table>() {
+            append_array(vm, item, nesting, out)?;
+        } else {
+            return Err(format!("bad data type {} found", item.type_name()));
         }
     }
     nesting.leave();
@@ -246,6 +246,11 @@ fn append_array(vm: &Vm, v: Value, nesting: &mut Nesting, out: &mut Vec<u8>) -> 
 
 /// The largest index of a table that has nothing but indices.
 fn array_length(vm: &Vm, t: Gc<Table>) -> Result<i64, String> {
+    let table = t.get(&vm.heap);
+    // The usual one: nothing but a list. Its first slot is that of index 0.
+    if let (0, [Value::NIL, list @ ..]) = (table.hash_size(), table.array()) {
+        return Ok(list.iter().rposition(|v| !v.is_nil()).map_or(0, |i| i as i64 + 1));
+    }
     let (mut max, mut at) = (0.0f64, 0);
     while let Some((next, k, _)) = t.next_at(&vm.heap, at) {
         match k.as_num() {
