@@ -124,6 +124,7 @@ const UNSAFE_FILES: &[&str] = &[
     "server/src/compat/",
     "server/src/shared/shm.rs",
     "server/src/serve/",
+    "server/src/http1/tcp_info.rs",
     "server/src/regex.rs",
     "server/src/memory.rs",
     "server/src/cpu_time.rs",

@@ -228,6 +228,7 @@ pub fn make_lua(
     let pids = PidTable::new(worker_slots(config)).map_err(|e| format!("mmap() failed ({e})"))?;
     let _ = w.pids.set(Arc::new(pids));
     http1::clock::update();
+    crate::cpu_time::adopt();
     prepare_vm(&w)?;
     Ok(w)
 }
@@ -292,6 +293,7 @@ impl App for Gateway {
 
     async fn start(self: Rc<Self>, worker: WorkerInfo) {
         http1::clock::update();
+        crate::cpu_time::adopt();
         let env = Rc::new(Env::new(self.config.clone(), self.logs.clone()));
         let scripts = self.lua.as_ref().map(|l| Rc::new(LuaScripts(l.clone())) as Rc<dyn flow::Scripts>);
         let upstreams = self.config.http.as_ref().map(|http| Upstreams::new(http, &self.upstream_zones));

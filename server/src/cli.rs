@@ -140,7 +140,7 @@ impl Console {
             say(&format!("nginx: [{}] {message}\n", level.name()));
         }
         if let Some(path) = &self.log
-            && level <= Level::Error
+            && level <= Level::Notice
             && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
         {
             let _ = file.write_all(&line);

@@ -5,6 +5,7 @@
 //! call, an idle thread gets no ticks at all. What is stopped is a VM; what it runs is not known here.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicPtr, compiler_fence};
@@ -26,6 +27,8 @@ struct State {
     left_us: AtomicI64,
     tick_us: AtomicI64,
     timer: AtomicPtr<libc::c_void>,
+    /// The process that made the timer.
+    process: Cell<u32>,
 }
 
 thread_local! {
@@ -36,6 +39,7 @@ thread_local! {
             left_us: AtomicI64::new(0),
             tick_us: AtomicI64::new(0),
             timer: AtomicPtr::new(std::ptr::null_mut()),
+            process: Cell::new(0),
         }
     };
 }
@@ -56,6 +60,16 @@ extern "C" fn on_tick(_: libc::c_int) {
             // again, and this handler runs on the thread that is inside `limited`. `overrun` neither locks nor
             // allocates.
             unsafe { (*target).overrun() };
+        }
+    });
+}
+
+/// Whose timers there are is found out anew: to be called where a process may have come out of a fork, which takes
+/// no timers along.
+pub fn adopt() {
+    STATE.with(|s| {
+        if s.process.replace(std::process::id()) != std::process::id() {
+            s.tick_us.store(0, Relaxed);
         }
     });
 }

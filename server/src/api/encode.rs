@@ -4,7 +4,7 @@ use moonlit_vm::host::native::{Entry, Gc, NativeResult, Outcome, Raised, Str, Ta
 
 use super::ApiFn;
 use crate::lua::args::{
-    array_values, expect_args, fail, pairs, results, set_field, set_index, string, string_or_nil, text_of,
+    expect_args, fail, pairs, results, set_field, set_index, string, string_or_nil, text_of,
 };
 use crate::lua::worker::here;
 use crate::phase::Phases;
@@ -78,7 +78,7 @@ fn unescape_uri(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.encode_args(table)`.
 fn encode_args(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
+    expect_args(vm, 1..=1, "expecting 1 argument but seen #")?;
     let t = vm.check_tab(0)?;
     let out = encode_table(vm, t)?;
     Ok(Outcome::one(string(vm, out)))
@@ -92,7 +92,7 @@ pub fn encode_table(vm: &mut Vm, t: Gc<Table>) -> Result<Vec<u8>, Raised> {
             return Err(vm.throw_str(b"attempt to use a non-string key in the \"args\" option table"));
         };
         let values = match v.as_obj::<Table>() {
-            Some(list) => array_values(vm, list),
+            Some(list) => pairs(vm, list).into_iter().map(|(_, v)| v).collect(),
             None => vec![v],
         };
         for v in values {
@@ -120,6 +120,7 @@ pub fn encode_table(vm: &mut Vm, t: Gc<Table>) -> Result<Vec<u8>, Raised> {
 
 /// `ngx.decode_args(text, max?)`: a table, and `truncated` when there were more.
 fn decode_args(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1..=2, "expecting 1 or 2 arguments but seen #")?;
     let text = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let max = vm.opt_int(1, 100)?;
     args_result(vm, &text, max, None)
@@ -268,8 +269,8 @@ fn decode_base64url(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.quote_sql_str(text)`.
 fn quote_sql_str(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
-    let text = loose_text(vm, 0);
+    expect_args(vm, 1..=1, "expecting one argument")?;
+    let text = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let mut out = Vec::with_capacity(text.len() + 2);
     out.push(b'\'');
     for b in text {

@@ -7,7 +7,7 @@ use super::{ApiFn, request};
 use crate::conf::model::Level;
 use crate::flow::Verdict;
 use crate::flow::filters::prepare_head;
-use crate::lua::args::text_of;
+use crate::lua::args::{expect_args, text_of};
 use crate::lua::thread::Handoff;
 use crate::lua::worker::here;
 use crate::phase::{ExitRule, Phase, Phases};
@@ -115,6 +115,7 @@ pub fn shown(text: &[u8]) -> String {
 
 /// `ngx.redirect(uri, status?)`: ends the handler with a redirect, 302 by default.
 fn redirect(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1..=2, "expecting one or two arguments")?;
     let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let status = vm.opt_int(1, 302)?;
     if !matches!(status, 301 | 302 | 303 | 307 | 308) {
@@ -140,6 +141,7 @@ fn redirect(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.exec(uri, args?)`: ends the handler with an internal redirect; `@name` goes to a named location.
 fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1..=2, "expecting one or two arguments, but got #")?;
     let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     if uri.is_empty() {
         return Err(vm.throw_str(b"The uri argument is empty"));
@@ -160,7 +162,10 @@ fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
         None if v.is_nil() => Vec::new(),
         None => match text_of(vm, v) {
             Some(t) => t,
-            None => return Err(vm.type_error(1, "string, number, or table")),
+            None => {
+                let text = format!("string, number, or table expected, but got {}", v.type_name());
+                return Err(vm.arg_error(1, text.as_bytes()));
+            }
         },
     };
     if !more.is_empty() {
@@ -172,7 +177,10 @@ fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
     let path = &uri[..cut.unwrap_or(uri.len())];
     let target = match crate::request::uri::normalise(path, false) {
         Ok(t) if path.starts_with(b"/") => t.uri,
-        _ => return Err(vm.throw_str(b"unsafe uri")),
+        _ => {
+            req.log(Level::Error, &[b"unsafe URI \"", path, b"\" was detected"].concat());
+            return Err(vm.throw_str(b"unsafe uri"));
+        }
     };
     Ok(end_run(Verdict::Internal { uri: target, args: Some(args) }))
 }

@@ -24,7 +24,6 @@ fn text(vm: &mut Vm, i: usize) -> Vec<u8> {
 
 /// `ngx.md5(text)`: 32 hexadecimal digits.
 fn md5_hex(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
     let digest = md5::Md5::digest(text(vm, 0));
     let hex: String = digest.iter().map(|b| format!("{b:02x}")).collect();
     Ok(Outcome::one(string(vm, hex)))
@@ -32,14 +31,12 @@ fn md5_hex(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.md5_bin(text)`: 16 bytes.
 fn md5_bin(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
     let digest = md5::Md5::digest(text(vm, 0));
     Ok(Outcome::one(string(vm, &digest[..])))
 }
 
 /// `ngx.sha1_bin(text)`: 20 bytes.
 fn sha1_bin(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
     let digest = sha1::Sha1::digest(text(vm, 0));
     Ok(Outcome::one(string(vm, &digest[..])))
 }
@@ -47,8 +44,9 @@ fn sha1_bin(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `ngx.hmac_sha1(key, text)`: 20 bytes.
 fn hmac_sha1(vm: &mut Vm, _: Entry) -> NativeResult {
     const BLOCK_BYTES: usize = 64;
-    expect_args(vm, 2)?;
-    let (mut key, data) = (text(vm, 0), text(vm, 1));
+    expect_args(vm, 2..=2, "expecting 2 arguments, but got #")?;
+    let mut key = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let data = vm.check_str(1)?.bytes(&vm.heap).to_vec();
     if key.len() > BLOCK_BYTES {
         key = sha1::Sha1::digest(&key).to_vec();
     }
@@ -61,7 +59,6 @@ fn hmac_sha1(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.crc32_short(text)` and `ngx.crc32_long(text)`: the same value.
 fn crc32(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
     let n = crc32fast::hash(&text(vm, 0));
     Ok(Outcome::one(Value::num(f64::from(n))))
 }

@@ -56,7 +56,8 @@ fn place(vm: &Vm) -> Vec<u8> {
     let base = if text[..base].contains(&b'(') { 0 } else { base };
     let mut out = text[base..].to_vec();
     if out.is_empty() {
-        return out;
+        // Whoever calls is no Lua code: `pcall(ngx.log, ...)`.
+        return b"[C]:-1: ".to_vec();
     }
     out.push(b' ');
     if let Some(f) = vm.frame_at(vm.cur, 1)

@@ -175,16 +175,16 @@ pub fn last_part(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, last)| last)
 }
 
-/// A metatable whose `__index` is a table with a function for each row.
+/// A metatable with a function for each row, which is its own `__index`: scripts that add methods to it, as some
+/// do for sockets, have them found.
 pub fn methods_metatable<'r>(
     w: &LuaWorker,
     vm: &mut Vm,
     rows: impl IntoIterator<Item = &'r ApiFn>,
 ) -> Gc<Table> {
-    let methods = vm.heap.new_table(0, 5);
-    fill_with(w, vm, methods, rows);
-    let meta = vm.heap.new_table(0, 1);
-    set_field(vm, meta, b"__index", Value::obj(methods));
+    let meta = vm.heap.new_table(0, 5);
+    fill_with(w, vm, meta, rows);
+    set_field(vm, meta, b"__index", Value::obj(meta));
     meta
 }
 

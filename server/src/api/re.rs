@@ -245,7 +245,7 @@ fn find(vm: &mut Vm, _: Entry) -> NativeResult {
             }
             match group {
                 Some((a, b)) => results(vm, &[Value::num(a as f64 + 1.0), Value::num(b as f64)]),
-                None => Ok(Outcome::one(Value::NIL)),
+                None => results(vm, &[Value::NIL, Value::NIL]),
             }
         }
     }
@@ -540,7 +540,7 @@ fn substitute(vm: &mut Vm, e: Entry, all: bool) -> NativeResult {
         vm.set_slot(STATE_SLOT, cell.value());
         return call_next(vm, cell);
     }
-    let text = vm.check_str(2)?.bytes(&vm.heap).to_vec();
+    let text = vm.raw_text(vm.arg(2));
     let pieces = match template(&text) {
         Ok(p) => p,
         Err(line) => {

@@ -284,6 +284,7 @@ fn get_uri_args(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.req.set_uri_args(args)`: a query as text, number or table.
 fn set_uri_args(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1..=1, "expecting 1 argument but seen #")?;
     let v = vm.arg(0);
     let args = match v.as_obj::<Table>() {
         Some(t) => encode_table(vm, t)?,
@@ -311,6 +312,7 @@ fn set_uri_args(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.req.set_uri(uri, jump?, binary?)`: with `jump` the handler ends and a location is looked up again.
 fn set_uri(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1..=3, "expecting 1, 2 or 3 arguments but seen #")?;
     let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     if uri.is_empty() {
         return Err(vm.throw_str(b"attempt to use zero-length uri"));
@@ -360,6 +362,7 @@ fn get_post_args(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `ngx.req.read_body()`: reads the whole body into memory or a file. A body that is too large or broken
 /// ends the request.
 fn read_body_fn(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 0..=0, "expecting 0 arguments but seen #")?;
     let req = request(vm)?;
     let w = here();
     let Some(run) = w.run() else { return Err(vm.throw_str(b"no request found")) };
@@ -433,7 +436,7 @@ fn replace_body(req: &Request, body: Body, len: u64) {
 
 /// `ngx.req.set_body_data(text)`: replaces a body that has been read.
 fn set_body_data(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
+    expect_args(vm, 1..=1, "expecting 1 arguments but seen #")?;
     let data = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let req = request(vm)?;
     replaceable(vm, &req)?;
@@ -445,12 +448,9 @@ fn set_body_data(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `ngx.req.set_body_file(path, auto_clean?)`: replaces the body by a file, which with `auto_clean` is deleted
 /// with the request.
 ///
-/// Raises `open() "PATH" failed` besides what `set_body_data` raises.
+/// Raises `stat() "PATH" failed` and `open() "PATH" failed` besides what `set_body_data` raises.
 fn set_body_file(vm: &mut Vm, _: Entry) -> NativeResult {
-    if !matches!(vm.nargs(), 1 | 2) {
-        let text = format!("expecting 1 or 2 arguments but seen {}", vm.nargs());
-        return Err(vm.throw_str(text.as_bytes()));
-    }
+    expect_args(vm, 1..=2, "expecting 1 or 2 arguments but seen #")?;
     let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let req = request(vm)?;
     replaceable(vm, &req)?;
@@ -461,12 +461,11 @@ fn set_body_file(vm: &mut Vm, _: Entry) -> NativeResult {
         vm.arg(1).truthy()
     };
     let path = crate::request::body::bytes_to_path(&name);
-    let len = match std::fs::File::open(&path).and_then(|f| f.metadata()) {
-        Ok(m) => m.len(),
-        Err(_) => {
-            let text = format!("open() \"{}\" failed", String::from_utf8_lossy(&name));
-            return Err(vm.throw_str(text.as_bytes()));
-        }
+    let failed = |what: &str| format!("{what}() \"{}\" failed", String::from_utf8_lossy(&name));
+    let len = match (std::fs::metadata(&path), std::fs::File::open(&path)) {
+        (Ok(m), Ok(_)) => m.len(),
+        (Err(_), _) => return Err(vm.throw_str(failed("stat").as_bytes())),
+        (_, Err(_)) => return Err(vm.throw_str(failed("open").as_bytes())),
     };
     replace_body(&req, Body::File(BodyFile { path, len, delete }), len);
     Ok(Outcome::none())
@@ -474,10 +473,7 @@ fn set_body_file(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.req.init_body(buffer_size?)`: begins a new body; what is more than the buffer goes to a file.
 fn init_body(vm: &mut Vm, _: Entry) -> NativeResult {
-    if vm.nargs() > 1 {
-        let text = format!("expecting 0 or 1 argument but seen {}", vm.nargs());
-        return Err(vm.throw_str(text.as_bytes()));
-    }
+    expect_args(vm, 0..=1, "expecting 0 or 1 argument but seen #")?;
     let req = request(vm)?;
     replaceable(vm, &req)?;
     let keep = match vm.nargs() {
@@ -495,7 +491,7 @@ fn init_body(vm: &mut Vm, _: Entry) -> NativeResult {
 ///
 /// Raises `request_body not initialized`, `fail to write file`.
 fn append_body(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
+    expect_args(vm, 1..=1, "expecting 1 arguments but seen #")?;
     let piece = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let req = request(vm)?;
     let written = match &mut *req.body.borrow_mut() {
@@ -511,7 +507,7 @@ fn append_body(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.req.finish_body()`: the pieces are the request's body now.
 fn finish_body(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 0)?;
+    expect_args(vm, 0..=0, "expecting 0 argument but seen #")?;
     let req = request(vm)?;
     let body = std::mem::take(&mut *req.body.borrow_mut());
     let Body::Writing(w) = body else {

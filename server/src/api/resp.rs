@@ -207,6 +207,12 @@ fn set(res: &mut Response, name: &[u8], values: Vec<Vec<u8>>) {
             values.last().and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.trim().parse().ok());
         return;
     }
+    if is(b"server") {
+        res.hide_server = values.is_empty();
+    }
+    if is(b"date") {
+        res.hide_date = values.is_empty();
+    }
     if is(b"location") {
         res.own_location = false;
     }
@@ -234,16 +240,16 @@ fn get_headers(vm: &mut Vm, _: Entry) -> NativeResult {
     {
         let res = req.response.borrow();
         if let Some(t) = &res.content_type {
-            lines.push((b"Content-Type".to_vec(), t.clone()));
+            lines.push((b"content-type".to_vec(), t.clone()));
         }
         if let Some(n) = res.content_length {
-            lines.push((b"Content-Length".to_vec(), n.to_string().into_bytes()));
+            lines.push((b"content-length".to_vec(), n.to_string().into_bytes()));
         }
         lines.extend(res.headers.iter().map(|(n, v)| (n.to_vec(), v.to_vec())));
         let connection: &[u8] = if req.keepalive.get() { b"keep-alive" } else { b"close" };
-        lines.push((b"Connection".to_vec(), connection.to_vec()));
+        lines.push((b"connection".to_vec(), connection.to_vec()));
         if res.chunked {
-            lines.push((b"Transfer-Encoding".to_vec(), b"chunked".to_vec()));
+            lines.push((b"transfer-encoding".to_vec(), b"chunked".to_vec()));
         }
     }
     headers_result(vm, lines, max, raw, "response")

@@ -7,7 +7,7 @@ use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Raised, Value, Vm};
 
 use super::{ApiFn, request};
 use crate::flow::filters::{gathers, prepare_head, submit};
-use crate::lua::args::{Loose, NoText, append_text, fail, string};
+use crate::lua::args::{Loose, NoText, append_text, expect_args, fail, string};
 use crate::lua::bridge::wait;
 use crate::lua::thread::Handoff;
 use crate::lua::worker::here;
@@ -134,6 +134,7 @@ fn pass(vm: &mut Vm, req: &Rc<Request>, chunk: Chunk) -> NativeResult {
 
 /// `ngx.eof()`: ends the response; the handler may go on without it.
 fn eof(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 0..=0, "no argument is expected")?;
     let req = request(vm)?;
     req.flushing.set(true);
     emit(vm, Vec::new(), true)
@@ -151,6 +152,10 @@ fn send_headers(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.flush(wait?)`: sends what is gathered; with `true` waits until it is with the system.
 fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 0..=1, "attempt to pass # arguments, but accepted 0 or 1")?;
+    if vm.nargs() == 1 && !vm.arg(0).is_bool() {
+        return Err(vm.type_error(0, "boolean"));
+    }
     let req = request(vm)?;
     if req.response.borrow().taken {
         return fail(vm, "raw request socket acquired");

@@ -61,12 +61,12 @@ fn tell_expired(w: &LuaWorker) {
 /// `ngx.sleep(seconds)`: suspends this light thread, not the worker.
 ///
 /// `seconds`: number >= 0, resolution 1 ms; 0 lets others run once. Returns nothing. Raises
-/// `invalid sleep duration "N"`. Source: lua-nginx-module README, "ngx.sleep".
+/// `invalid sleep duration "N"`, which is in milliseconds. Source: lua-nginx-module README, "ngx.sleep".
 fn sleep(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
+    expect_args(vm, 1..=1, "attempt to pass # arguments, but accepted 1")?;
     let seconds = vm.check_num(0)?;
     if !(seconds >= 0.0) {
-        let text = format!("invalid sleep duration \"{}\"", String::from_utf8_lossy(&vm.raw_text(vm.arg(0))));
+        let text = format!("invalid sleep duration \"{:.0}\"", (seconds * 1000.0).trunc());
         return Err(vm.throw_str(text.as_bytes()));
     }
     if seconds < 0.001 {

@@ -1,10 +1,10 @@
 //! Times from the cached clock.
 
-use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Value, Vm};
+use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Raised, Str, Value, Vm};
 
 use super::{ApiFn, request};
 use crate::http1::clock;
-use crate::lua::args::{expect_args, string};
+use crate::lua::args::string;
 use crate::phase::Phases;
 
 /// The functions.
@@ -79,24 +79,29 @@ fn utctime(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(string(vm, t)))
 }
 
-/// `ngx.http_time(sec)`.
+/// The seconds in the first argument; there is no time before 1970.
+fn point(vm: &mut Vm) -> Result<i64, Raised> {
+    match vm.arg(0).as_num() {
+        Some(n) => Ok(n.max(0.0) as i64),
+        None => Err(vm.throw_str(b"number argument only")),
+    }
+}
+
+/// `ngx.http_time(sec)`. Raises `number argument only`.
 fn http_time(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
-    let t = clock::http_time(vm.check_num(0)? as i64);
+    let t = clock::http_time(point(vm)?);
     Ok(Outcome::one(string(vm, t)))
 }
 
 /// `ngx.cookie_time(sec)`.
 fn cookie_time(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
-    let t = clock::cookie_time(vm.check_num(0)? as i64);
+    let t = clock::cookie_time(point(vm)?);
     Ok(Outcome::one(string(vm, t)))
 }
 
 /// `ngx.parse_http_time(text)`: seconds, or nil.
 fn parse_http_time(vm: &mut Vm, _: Entry) -> NativeResult {
-    expect_args(vm, 1)?;
-    let s = vm.check_str(0)?;
+    let Some(s) = vm.arg(0).as_obj::<Str>() else { return Err(vm.throw_str(b"string argument only")) };
     let t = clock::parse_http_time(s.bytes(&vm.heap));
     Ok(Outcome::one(t.map_or(Value::NIL, |t| Value::num(t as f64))))
 }

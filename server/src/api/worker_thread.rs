@@ -12,6 +12,7 @@ use moonlit_vm::host::native::{Entry, Gc, NativeResult, Table, Value, Vm};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::ApiFn;
+use crate::cpu_time;
 use crate::lua::args::{pairs, results, string};
 use crate::lua::bridge::wait;
 use crate::lua::worker::{LuaWorker, here};
@@ -85,6 +86,8 @@ struct Job {
     module: Vec<u8>,
     function: Vec<u8>,
     args: Vec<Plain>,
+    /// Time on CPU that it may take, in microseconds; 0 is any.
+    limit_us: u64,
     done: oneshot::Sender<Done>,
 }
 
@@ -173,12 +176,26 @@ impl States {
 fn serve(w: &Rc<LuaWorker>, jobs: &mpsc::Receiver<Job>) {
     while let Ok(job) = jobs.recv() {
         let done = w.enter(|vm| {
-            let done = run(vm, &job.module, &job.function, job.args);
+            let done = run_limited(vm, job.limit_us, |vm| run(vm, &job.module, &job.function, job.args));
             vm.collect_garbage();
             done
         });
         // Nobody waits any more when the thread that asked was killed.
         let _ = job.done.send(done);
+    }
+}
+
+/// Runs a job, which ends when it has used up its time, whatever it catches.
+fn run_limited(vm: &mut Vm, limit_us: u64, job: impl FnOnce(&mut Vm) -> Done) -> Done {
+    if limit_us == 0 {
+        return job(vm);
+    }
+    let handle = vm.interrupt_handle();
+    let left = i64::try_from(limit_us).unwrap_or(i64::MAX);
+    match cpu_time::limited(&handle, limit_us, left, || job(vm)) {
+        Ok((done, _)) if vm.end_overrun() && done.is_ok() => Err(b"CPU time limit exceeded".to_vec()),
+        Ok((done, _)) => done,
+        Err(_) => Err(b"lua_cpu_limit cannot be kept".to_vec()),
     }
 }
 
@@ -248,6 +265,11 @@ fn run_worker_thread(vm: &mut Vm, _: Entry) -> NativeResult {
     if pool.running.available_permits() == 0 && pool.waiting.get() >= pool.max_queue {
         return refuse(vm, "ngx_thread_task_post failed");
     }
+    let limit_ms = match w.request() {
+        Some(req) => req.location().lua_cpu_limit,
+        None => w.http().level.lua_cpu_limit,
+    };
+    let limit_us = limit_ms.saturating_mul(1000);
     let Some(state) = states.take(vm, &w) else { return refuse(vm, "no available Lua vm") };
     let (tell, told) = oneshot::channel();
     tokio::task::spawn_local(async move {
@@ -256,7 +278,7 @@ fn run_worker_thread(vm: &mut Vm, _: Entry) -> NativeResult {
         pool.waiting.set(pool.waiting.get() - 1);
         let (done, finished) = oneshot::channel();
         let lost = || Err(b"the Lua state is gone".to_vec());
-        let outcome = match state.send(Job { module, function, args, done }) {
+        let outcome = match state.send(Job { module, function, args, limit_us, done }) {
             Ok(()) => finished.await.unwrap_or_else(|_| lost()),
             Err(_) => lost(),
         };

@@ -35,6 +35,8 @@ pub enum VarKind {
     Geo(usize),
     /// Computed by the `split_clients` with this index in `HttpConf::splits`.
     Split(usize),
+    /// Known, and without a value on the connections that there are: see [`ABSENT`].
+    Absent,
 }
 
 /// What has been declared about one variable.
@@ -91,6 +93,8 @@ builtins! {
     ConnectionsWriting "connections_writing" ro;
     ContentLength "content_length" ro;
     ContentType "content_type" ro;
+    DateGmt "date_gmt" ro;
+    DateLocal "date_local" ro;
     DocumentRoot "document_root" ro;
     DocumentUri "document_uri" ro;
     EchoCacheableRequestUri "echo_cacheable_request_uri" ro;
@@ -103,15 +107,20 @@ builtins! {
     EchoRequestUri "echo_request_uri" ro;
     EchoResponseStatus "echo_response_status" ro;
     EchoTimerElapsed "echo_timer_elapsed" ro;
+    GzipRatio "gzip_ratio" ro;
     Host "host" ro;
     Hostname "hostname" ro;
+    Http2 "http2" ro;
+    Http3 "http3" ro;
     Https "https" ro;
     InvalidReferer "invalid_referer" ro;
     IsArgs "is_args" ro;
+    IsRequestPort "is_request_port" ro;
     LimitConnStatus "limit_conn_status" ro;
     LimitRate "limit_rate" rw;
     LimitReqStatus "limit_req_status" ro;
     Msec "msec" ro;
+    Msie "msie" ro;
     NginxVersion "nginx_version" ro;
     Pid "pid" ro;
     Pipe "pipe" ro;
@@ -135,6 +144,7 @@ builtins! {
     RequestId "request_id" ro;
     RequestLength "request_length" ro;
     RequestMethod "request_method" ro;
+    RequestPort "request_port" ro;
     RequestTime "request_time" ro;
     RequestUri "request_uri" ro;
     Scheme "scheme" ro;
@@ -162,6 +172,40 @@ builtins! {
     UpstreamStatus "upstream_status" ro;
     Uri "uri" ro;
 }
+
+/// Variables of TLS and of caches: a format that is made for those, too, writes `-` for connections without them.
+pub const ABSENT: &[&str] = &[
+    "ssl_alpn_protocol",
+    "ssl_cipher",
+    "ssl_ciphers",
+    "ssl_client_cert",
+    "ssl_client_escaped_cert",
+    "ssl_client_fingerprint",
+    "ssl_client_i_dn",
+    "ssl_client_i_dn_legacy",
+    "ssl_client_raw_cert",
+    "ssl_client_s_dn",
+    "ssl_client_s_dn_legacy",
+    "ssl_client_serial",
+    "ssl_client_sigalg",
+    "ssl_client_v_end",
+    "ssl_client_v_remain",
+    "ssl_client_v_start",
+    "ssl_client_verify",
+    "ssl_curve",
+    "ssl_curves",
+    "ssl_early_data",
+    "ssl_ech_outer_server_name",
+    "ssl_ech_status",
+    "ssl_protocol",
+    "ssl_server_name",
+    "ssl_session_id",
+    "ssl_session_reused",
+    "ssl_sigalg",
+    "ssl_sigalgs",
+    "upstream_cache_etag",
+    "upstream_cache_last_modified",
+];
 
 /// A family of variables with a common prefix. The rest of the name is `name[prefix.len()..]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -243,6 +287,8 @@ impl VarTable {
         }
         let kind = if let Some(builtin) = Builtin::of(&name) {
             Some(VarKind::Builtin(builtin))
+        } else if ABSENT.contains(&&*name) {
+            Some(VarKind::Absent)
         } else {
             Family::of(&name).map(|(family, _)| VarKind::Family(family))
         };
@@ -259,6 +305,7 @@ impl VarTable {
         let def = &mut self.defs[id.index()];
         match def.kind {
             VarKind::Builtin(builtin) if !builtin.writable() => return Err(ReadOnly),
+            VarKind::Absent => return Err(ReadOnly),
             VarKind::Builtin(_) => {}
             VarKind::Family(_) | VarKind::User | VarKind::Map(_) | VarKind::Geo(_) | VarKind::Split(_) => {
                 // `set` on a map's variable leaves the map's value as the one before the first `set`.

@@ -14,6 +14,9 @@ use crate::request::headers::{Headers, is_name};
 use crate::request::vars::set_named;
 use crate::request::{Request, uri, with_match};
 
+/// The end of nginx's lines about headers.
+const READING: &[u8] = b"\" while reading client request headers";
+
 /// What the head says beyond its syntax.
 struct Meaning {
     decoder: Option<Decoder>,
@@ -99,6 +102,11 @@ pub fn make_request(
                 set_named(&req, pattern, &host, data);
             }
         });
+    }
+    for line in &head.passed_over {
+        let shown = req.headers.borrow().bytes(*line).to_vec();
+        let line = [b"client sent invalid header line: \"", &shown[..], READING].concat();
+        req.log(Level::Info, &line);
     }
     if let Some((_, text)) = fault {
         req.log(Level::Info, format!("{text} while reading client request headers").as_bytes());

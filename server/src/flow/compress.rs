@@ -178,27 +178,38 @@ pub fn gzip_header_filter(req: &Request) {
     res.clear_ranges();
     weaken_etag(&mut res);
     let level = Compression::new(u32::from(level.filters.gzip_comp_level));
-    res.outer_filters.push(Box::new(Gzip { encoder: Some(GzEncoder::new(Vec::new(), level)) }));
+    res.outer_filters.push(Box::new(Gzip {
+        encoder: Some(GzEncoder::new(Vec::new(), level)),
+        taken: 0,
+        given: 0,
+    }));
 }
 
 struct Gzip {
     encoder: Option<GzEncoder<Vec<u8>>>,
+    /// Bytes before and after.
+    taken: u64,
+    given: u64,
 }
 
 impl BodyFilter for Gzip {
-    fn run(&mut self, _: &Rc<Request>, chunk: &mut Chunk) -> Result<(), &'static str> {
+    fn run(&mut self, req: &Rc<Request>, chunk: &mut Chunk) -> Result<(), &'static str> {
         let failed = "deflate() failed";
         let Some(encoder) = &mut self.encoder else { return Ok(()) };
         encoder.write_all(&chunk.data).map_err(|_| failed)?;
+        self.taken += chunk.data.len() as u64;
         if chunk.last {
             let encoder = self.encoder.take().expect("taken only here, at the end");
             chunk.data = encoder.finish().map_err(|_| failed)?;
+            self.given += chunk.data.len() as u64;
+            req.response.borrow_mut().gzip_ratio = Some(self.taken * 100 / self.given.max(1));
             return Ok(());
         }
         if chunk.flush {
             encoder.flush().map_err(|_| failed)?;
         }
         chunk.data = std::mem::take(encoder.get_mut());
+        self.given += chunk.data.len() as u64;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use super::begin::{limits_of, make_request};
 use super::engine::{self, Course};
 use super::filters::poll_drive;
 use super::{Wait, Worker};
-use crate::conf::model::{Level, Server};
+use crate::conf::model::{Level, Listen, Server};
 use crate::conf::settings::LingeringClose;
 use crate::http1::clock;
 use crate::http1::conn::Conn;
@@ -101,16 +101,14 @@ impl Serving {
         match conn.poll_fill(cx) {
             Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(true),
             Poll::Ready(Ok(_)) => {
-                if conn.requests.get() > 0 {
-                    let http = self.w.env.http();
-                    let local = self
-                        .w
-                        .env
-                        .config
-                        .listen_of(self.listen, conn.local)
-                        .unwrap_or(&http.listens[self.listen]);
-                    log_closed(&self.w, conn, &http.servers[local.default_server]);
-                }
+                let http = self.w.env.http();
+                let local = self
+                    .w
+                    .env
+                    .config
+                    .listen_of(self.listen, conn.local)
+                    .unwrap_or(&http.listens[self.listen]);
+                log_closed(&self.w, conn, local, &http.servers[local.default_server]);
                 Poll::Ready(false)
             }
             Poll::Ready(Err(_)) => Poll::Ready(false),
@@ -259,6 +257,7 @@ impl Busy {
         let unread = !req.incoming.borrow().is_done() || self.broken;
         log(w, req, cx);
         if keep {
+            conn.pipelined.set(conn.input_len() > 0);
             if conn.input_len() == 0 {
                 return Some(Rest::Idle(idle_ms));
             }
@@ -294,12 +293,17 @@ fn log(w: &Rc<Worker>, req: Rc<Request>, cx: &mut Context<'_>) {
     w.spare.give(req);
 }
 
-/// nginx's line for a client that leaves between two requests.
-fn log_closed(w: &Rc<Worker>, conn: &Rc<Conn>, server: &Server) {
+/// nginx's line for a client that leaves before its first request or between two.
+fn log_closed(w: &Rc<Worker>, conn: &Rc<Conn>, listen: &Listen, server: &Server) {
     let logs = &server.level.error_logs;
     if w.env.logs.enabled(logs, Level::Info) {
         let who = conn.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.ip().to_canonical().to_string());
-        let line = format!("client {who} closed keepalive connection");
+        let line = if conn.requests.get() > 0 {
+            format!("client {who} closed keepalive connection")
+        } else {
+            let at = &listen.addr;
+            format!("client closed connection while waiting for request, client: {who}, server: {at}")
+        };
         w.env.logs.error(logs, Level::Info, Some(conn.serial), line.as_bytes());
     }
 }
@@ -325,16 +329,26 @@ fn poll_head(
         }
         match conn.poll_fill(cx) {
             Poll::Ready(Ok(n)) if n > 0 => {}
-            Poll::Ready(Ok(_)) => return Poll::Ready(Ok(false)),
+            // Nobody is there to read a page; the logs tell.
+            Poll::Ready(Ok(_)) => {
+                conn.break_off();
+                return Poll::Ready(Err(HeadError { status: 400, text: CLOSED }));
+            }
             Poll::Ready(Err(_)) => {
                 conn.break_off();
                 return Poll::Ready(Ok(false));
             }
-            Poll::Pending if conn.poll_deadline(cx) => return Poll::Ready(Ok(false)),
+            Poll::Pending if conn.poll_deadline(cx) => {
+                return Poll::Ready(Err(HeadError { status: 408, text: TIMED_OUT }));
+            }
             Poll::Pending => return Poll::Pending,
         }
     }
 }
+
+/// What the log says of a head that does not come to its end.
+const CLOSED: &str = "client prematurely closed connection";
+const TIMED_OUT: &str = "client timed out (110: Connection timed out)";
 
 /// Waits a little for what the client still sends, so that it can read the response before a reset.
 async fn linger_and_close(conn: &Rc<Conn>, time_ms: u64, timeout_ms: u64) {

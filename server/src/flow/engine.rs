@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::filters::{Ending, submit};
+use super::filters::{Ending, prepare_head, submit};
 use super::special::{After, respond};
 use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, more_headers, realip, rewrite};
 use crate::conf::model::{Content, Level, LuaCode};
@@ -370,6 +370,10 @@ fn decide(w: &Rc<Worker>, req: &Rc<Request>, verdict: Verdict) -> At {
 
 /// Ends the response if its handler has not, with what was gathered for its length.
 fn end_output(w: &Rc<Worker>, req: &Rc<Request>) {
+    if matches!(req.location().content, Some(Content::Lua(_))) && req.phase.get() == Phase::Content {
+        // A script that has said nothing has made a response all the same.
+        prepare_head(req);
+    }
     let mut res = req.response.borrow_mut();
     if res.eof || res.refused.is_some() || req.gone.get() {
         return;

@@ -178,6 +178,8 @@ pub struct Conn {
     pub requests: Cell<u64>,
     /// Bytes sent so far.
     pub bytes_sent: Cell<u64>,
+    /// The request was there before the response to the last one was out.
+    pub pipelined: Cell<bool>,
 }
 
 impl Conn {
@@ -195,6 +197,7 @@ impl Conn {
             accepted_ms: super::clock::monotonic_ms(),
             requests: Cell::new(0),
             bytes_sent: Cell::new(0),
+            pipelined: Cell::new(false),
         }
     }
 

@@ -11,4 +11,5 @@ pub mod deadline;
 pub mod parse;
 pub mod sendfile;
 pub mod strftime;
+pub mod tcp_info;
 pub mod write;

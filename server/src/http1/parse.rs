@@ -56,6 +56,8 @@ pub struct Head {
     pub len: usize,
     /// The request line has been understood.
     pub line_done: bool,
+    /// Lines with odd names, which are passed over.
+    pub passed_over: Vec<Span>,
     /// Where the next look for the end may start.
     scanned: usize,
 }
@@ -306,6 +308,7 @@ impl Head {
     /// nginx's rules, line by line. `None` when the end is not there yet.
     fn slow_headers(&mut self, buf: &[u8], head: usize, limits: &Limits) -> Result<Option<usize>, HeadError> {
         self.headers.clear();
+        self.passed_over.clear();
         let mut at = head;
         loop {
             let Some(n) = memchr::memchr(b'\n', &buf[at..]) else { return Ok(None) };
@@ -339,6 +342,9 @@ impl Head {
                     name: Span::new(at, at + colon),
                     value: Span::new(at + value_at + lead, end - trail),
                 });
+            }
+            if odd && limits.ignore_invalid && self.passed_over.len() < limits.headers_max {
+                self.passed_over.push(Span::new(at, end));
             }
             at = next;
         }

@@ -54,17 +54,14 @@ pub fn fail(vm: &mut Vm, text: &str) -> NativeResult {
     results(vm, &[Value::NIL, t])
 }
 
-/// Raises `expecting N arguments but seen M` unless the count is right.
-pub fn expect_args(vm: &mut Vm, n: usize) -> Result<(), Raised> {
+/// Raises a text unless the number of arguments is within bounds; `#` in the text stands for what it is. Every
+/// function of OpenResty has words of its own for this.
+pub fn expect_args(vm: &mut Vm, counts: std::ops::RangeInclusive<usize>, text: &str) -> Result<(), Raised> {
     let seen = vm.nargs();
-    if seen == n {
+    if counts.contains(&seen) {
         return Ok(());
     }
-    let (text, s) = match n {
-        1 => ("one".to_owned(), ""),
-        _ => (n.to_string(), "s"),
-    };
-    Err(vm.throw_str(format!("expecting {text} argument{s} but seen {seen}").as_bytes()))
+    Err(vm.throw_str(text.replace('#', &seen.to_string()).as_bytes()))
 }
 
 /// Sets a field of a table by name. Library tables and results stay far below any limit.
@@ -154,7 +151,11 @@ fn append_nested(
         return Ok(());
     }
     if v.is_num() {
-        out.extend_from_slice(&vm.raw_text(v));
+        // Whole numbers are written as such: zero has no sign.
+        match v.as_num() {
+            Some(0.0) => out.push(b'0'),
+            _ => out.extend_from_slice(&vm.raw_text(v)),
+        }
         return Ok(());
     }
     if let Some(t) = v.as_obj::<Table>() {

@@ -80,6 +80,8 @@ pub struct Response {
     pub headers: Headers,
     /// How far the head has come.
     pub head: HeadState,
+    /// How much smaller `gzip` has made the body, in hundredths.
+    pub gzip_ratio: Option<u64>,
     /// `Server` is not sent.
     pub hide_server: bool,
     /// `Date` is not sent.
@@ -172,6 +174,7 @@ impl Response {
             last_modified,
             headers,
             head,
+            gzip_ratio,
             hide_server,
             hide_date,
             vary_gzip,
@@ -214,7 +217,7 @@ impl Response {
         *driver = None;
         *driving = false;
         (*status, *reason, *content_type, *content_length) = (0, None, None, None);
-        (*last_modified, *part) = (None, None);
+        (*last_modified, *part, *gzip_ratio) = (None, None, None);
         headers.trim();
         *head = HeadState::Open;
         trailers.clear();
@@ -379,6 +382,7 @@ impl Response {
         self.allow_ranges = false;
         self.vary_gzip = false;
         self.expects_trailers = false;
+        self.gzip_ratio = None;
         self.hide_server = false;
         self.hide_date = false;
     }

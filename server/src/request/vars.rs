@@ -10,9 +10,10 @@ use super::escape::unescape;
 use super::headers::matches_underscored;
 use super::response::HeadState;
 use super::{Request, args, guards, with_match};
-use crate::conf::model::MapFound;
+use crate::conf::model::{Level, MapFound};
 use crate::conf::variables::{Builtin, Family, Pattern, VarId, VarKind, Variables};
-use crate::http1::clock;
+use crate::http1::tcp_info::TcpInfo;
+use crate::http1::{clock, strftime};
 use crate::regex::MatchData;
 
 /// What the groups of the last expression matched.
@@ -62,12 +63,13 @@ impl Variables for Vars<'_> {
                 _ if def.assigned => {
                     if self.0.location().uninitialized_variable_warn {
                         let text = format!("using uninitialized \"{}\" variable", def.name);
-                        self.0.log(crate::conf::model::Level::Warn, text.as_bytes());
+                        self.0.log(Level::Warn, text.as_bytes());
                     }
                     true
                 }
                 _ => false,
             },
+            VarKind::Absent => false,
             VarKind::Map(n) => map(self.0, id, n, out),
             VarKind::Geo(n) => geo(self.0, id, n, out),
             VarKind::Split(n) => split(self.0, id, n, out),
@@ -124,6 +126,7 @@ pub fn set(req: &Request, name: &[u8], value: Option<&[u8]>) -> Result<(), SetEr
                 set_slot(req, id, value.map(<[u8]>::to_vec));
                 Ok(())
             }
+            VarKind::Absent => Err(SetError::ReadOnly),
             // Nobody has made such a variable with `set`.
             VarKind::Family(_) => Err(SetError::Unknown),
         },
@@ -175,7 +178,12 @@ fn set_builtin(req: &Request, b: Builtin, value: Option<&[u8]>) -> Result<(), Se
         }
         Builtin::LimitRate => {
             // nginx keeps the old rate when the new one is no size.
-            if let Some(rate) = crate::conf::value::size(value.unwrap_or_default()) {
+            let text = value.unwrap_or_default();
+            let Some(rate) = crate::conf::value::size(text) else {
+                req.log(Level::Error, &[b"invalid $limit_rate \"", text, b"\""].concat());
+                return Ok(());
+            };
+            {
                 req.limit_rate.set(Some(rate));
                 if req.is_main() && req.head_sent() {
                     req.conn.throttle(rate, 0);
@@ -275,7 +283,10 @@ fn family(req: &Request, f: Family, name: &str, out: &mut Vec<u8>) -> bool {
             }
             join(headers.iter(), rest, out)
         }
-        Family::SentTrailer => false,
+        Family::SentTrailer => {
+            let res = req.response.borrow();
+            join(res.trailers.iter().map(|(n, v)| (&n[..], &v[..])), rest, out)
+        }
     }
 }
 
@@ -433,6 +444,21 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             header(req, b"content-length", out)
         }
         Builtin::ContentType => header(req, b"content-type", out),
+        Builtin::DateGmt => zoned_date(0, out),
+        Builtin::DateLocal => zoned_date(clock::zone_offset(), out),
+        Builtin::GzipRatio => match req.response.borrow().gzip_ratio {
+            Some(hundredths) => text(&format!("{}.{:02}", hundredths / 100, hundredths % 100), out),
+            None => false,
+        },
+        Builtin::Http2 | Builtin::Http3 => text("", out),
+        Builtin::IsRequestPort => text(if request_port(req).is_empty() { "" } else { ":" }, out),
+        Builtin::RequestPort => bytes(&request_port(req), out),
+        Builtin::Msie => {
+            let headers = req.headers.borrow();
+            let agent = headers.get(b"user-agent").unwrap_or_default();
+            let opera = memchr::memmem::find(agent, b"Opera").is_some();
+            text(if !opera && memchr::memmem::find(agent, b"MSIE ").is_some() { "1" } else { "" }, out)
+        }
         Builtin::Status => {
             let res = req.response.borrow();
             let status = if req.err_status.get() != 0 { req.err_status.get() } else { res.status };
@@ -447,7 +473,7 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
         Builtin::TimeIso8601 => text(&clock::iso8601((clock::now_ms() / 1000) as i64), out),
         Builtin::Pid => number(u64::from(std::process::id()), out),
         Builtin::NginxVersion => text("1.31.3", out),
-        Builtin::Pipe => text(if conn.input_len() > 0 { "p" } else { "." }, out),
+        Builtin::Pipe => text(if conn.pipelined.get() { "p" } else { "." }, out),
         Builtin::RequestCompletion => text(if req.response.borrow().done { "OK" } else { "" }, out),
         Builtin::RequestId => {
             let mut t = String::new();
@@ -530,13 +556,11 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             seconds(clock::update().saturating_sub(since), out)
         }
         Builtin::LimitRate => number(req.limit_rate.get().unwrap_or(0), out),
-        Builtin::ProxyProtocolAddr
-        | Builtin::ProxyProtocolPort
-        | Builtin::TcpinfoRcvSpace
-        | Builtin::TcpinfoRtt
-        | Builtin::TcpinfoRttvar
-        | Builtin::TcpinfoSndCwnd
-        | Builtin::UpstreamCacheStatus => false,
+        Builtin::TcpinfoRcvSpace => tcp_info(req, |i| i.rcv_space, out),
+        Builtin::TcpinfoRtt => tcp_info(req, |i| i.rtt_us, out),
+        Builtin::TcpinfoRttvar => tcp_info(req, |i| i.rttvar_us, out),
+        Builtin::TcpinfoSndCwnd => tcp_info(req, |i| i.snd_cwnd, out),
+        Builtin::ProxyProtocolAddr | Builtin::ProxyProtocolPort | Builtin::UpstreamCacheStatus => false,
         Builtin::UpstreamAddr
         | Builtin::UpstreamBytesReceived
         | Builtin::UpstreamBytesSent
@@ -583,10 +607,25 @@ fn of_upstream(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
 }
 
 fn header(req: &Request, name: &[u8], out: &mut Vec<u8>) -> bool {
-    match req.headers.borrow().get(name) {
-        Some(v) => bytes(v, out),
-        None => text("", out),
-    }
+    req.headers.borrow().get(name).is_some_and(|v| bytes(v, out))
+}
+
+fn tcp_info(req: &Request, field: fn(TcpInfo) -> u32, out: &mut Vec<u8>) -> bool {
+    req.conn.tcp_info().is_some_and(|info| number(u64::from(field(info)), out))
+}
+
+/// The port that the client's `Host` names, if it names one.
+fn request_port(req: &Request) -> Vec<u8> {
+    let headers = req.headers.borrow();
+    let host = headers.get(b"host").unwrap_or_default();
+    let name_end = memchr::memrchr(b']', host).unwrap_or(0);
+    memchr::memrchr(b':', &host[name_end..]).map(|at| host[name_end + at + 1..].to_vec()).unwrap_or_default()
+}
+
+/// A date as server-side includes show it, that many seconds east of UTC.
+fn zoned_date(offset_s: i32, out: &mut Vec<u8>) -> bool {
+    let now_s = (clock::now_ms() / 1000) as i64;
+    bytes(&strftime::formatted(now_s, offset_s, b"%A, %d-%b-%Y %H:%M:%S %Z"), out)
 }
 
 fn remote_user(req: &Request, out: &mut Vec<u8>) -> bool {

@@ -55,8 +55,16 @@ pub const METHODS: &[ApiFn] = &[
 ];
 
 /// The methods that sockets of a request have too.
-pub(super) const BODY_METHODS: &[&str] =
-    &["getfd", "receive", "receiveany", "receiveuntil", "settimeout", "settimeouts"];
+pub(super) const BODY_METHODS: &[&str] = &[
+    "getfd",
+    "getoption",
+    "receive",
+    "receiveany",
+    "receiveuntil",
+    "setoption",
+    "settimeout",
+    "settimeouts",
+];
 
 /// What the userdata of a socket holds.
 pub(super) struct Handle {
