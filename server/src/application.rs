@@ -261,7 +261,6 @@ fn worker_slots(config: &Config) -> usize {
 fn set_paths(w: &Rc<LuaWorker>) {
     let settings = &w.http().lua.settings;
     let prefix = w.config.prefix.to_string_lossy().into_owned();
-    let prefix = prefix.trim_end_matches('/').to_owned();
     for (name, value) in [("path", &settings.lua_package_path), ("cpath", &settings.lua_package_cpath)] {
         if value.is_empty() {
             continue;
@@ -334,6 +333,8 @@ impl App for Gateway {
     }
 
     fn serve(self: Rc<Self>, accepted: Accepted) -> impl Future<Output = ()> {
+        // The worker may have slept for long: deadlines count from now.
+        http1::clock::update();
         let io = match accepted.socket {
             Socket::Tcp(s) => {
                 // Responses go out in one write; waiting for more would only add latency.

@@ -17,7 +17,7 @@ use crate::serve::start::{self, NGINX_VERSION, SERVER_NAME};
 use crate::serve::{os, signal};
 
 /// Where relative paths start from when `-p` does not say.
-const DEFAULT_PREFIX: &str = "/usr/local/openresty/nginx/";
+const DEFAULT_PREFIX: &str = conf::DEFAULT_PREFIX;
 /// The main file, relative to the prefix.
 const DEFAULT_CONF: &str = "conf/nginx.conf";
 /// The error log, relative to the prefix.
@@ -260,11 +260,8 @@ fn show_version(command: &Command) {
         say(&format!(
             "built by Moonlit {moonlit} (nginx {NGINX_VERSION}, lua-nginx-module 0.10.32)\n\
              built with OpenSSL 3.5.5\n\
-             configure arguments: --prefix={DEFAULT_PREFIX} --with-pcre-jit --with-http_stub_status_module \
-             --with-http_auth_request_module --with-http_gunzip_module --with-http_gzip_static_module \
-             --with-http_realip_module --with-http_secure_link_module --with-http_sub_module \
-             --without-http_fastcgi_module --without-http_scgi_module --without-http_uwsgi_module \
-             --without-http_grpc_module\n"
+             configure arguments: {}\n",
+            conf::CONFIGURE_ARGUMENTS
         ));
     }
 }

@@ -8,7 +8,7 @@ use crate::lua::worker::{Rooted, here};
 use crate::phase::Phases;
 
 /// The functions.
-pub const FNS: &[ApiFn] = &[ApiFn::plain("ngx.on_abort", Phases::OUTPUT, on_abort)];
+pub const FNS: &[ApiFn] = &[ApiFn::plain("ngx.on_abort", Phases::REQUEST, on_abort)];
 
 /// `ngx.on_abort(f)`: calls `f` in a light thread when the client closes the connection before the handler
 /// has ended.

@@ -135,7 +135,7 @@ fn prefix(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(string(vm, p)))
 }
 
-/// `ngx.config.nginx_configure()`: there was no configure script.
+/// `ngx.config.nginx_configure()`: what `-V` shows.
 fn configure(vm: &mut Vm, _: Entry) -> NativeResult {
-    Ok(Outcome::one(string(vm, "")))
+    Ok(Outcome::one(string(vm, crate::conf::CONFIGURE_ARGUMENTS)))
 }

@@ -30,7 +30,7 @@ pub fn end_run(v: Verdict) -> Outcome {
 }
 
 /// Refuses to end a request whose subrequests are under way.
-fn refuse_pending(vm: &mut Vm) -> Result<(), Raised> {
+pub fn refuse_pending(vm: &mut Vm) -> Result<(), Raised> {
     let pending = here().run().is_some_and(|r| r.subrequests.get() > 0);
     if pending { Err(vm.throw_str(b"attempt to abort with pending subrequests")) } else { Ok(()) }
 }
@@ -90,7 +90,14 @@ fn exit(vm: &mut Vm, _: Entry) -> NativeResult {
             }
             Verdict::Done
         }
-        300.. => Verdict::Status(status as u16),
+        300.. => {
+            let mut res = req.response.borrow_mut();
+            if res.status == 0 {
+                // A page of the configuration's own that sets none has it.
+                res.status = status as u16;
+            }
+            Verdict::Status(status as u16)
+        }
         _ => Verdict::Close,
     };
     Ok(end_run(verdict))
@@ -151,9 +158,6 @@ fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
     if req.response.borrow().head != HeadState::Open {
         return Err(vm.throw_str(b"attempt to call ngx.exec after sending out response headers"));
     }
-    if uri[0] == b'@' {
-        return Ok(end_run(Verdict::Named(uri)));
-    }
     let cut = memchr::memchr(b'?', &uri);
     let mut args = cut.map(|n| uri[n + 1..].to_vec()).unwrap_or_default();
     let v = vm.arg(1);
@@ -175,6 +179,14 @@ fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
         args.extend_from_slice(&more);
     }
     let path = &uri[..cut.unwrap_or(uri.len())];
+    if path[0] == b'@' {
+        if !args.is_empty() {
+            let text =
+                [b"query strings ", &args[..], b" ignored when exec'ing named location ", path].concat();
+            req.log(Level::Warn, &text);
+        }
+        return Ok(end_run(Verdict::Named(path.to_vec())));
+    }
     let target = match crate::request::uri::normalise(path, false) {
         Ok(t) if path.starts_with(b"/") => t.uri,
         _ => {

@@ -10,7 +10,7 @@ use super::encode::{add_multi, encode_table};
 use super::{ApiFn, ctx, request};
 use crate::conf::model::Level;
 use crate::http1::clock;
-use crate::lua::args::{array_values, pairs, set_field, string, text_of};
+use crate::lua::args::{array_values, expect_args, pairs, set_field, string, text_of};
 use crate::lua::children::Child;
 use crate::lua::thread::{Handoff, Light, Run};
 use crate::lua::worker::here;
@@ -19,7 +19,7 @@ use crate::request::Request;
 use crate::request::body::Body;
 use crate::request::response::Sink;
 use crate::request::subrequest::{DEPTH_MAX, Spec, create, depth};
-use crate::request::vars::set as set_var;
+use crate::request::vars::{SetError, set as set_var};
 
 /// The functions.
 pub const FNS: &[ApiFn] = &[
@@ -31,30 +31,34 @@ pub const FNS: &[ApiFn] = &[
 ///
 /// Raises `unsafe uri in argument #1: ...` and the texts of bad options. Waits until the response is whole.
 fn capture(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1..=2, "expecting one or two arguments")?;
     let uri = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     let options = vm.arg(1);
-    let r = subrequest(vm, &uri, options)?;
+    let r = subrequest(vm, 0, &uri, options)?;
     wait_for(vm, vec![r])
 }
 
 /// `ngx.location.capture_multi({{uri, options?}, ...})`: one table per request, in order.
 fn capture_multi(vm: &mut Vm, _: Entry) -> NativeResult {
+    expect_args(vm, 1..=1, "only one argument is expected, but got #")?;
     let list = vm.check_tab(0)?;
     let items = array_values(vm, list);
     if items.is_empty() {
-        return Err(vm.arg_error(0, b"at least one subrequest should be specified"));
+        return Err(vm.throw_str(b"at least one subrequest should be specified"));
     }
     let mut made = Vec::new();
-    for item in items {
+    for (n, item) in items.into_iter().enumerate() {
         let Some(t) = item.as_obj::<Table>() else {
-            return Err(vm.throw_str(b"only array-like tables are allowed"));
+            let text = format!("the query argument {n} is not a table, but a {}", item.type_name());
+            return Err(vm.throw_str(text.as_bytes()));
         };
         let uri = t.geti(&vm.heap, 1);
         let Some(uri) = text_of(vm, uri) else {
-            return Err(vm.throw_str(b"only array-like tables are allowed"));
+            let text = format!("query argument {n} expecting one or two arguments");
+            return Err(vm.throw_str(text.as_bytes()));
         };
         let options = t.geti(&vm.heap, 2);
-        made.push(subrequest(vm, &uri, options)?);
+        made.push(subrequest(vm, n, &uri, options)?);
     }
     wait_for(vm, made)
 }
@@ -63,20 +67,30 @@ fn option(vm: &Vm, options: Option<Gc<Table>>, name: &str) -> Value {
     options.map_or(Value::NIL, |t| t.get_bytes(&vm.heap, name.as_bytes()))
 }
 
+fn flag(vm: &mut Vm, options: Option<Gc<Table>>, name: &str) -> Result<bool, Raised> {
+    match option(vm, options, name) {
+        v if v.is_nil() || v.is_bool() => Ok(v.truthy()),
+        _ => Err(bad(vm, &format!("Bad {name} option value"))),
+    }
+}
+
 fn bad(vm: &mut Vm, what: &str) -> Raised {
     vm.throw_str(what.as_bytes())
 }
 
-fn subrequest(vm: &mut Vm, uri: &[u8], options: Value) -> Result<Rc<Request>, Raised> {
+/// Makes the `n`th of the subrequests of a call.
+fn subrequest(vm: &mut Vm, n: usize, uri: &[u8], options: Value) -> Result<Rc<Request>, Raised> {
     let parent = request(vm)?;
     if !options.is_nil() && !options.is::<Table>() {
-        return Err(bad(vm, "expected a Lua table as the second argument"));
+        let what = options.type_name();
+        let text = format!("expecting table as the 2nd argument for subrequest {n}, but got {what}");
+        return Err(bad(vm, &text));
     }
     let options = options.as_obj::<Table>();
     let cut = memchr::memchr(b'?', uri);
     let path = &uri[..cut.unwrap_or(uri.len())];
     let target = match crate::request::uri::normalise(path, false) {
-        Ok(t) if !path.starts_with(b"@") => t.uri,
+        Ok(t) if !path.starts_with(b"@") && !path.is_empty() => t.uri,
         _ => {
             let text = format!("unsafe uri in argument #1: {}", String::from_utf8_lossy(uri));
             return Err(bad(vm, &text));
@@ -107,7 +121,10 @@ fn subrequest(vm: &mut Vm, uri: &[u8], options: Value) -> Result<Rc<Request>, Ra
         None => return Err(bad(vm, "Bad http request method")),
         Some(n) => match METHODS.iter().find(|(bit, _)| f64::from(*bit) == n) {
             Some((_, name)) => name,
-            None => return Err(bad(vm, &format!("unsupported HTTP method: {n}"))),
+            None => {
+                parent.log(Level::Error, format!("unsupported HTTP method: {n}").as_bytes());
+                return Err(bad(vm, "failed to adjust the subrequest: -1"));
+            }
         },
     };
     let body = option(vm, options, "body");
@@ -135,20 +152,22 @@ fn subrequest(vm: &mut Vm, uri: &[u8], options: Value) -> Result<Rc<Request>, Ra
         args,
         body,
         headers,
-        share_vars: option(vm, options, "share_all_vars").truthy(),
-        copy_vars: option(vm, options, "copy_all_vars").truthy(),
+        share_vars: flag(vm, options, "share_all_vars")?,
+        copy_vars: flag(vm, options, "copy_all_vars")?,
     };
     let w = here();
     let Some(flow) = w.flow.get() else { return Err(vm.throw_str(b"no request found")) };
     let child = create(&flow.spare, &parent, spec);
     for (name, value) in vars {
-        if set_var(&child, &name, Some(&value)).is_err() {
-            let text = format!(
-                "variable \"{}\" cannot be assigned a value (maybe you forgot to define it first?) ",
-                String::from_utf8_lossy(&name)
-            );
-            return Err(bad(vm, &text));
-        }
+        let Err(why) = set_var(&child, &name, Some(&value)) else { continue };
+        let (what, code): (&[u8], _) = match why {
+            SetError::ReadOnly => (b"\" not changeable", 500),
+            SetError::Unknown => {
+                (b"\" cannot be assigned a value (maybe you forgot to define it first?) ", -1)
+            }
+        };
+        parent.log(Level::Error, &[b"variable \"", &name[..], what].concat());
+        return Err(bad(vm, &format!("failed to adjust the subrequest: {code}")));
     }
     if !shared.is_nil() {
         ctx::keep(vm, &child, shared);
@@ -169,7 +188,11 @@ fn text_pairs(vm: &mut Vm, options: Option<Gc<Table>>, name: &str, error: &str) 
         let key = k.as_obj::<Str>().map(|s| s.bytes(&vm.heap).to_vec());
         match (key, text_of(vm, v)) {
             (Some(k), Some(v)) => out.push((k, v)),
-            _ => return Err(bad(vm, error)),
+            (Some(_), None) => {
+                let text = format!("attempt to use bad variable value type {}", v.type_name());
+                return Err(bad(vm, &text));
+            }
+            (None, _) => return Err(bad(vm, error)),
         }
     }
     Ok(out)

@@ -8,7 +8,7 @@ use moonlit_vm::host::native::{Entry, NativeResult, NativeRow, Outcome, Raised, 
 
 use super::consts::METHODS;
 use super::encode::{add_multi, args_result, encode_table};
-use super::exit::{end_run, shown, unsafe_byte};
+use super::exit::{end_run, refuse_pending, shown, unsafe_byte};
 use super::{ApiFn, request, yes};
 use crate::flow::Verdict;
 use crate::lua::args::{array_values, expect_args, fail, results, set_field, string, text_of};
@@ -247,6 +247,12 @@ const SINGLE: [&[u8]; 22] = [
 
 fn apply_header(vm: &mut Vm, name: &[u8], values: &[Vec<u8>], replace: bool) -> NativeResult {
     let req = request(vm)?;
+    if req.version < 1000 {
+        // HTTP/0.9 has no headers, whoever sets them.
+        return Ok(Outcome::none());
+    }
+    let is_host = name.eq_ignore_ascii_case(b"host");
+    let values = if is_host && values.iter().all(Vec::is_empty) { &[] } else { values };
     let mut headers = req.headers.borrow_mut();
     let single = SINGLE.iter().any(|s| name.eq_ignore_ascii_case(s));
     match values {
@@ -263,7 +269,7 @@ fn apply_header(vm: &mut Vm, name: &[u8], values: &[Vec<u8>], replace: bool) -> 
         }
     }
     drop(headers);
-    if name.eq_ignore_ascii_case(b"host") {
+    if is_host {
         let host = values.last().cloned().unwrap_or_default().to_ascii_lowercase();
         let end = memchr::memchr(b':', &host).unwrap_or(host.len());
         *req.host.borrow_mut() = host[..end].to_vec();
@@ -330,6 +336,9 @@ fn set_uri(vm: &mut Vm, _: Entry) -> NativeResult {
     let jump = vm.arg(1).truthy();
     if jump && !matches!(req.phase.get(), Phase::Rewrite | Phase::ServerRewrite) {
         return Err(super::disabled(vm, req.phase.get()));
+    }
+    if jump {
+        refuse_pending(vm)?;
     }
     if jump {
         let shown = shown(&uri);

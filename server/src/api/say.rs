@@ -117,7 +117,8 @@ fn pass(vm: &mut Vm, req: &Rc<Request>, chunk: Chunk) -> NativeResult {
         let res = req.response.borrow();
         (res.has_passed(ticket), res.failed)
     };
-    if failed || req.conn.is_broken() {
+    // A header filter may have put a page in the place of the response.
+    if failed || req.conn.is_broken() || req.response.borrow().refused.is_some() {
         return fail(vm, "nginx output filter error");
     }
     if passed {

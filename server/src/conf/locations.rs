@@ -69,6 +69,11 @@ impl Locations {
     /// The location that is `uri` with a slash appended, if there is one. nginx redirects there
     /// when that location passes requests on and nothing better matches.
     pub fn find_with_slash(&self, uri: &[u8]) -> Option<&Arc<Location>> {
+        if !self.exact.is_empty()
+            && let Some(location) = self.exact.get(&[uri, b"/"].concat()[..])
+        {
+            return Some(location);
+        }
         let compare = |name: &[u8]| match name.split_at_checked(uri.len()) {
             // Shorter than the path: at best the beginning of it.
             None => name.cmp(&uri[..name.len()]).then(Ordering::Less),

@@ -42,6 +42,16 @@ use variables::Script;
 
 use crate::phase::{Contexts, Phase};
 
+/// Where relative paths start from when `-p` does not say.
+pub const DEFAULT_PREFIX: &str = "/usr/local/openresty/nginx/";
+
+/// The options of nginx's configure script that what there is would take.
+pub const CONFIGURE_ARGUMENTS: &str = "--prefix=/usr/local/openresty/nginx/ --with-pcre-jit \
+    --with-http_stub_status_module --with-http_auth_request_module --with-http_gunzip_module \
+    --with-http_gzip_static_module --with-http_realip_module --with-http_secure_link_module \
+    --with-http_sub_module --without-http_fastcgi_module --without-http_scgi_module \
+    --without-http_uwsgi_module --without-http_grpc_module";
+
 /// What the command line says about the configuration.
 #[derive(Clone, Debug)]
 pub struct Options {

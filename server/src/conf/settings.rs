@@ -461,7 +461,7 @@ settings! {
         /// How long between two reads.
         lingering_timeout: u64 = 5_000, ms_arg, LEVELS, Arity::Exactly(1);
         /// Whether a timed-out connection is reset.
-        reset_timedout_connection: bool = false, only_off, LEVELS, Arity::Exactly(1);
+        reset_timedout_connection: bool = false, flag_arg, LEVELS, Arity::Exactly(1);
         /// Whether a missing file is logged.
         log_not_found: bool = true, flag_arg, LEVELS, Arity::Exactly(1);
         /// Whether subrequests have a log phase.

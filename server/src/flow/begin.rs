@@ -8,14 +8,14 @@ use crate::conf::model::{Level, Listen, Server};
 use crate::http1::body::Decoder;
 use crate::http1::clock;
 use crate::http1::conn::Conn;
-use crate::http1::parse::{Head, HeadError, Limits};
+use crate::http1::parse::{Head, HeadError, Limits, NOT_GET_09, Span};
 use crate::request::body::Incoming;
 use crate::request::headers::{Headers, is_name};
 use crate::request::vars::set_named;
 use crate::request::{Request, uri, with_match};
 
 /// The end of nginx's lines about headers.
-const READING: &[u8] = b"\" while reading client request headers";
+const READING_HEADERS: &[u8] = b" while reading client request headers";
 
 /// What the head says beyond its syntax.
 struct Meaning {
@@ -45,7 +45,14 @@ pub fn make_request(
     let req = Rc::get_mut(&mut shared).expect("nobody else knows the request yet");
     let headers = req.headers.get_mut();
     conn.with_input(|b| (headers.fill(&b[..head.len], &head.headers), head.len));
-    let mut fault: Option<(u16, &'static str)> = parsed.err().map(|e| (e.status, e.text));
+    let mut in_line = false;
+    let mut fault: Option<Fault> = parsed.err().map(|e| {
+        in_line = !head.line_done;
+        if e == NOT_GET_09 {
+            head.version = 9;
+        }
+        (e.status, e.describe(headers.bytes(Span::new(0, head.len))))
+    });
     let mut meaning = Meaning { decoder: None, keepalive: head.version >= 1001, expects_continue: false };
     let host = req.host.get_mut();
     if fault.is_none() {
@@ -66,7 +73,11 @@ pub fn make_request(
     if fault.is_none() {
         // Slashes are merged before the server of the name is known.
         if uri::normalise_into(headers.bytes(head.path), default.merge_slashes, path, args).is_err() {
-            fault = Some((400, "client sent invalid request"));
+            // The line is judged before its headers are read.
+            fault = Some((400, b"client sent invalid request".to_vec()));
+            in_line = true;
+            headers.remove(b"host");
+            host.clear();
         }
     }
     if fault.is_some() {
@@ -105,13 +116,22 @@ pub fn make_request(
     }
     for line in &head.passed_over {
         let shown = req.headers.borrow().bytes(*line).to_vec();
-        let line = [b"client sent invalid header line: \"", &shown[..], READING].concat();
+        let line = [b"client sent invalid header line: \"", &shown[..], b"\"", READING_HEADERS].concat();
         req.log(Level::Info, &line);
     }
-    if let Some((_, text)) = fault {
-        req.log(Level::Info, format!("{text} while reading client request headers").as_bytes());
+    if let Some((_, text)) = &fault {
+        let reading: &[u8] = match (in_line, conn.pipelined.get()) {
+            (true, true) => b" while reading client pipelined request line",
+            (true, false) => b" while reading client request line",
+            (false, _) => READING_HEADERS,
+        };
+        req.log(Level::Info, &[&text[..], reading].concat());
     }
-    (req, fault.map(|(status, _)| status))
+    let status = fault.map(|(status, _)| status);
+    if status == Some(408) {
+        req.timed_out();
+    }
+    (req, status)
 }
 
 /// Where the server of the head's name has other rules for header lines than the default one, they are
@@ -154,17 +174,29 @@ pub(super) fn limits_of(server: &Server) -> Limits {
     }
 }
 
-type Fault = (u16, &'static str);
+/// A status, and the line for the log.
+type Fault = (u16, Vec<u8>);
+
+/// A header that must not come twice has.
+fn twice(what: &str, name: &[u8], value: &[u8], first: &[u8]) -> Fault {
+    let line = [name, b": ", value, b"\", previous value: \"", name, b": ", first, b"\""].concat();
+    (400, [b"client sent duplicate ", what.as_bytes(), b": \"", &line].concat())
+}
 
 fn understand(head: &Head, headers: &Headers, name: &mut Vec<u8>, m: &mut Meaning) -> Result<(), Fault> {
     let mut hosts = 0;
     let mut length: Option<u64> = None;
     let mut encoding = false;
     let mut host: &[u8] = b"";
+    let refuse = |status: u16, text: &str| (status, text.as_bytes().to_vec());
+    let first = |name: &[u8]| headers.get(name).unwrap_or_default();
     for (name, value) in headers.iter() {
         match name.len() {
             4 if is_name(name, b"host") => {
                 hosts += 1;
+                if hosts > 1 {
+                    return Err(twice("host header", name, value, host));
+                }
                 host = value;
             }
             6 if is_name(name, b"expect") => {
@@ -181,55 +213,56 @@ fn understand(head: &Head, headers: &Headers, name: &mut Vec<u8>, m: &mut Meanin
             }
             14 if is_name(name, b"content-length") => {
                 if length.is_some() {
-                    return Err((400, "client sent duplicate header line: \"Content-Length\""));
+                    return Err(twice("header line", name, value, first(b"content-length")));
                 }
-                length = Some(decimal(value).ok_or((400, "client sent invalid \"Content-Length\" header"))?);
+                let number = decimal(value);
+                length = Some(number.ok_or(refuse(400, "client sent invalid \"Content-Length\" header"))?);
             }
             17 if is_name(name, b"transfer-encoding") => {
                 if encoding {
-                    return Err((400, "client sent duplicate header line: \"Transfer-Encoding\""));
+                    return Err(twice("header line", name, value, first(b"transfer-encoding")));
                 }
                 if head.version < 1001 {
-                    return Err((400, "client sent HTTP/1.0 request with \"Transfer-Encoding\" header"));
+                    return Err(refuse(
+                        400,
+                        "client sent HTTP/1.0 request with \"Transfer-Encoding\" header",
+                    ));
                 }
                 if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err((501, "client sent unknown \"Transfer-Encoding\""));
+                    let text = [b"client sent unknown \"Transfer-Encoding\": \"", value, b"\""].concat();
+                    return Err((501, text));
                 }
                 encoding = true;
             }
             _ => {}
         }
     }
-    if hosts > 1 {
-        return Err((400, "client sent duplicate header line: \"Host\""));
-    }
     if hosts == 0 && head.version >= 1001 {
-        return Err((400, "client sent HTTP/1.1 request without \"Host\" header"));
+        return Err(refuse(400, "client sent HTTP/1.1 request without \"Host\" header"));
     }
     if encoding && length.is_some() {
-        return Err((
-            400,
-            "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time",
-        ));
+        let text = "client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time";
+        return Err(refuse(400, text));
     }
     let named = head.host.map(|s| headers.bytes(s)).unwrap_or(host);
-    const BAD_HOST: Fault = (400, "client sent invalid host header");
     if head.host.is_some() && hosts == 1 {
-        valid_host(host, name).ok_or(BAD_HOST)?;
+        valid_host(host, name).ok_or_else(|| refuse(400, BAD_HOST))?;
     }
     if head.host.is_some() || hosts == 1 {
-        valid_host(named, name).ok_or(BAD_HOST)?;
+        valid_host(named, name).ok_or_else(|| refuse(400, BAD_HOST))?;
     }
     m.decoder =
         if encoding { Some(Decoder::chunked()) } else { length.filter(|n| *n > 0).map(Decoder::Length) };
     if headers.bytes(head.method) == b"TRACE" {
-        return Err((405, "client sent TRACE method"));
+        return Err(refuse(405, "client sent TRACE method"));
     }
     if headers.bytes(head.method) == b"CONNECT" {
-        return Err((405, "client sent CONNECT method"));
+        return Err(refuse(405, "client sent CONNECT method"));
     }
     Ok(())
 }
+
+const BAD_HOST: &str = "client sent invalid host header";
 
 fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {

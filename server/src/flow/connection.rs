@@ -15,7 +15,7 @@ use super::begin::{limits_of, make_request};
 use super::engine::{self, Course};
 use super::filters::poll_drive;
 use super::{Wait, Worker};
-use crate::conf::model::{Level, Listen, Server};
+use crate::conf::model::{Level, Server};
 use crate::conf::settings::LingeringClose;
 use crate::http1::clock;
 use crate::http1::conn::Conn;
@@ -101,22 +101,41 @@ impl Serving {
         match conn.poll_fill(cx) {
             Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(true),
             Poll::Ready(Ok(_)) => {
-                let http = self.w.env.http();
-                let local = self
-                    .w
-                    .env
-                    .config
-                    .listen_of(self.listen, conn.local)
-                    .unwrap_or(&http.listens[self.listen]);
-                log_closed(&self.w, conn, local, &http.servers[local.default_server]);
+                self.tell("client closed connection");
                 Poll::Ready(false)
             }
             Poll::Ready(Err(_)) => Poll::Ready(false),
             Poll::Pending => {
                 conn.release_buffers();
-                if conn.poll_deadline(cx) { Poll::Ready(false) } else { Poll::Pending }
+                if !conn.poll_deadline(cx) {
+                    return Poll::Pending;
+                }
+                if conn.requests.get() == 0 && !self.w.env.exiting.get() {
+                    self.tell(TIMED_OUT);
+                }
+                Poll::Ready(false)
             }
         }
+    }
+}
+
+impl Serving {
+    /// nginx's line for a client that leaves, or says nothing, before its first request or between two.
+    fn tell(&self, what: &str) {
+        let (w, conn) = (&self.w, &self.conn);
+        let http = w.env.http();
+        let listen = w.env.config.listen_of(self.listen, conn.local).unwrap_or(&http.listens[self.listen]);
+        let logs = &http.servers[listen.default_server].level.error_logs;
+        if !w.env.logs.enabled(logs, Level::Info) {
+            return;
+        }
+        let who = conn.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.ip().to_canonical().to_string());
+        let line = if conn.requests.get() > 0 {
+            format!("client {who} closed keepalive connection")
+        } else {
+            format!("{what} while waiting for request, client: {who}, server: {}", listen.addr)
+        };
+        w.env.logs.error(logs, Level::Info, Some(conn.serial), line.as_bytes());
     }
 }
 
@@ -293,21 +312,6 @@ fn log(w: &Rc<Worker>, req: Rc<Request>, cx: &mut Context<'_>) {
     w.spare.give(req);
 }
 
-/// nginx's line for a client that leaves before its first request or between two.
-fn log_closed(w: &Rc<Worker>, conn: &Rc<Conn>, listen: &Listen, server: &Server) {
-    let logs = &server.level.error_logs;
-    if w.env.logs.enabled(logs, Level::Info) {
-        let who = conn.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.ip().to_canonical().to_string());
-        let line = if conn.requests.get() > 0 {
-            format!("client {who} closed keepalive connection")
-        } else {
-            let at = &listen.addr;
-            format!("client closed connection while waiting for request, client: {who}, server: {at}")
-        };
-        w.env.logs.error(logs, Level::Info, Some(conn.serial), line.as_bytes());
-    }
-}
-
 /// Reads until a head is complete. `Ok(false)` when there is none: the connection ended. `begun` becomes true
 /// when a part of it is there.
 fn poll_head(
@@ -332,14 +336,16 @@ fn poll_head(
             // Nobody is there to read a page; the logs tell.
             Poll::Ready(Ok(_)) => {
                 conn.break_off();
-                return Poll::Ready(Err(HeadError { status: 400, text: CLOSED }));
+                conn.with_input(|b| (head.read_so_far(b, &limits), 0));
+                return Poll::Ready(Err(HeadError::new(400, CLOSED)));
             }
             Poll::Ready(Err(_)) => {
                 conn.break_off();
                 return Poll::Ready(Ok(false));
             }
             Poll::Pending if conn.poll_deadline(cx) => {
-                return Poll::Ready(Err(HeadError { status: 408, text: TIMED_OUT }));
+                conn.with_input(|b| (head.read_so_far(b, &limits), 0));
+                return Poll::Ready(Err(HeadError::new(408, TIMED_OUT)));
             }
             Poll::Pending => return Poll::Pending,
         }

@@ -11,7 +11,7 @@ use crate::conf::model::{Content, Level, LuaCode};
 use crate::phase::Phase;
 use crate::request::body::{Body, bytes_to_path};
 use crate::request::escape::{Place, escape};
-use crate::request::response::Chunk;
+use crate::request::response::{Chunk, Sink};
 use crate::request::vars::{Vars, set_named};
 use crate::request::{Request, postpone, with_match};
 
@@ -28,8 +28,8 @@ enum Entry {
 /// The steps from a request's start to its content, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    ServerRewrite,
     ServerLua,
+    ServerRewrite,
     Find,
     /// `rewrite_by_lua_no_postpone on`: the script before the directives.
     EarlyLua,
@@ -123,7 +123,7 @@ impl Course {
                 to_server_level(req);
                 req.uri_changed.set(false);
                 realip::apply(req);
-                At::Stage(Stage::ServerRewrite)
+                At::Stage(Stage::ServerLua)
             }
             Entry::Located => {
                 self.located = true;
@@ -176,8 +176,8 @@ impl Course {
     /// What follows a step that has let the request pass.
     fn behind(&self, req: &Rc<Request>, stage: Stage) -> At {
         At::Stage(match stage {
-            Stage::ServerRewrite => Stage::ServerLua,
-            Stage::ServerLua => Stage::Find,
+            Stage::ServerLua => Stage::ServerRewrite,
+            Stage::ServerRewrite => Stage::Find,
             Stage::Find => before_rewrite(req),
             Stage::EarlyLua if req.uri_changed.get() => Stage::RewriteEnd,
             Stage::EarlyLua => Stage::Rewrite,
@@ -331,6 +331,22 @@ fn content(w: &Rc<Worker>, req: &Rc<Request>, cx: &mut Context<'_>) -> Run {
 /// What a handler's decision leads to.
 fn decide(w: &Rc<Worker>, req: &Rc<Request>, verdict: Verdict) -> At {
     let verdict = match verdict {
+        // Whoever captures gets the status of an error, without any page.
+        Verdict::Status(s) if s >= 300 && is_captured(req) => {
+            let content_type = files::content_type(&req.location(), &req.uri.borrow());
+            let mut res = req.response.borrow_mut();
+            res.status = s;
+            res.content_type = Some(content_type);
+            res.clear_length();
+            res.eof = true;
+            res.fail();
+            return At::Ending;
+        }
+        // Nobody is there to read a page.
+        Verdict::Status(s) if req.is_main() && req.conn.is_broken() => {
+            req.err_status.set(s);
+            Verdict::Close
+        }
         Verdict::Status(s @ (408 | 444 | 499)) => {
             // No answer is sent, but the log shows why.
             req.err_status.set(s);
@@ -361,11 +377,20 @@ fn decide(w: &Rc<Worker>, req: &Rc<Request>, verdict: Verdict) -> At {
             false => Entry::Status(500),
         },
         Verdict::UriChanged => match count_change(req) {
-            true => Entry::Start,
+            true => {
+                // A script's jump begins with nothing, as other internal redirects do.
+                *req.script_ctx.borrow_mut() = None;
+                Entry::Start
+            }
             false => Entry::Status(500),
         },
         Verdict::Status(s) => Entry::Status(s),
     })
+}
+
+/// Whether the response goes to a script, and nothing of it has gone there yet.
+fn is_captured(req: &Request) -> bool {
+    matches!(req.response.borrow().sink, Sink::Memory(_)) && !req.head_sent()
 }
 
 /// Ends the response if its handler has not, with what was gathered for its length.

@@ -14,6 +14,7 @@ use super::special::send_response;
 use super::{Run, Verdict, Worker};
 use crate::conf::filter_settings::GzipStatic;
 use crate::conf::model::{Level, TryLast};
+use crate::request::escape::{Place, escape};
 use crate::request::response::Chunk;
 use crate::request::{Request, vars};
 
@@ -68,7 +69,8 @@ fn begin(w: &Rc<Worker>, req: &Rc<Request>) -> Result<(Vec<u8>, Rc<File>, u64), 
         Err(e) => return Err(failed(req, &path, &e)),
     };
     if facts.is_dir {
-        let mut to = req.uri.borrow().clone();
+        let mut to = Vec::new();
+        escape(&req.uri.borrow(), Place::Uri, &mut to);
         to.push(b'/');
         let args = req.args.borrow();
         if !args.is_empty() {

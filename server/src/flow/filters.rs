@@ -31,7 +31,8 @@ pub fn prepare_head(req: &Rc<Request>) {
     if res.status == 0 {
         res.status = 200;
     }
-    if res.content_type.is_none() && !res.no_default_type && loc.lua_use_default_type {
+    let has_type = res.content_type.is_some() || res.no_default_type || matches!(res.status, 204 | 304);
+    if !has_type && loc.lua_use_default_type {
         res.content_type = Some(super::files::content_type(&loc, &req.uri.borrow()));
     }
 }
@@ -112,7 +113,7 @@ fn start_head(w: &Rc<Worker>, req: &Rc<Request>) {
         true => None,
         false => req.location().lua.get(Phase::HeaderFilter).cloned(),
     };
-    if code.is_some() {
+    if code.is_some() || req.location().lua.get(Phase::BodyFilter).is_some() {
         debug(req, "lua header filter for user lua code, uri");
     }
     match (code, &w.scripts) {
@@ -433,7 +434,8 @@ impl Ending {
         if !req.conn.poll_deadline(cx) {
             return Poll::Pending;
         }
-        req.log(crate::conf::model::Level::Info, b"client timed out");
+        req.log(crate::conf::model::Level::Info, b"client timed out (110: Connection timed out)");
+        req.timed_out();
         req.conn.break_off();
         req.gone.set(true);
         req.keepalive.set(false);

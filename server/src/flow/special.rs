@@ -56,9 +56,10 @@ pub fn respond(w: &Rc<Worker>, req: &Rc<Request>, status: u16) -> After {
                 let mut res = req.response.borrow_mut();
                 if status == 416 {
                     res.content_type = None;
-                } else {
-                    res.reset_headers();
                 }
+                // What has been set stays, but for what is about the body that there is not.
+                res.clear_length();
+                res.last_modified = None;
                 res.skip_scripts = false;
                 drop(res);
                 if target.starts_with(b"@") {

@@ -20,6 +20,9 @@ pub struct Chunked {
     digits: u8,
     /// Bytes of framing since the last data, so that extensions and trailers cannot go on for ever.
     overhead: u32,
+    /// Bytes of the chunks that have begun, and how many there may be.
+    total: u64,
+    max: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +43,38 @@ enum State {
 /// Most bytes of chunk extension or trailer in one go.
 const OVERHEAD_BYTES_MAX: u32 = 16 * 1024;
 
-/// The framing is broken.
+/// Why a chunked body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadChunk;
+pub enum BadChunk {
+    /// The framing is broken.
+    Framing,
+    /// With a chunk of `size` behind `received` bytes it is longer than it may be.
+    TooLarge {
+        /// Bytes before the chunk.
+        received: u64,
+        /// Bytes of the chunk.
+        size: u64,
+    },
+}
 
 impl Decoder {
     /// A decoder of chunks.
     pub fn chunked() -> Decoder {
-        Decoder::Chunked(Chunked { state: State::Size, left: 0, digits: 0, overhead: 0 })
+        Decoder::Chunked(Chunked {
+            state: State::Size,
+            left: 0,
+            digits: 0,
+            overhead: 0,
+            total: 0,
+            max: u64::MAX,
+        })
+    }
+
+    /// Chunks beyond so many bytes are refused; a length is known beforehand.
+    pub fn limit(&mut self, max: u64) {
+        if let Decoder::Chunked(c) = self {
+            c.max = max;
+        }
     }
 
     /// Whether the body is complete.
@@ -90,7 +117,7 @@ impl Chunked {
             }
             self.overhead += 1;
             if self.overhead > OVERHEAD_BYTES_MAX {
-                return Err(BadChunk);
+                return Err(BadChunk::Framing);
             }
             self.state = self.step(input[at])?;
             at += 1;
@@ -103,28 +130,32 @@ impl Chunked {
             (State::Size, b) if b.is_ascii_hexdigit() => {
                 self.digits += 1;
                 if self.digits > 16 || self.left >> 59 != 0 {
-                    return Err(BadChunk);
+                    return Err(BadChunk::Framing);
                 }
                 self.left = self.left * 16 + u64::from((b as char).to_digit(16).expect("tested above"));
                 State::Size
             }
             (State::Size, b';' | b' ' | b'\t') if self.digits > 0 => State::Extension,
             (State::Size | State::Extension, b'\r') if self.digits > 0 => State::SizeLf,
-            (State::Extension, b'\n' | 0) => return Err(BadChunk),
+            (State::Extension, b'\n' | 0) => return Err(BadChunk::Framing),
             (State::Extension, _) => State::Extension,
             (State::SizeLf, b'\n') => {
                 self.digits = 0;
+                if self.left > self.max.saturating_sub(self.total) {
+                    return Err(BadChunk::TooLarge { received: self.total, size: self.left });
+                }
+                self.total += self.left;
                 if self.left == 0 { State::TrailerStart } else { State::Data }
             }
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size,
             (State::TrailerStart, b'\r') => State::EndLf,
-            (State::TrailerStart | State::Trailer, b'\n' | 0) => return Err(BadChunk),
+            (State::TrailerStart | State::Trailer, b'\n' | 0) => return Err(BadChunk::Framing),
             (State::Trailer, b'\r') => State::TrailerLf,
             (State::TrailerStart | State::Trailer, _) => State::Trailer,
             (State::TrailerLf, b'\n') => State::TrailerStart,
             (State::EndLf, b'\n') => State::Done,
-            _ => return Err(BadChunk),
+            _ => return Err(BadChunk::Framing),
         })
     }
 }

@@ -225,6 +225,12 @@ impl Conn {
         self.deadline.borrow_mut().poll(cx)
     }
 
+    /// Closing will reset the connection: nothing of it stays with the system.
+    pub fn reset_on_close(&self) {
+        // A socket that cannot be told so is closed as any other.
+        let _ = self.with_socket(|socket| socket.set_linger(Some(std::time::Duration::ZERO)));
+    }
+
     /// Runs `f` on the system's socket, if there is one.
     pub fn with_socket<R>(&self, f: impl FnOnce(socket2::SockRef<'_>) -> R) -> Option<R> {
         self.io.borrow().socket().map(f)

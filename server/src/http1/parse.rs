@@ -96,19 +96,54 @@ pub struct HeadError {
     pub status: u16,
     /// The line for the log.
     pub text: &'static str,
+    /// What of the input it is about, and the byte behind that which was one too many.
+    pub about: Option<(Span, Option<u8>)>,
 }
 
+impl HeadError {
+    /// An error about nothing in particular.
+    pub const fn new(status: u16, text: &'static str) -> HeadError {
+        HeadError { status, text, about: None }
+    }
+
+    /// The line for the log, with what of `buf` it is about.
+    pub fn describe(&self, buf: &[u8]) -> Vec<u8> {
+        let mut line = self.text.as_bytes().to_vec();
+        if let Some((span, byte)) = self.about {
+            let shown = span.of(buf);
+            line.extend_from_slice(b": \"");
+            line.extend_from_slice(&shown[..shown.len().min(SHOWN_BYTES_MAX)]);
+            if let Some(byte) = byte {
+                line.extend_from_slice(format!("\\x{byte:02x}").as_bytes());
+            }
+            line.extend_from_slice(b"...\"");
+        }
+        line
+    }
+}
+
+/// Most bytes of a header that are shown.
+const SHOWN_BYTES_MAX: usize = 3796;
+
 const fn bad(text: &'static str) -> HeadError {
-    HeadError { status: 400, text }
+    HeadError::new(400, text)
+}
+
+/// A header line is no good from this byte on.
+fn bad_header(buf: &[u8], line: usize, at: usize) -> HeadError {
+    HeadError { about: Some((Span::new(line, at), buf.get(at).copied())), ..INVALID_HEADER }
 }
 
 const INVALID_METHOD: HeadError = bad("client sent invalid method");
 const INVALID_REQUEST: HeadError = bad("client sent invalid request");
 const INVALID_HEADER: HeadError = bad("client sent invalid header line");
-const URI_TOO_LONG: HeadError = HeadError { status: 414, text: "client sent too long URI" };
-const HEADER_TOO_LARGE: HeadError = HeadError { status: 494, text: "client sent too long header line" };
-const TOO_MANY_HEADERS: HeadError = HeadError { status: 494, text: "client sent too many header lines" };
-const BAD_VERSION: HeadError = HeadError { status: 505, text: "client sent invalid version" };
+const URI_TOO_LONG: HeadError = HeadError::new(414, "client sent too long URI");
+const HEADER_TOO_LARGE: HeadError = HeadError::new(494, "client sent too long header line");
+const TOO_MANY_HEADERS: HeadError = HeadError::new(494, "client sent too many header lines");
+const BAD_VERSION: HeadError = HeadError::new(505, "client sent invalid version");
+
+/// An HTTP/0.9 request with a method that version does not have.
+pub const NOT_GET_09: HeadError = bad("client sent invalid method in HTTP/0.9 request");
 
 impl Head {
     /// Forgets the last head.
@@ -141,7 +176,13 @@ impl Head {
             if buf.len() - start > limits.line_bytes_max {
                 return Err(URI_TOO_LONG);
             }
-            return early_method_check(&buf[start..]).map(|()| false);
+            early_method_check(&buf[start..])?;
+            // Nothing but a line feed may follow a carriage return.
+            let line = &buf[start..];
+            return match memchr::memchr(b'\r', line) {
+                Some(at) if at + 1 < line.len() => Err(INVALID_REQUEST),
+                _ => Ok(false),
+            };
         };
         if line_end - start > limits.line_bytes_max {
             return Err(URI_TOO_LONG);
@@ -167,7 +208,8 @@ impl Head {
             return if buf.len() > limits.head_bytes_max || longest_open_line(buf) > limits.line_bytes_max {
                 // What came before the line that is too long is known.
                 let _ = self.slow_headers(buf, head, limits);
-                Err(HEADER_TOO_LARGE)
+                let open = Span::new(buf.len() - longest_open_line(buf), buf.len());
+                Err(HeadError { about: Some((open, None)), ..HEADER_TOO_LARGE })
             } else {
                 Ok(false)
             };
@@ -218,7 +260,7 @@ impl Head {
         let tail = trim_spaces(&rest[target_len..]);
         if tail.is_empty() {
             if &line[..method_len] != b"GET" {
-                return Err(bad("client sent invalid method in HTTP/0.9 request"));
+                return Err(NOT_GET_09);
             }
             self.version = 9;
             return Ok(());
@@ -254,7 +296,7 @@ impl Head {
         let host_at = scheme + 3;
         let host_len =
             target[host_at..].iter().position(|&b| b == b'/' || b == b'?').unwrap_or(target.len() - host_at);
-        if host_len == 0 {
+        if !is_authority(&target[host_at..host_at + host_len]) {
             return Err(INVALID_REQUEST);
         }
         self.host = Some(Span::new(at + host_at, at + host_at + host_len));
@@ -305,6 +347,14 @@ impl Head {
         self.slow_headers(buf, head, limits).map(|_| ())
     }
 
+    /// Takes the header lines of a head that will not come to its end.
+    pub fn read_so_far(&mut self, buf: &[u8], limits: &Limits) {
+        let head = (self.line.start + self.line.len) as usize;
+        if let (true, Some(n)) = (self.line_done, memchr::memchr(b'\n', &buf[head.min(buf.len())..])) {
+            let _ = self.slow_headers(buf, head + n + 1, limits);
+        }
+    }
+
     /// nginx's rules, line by line. `None` when the end is not there yet.
     fn slow_headers(&mut self, buf: &[u8], head: usize, limits: &Limits) -> Result<Option<usize>, HeadError> {
         self.headers.clear();
@@ -319,15 +369,18 @@ impl Head {
                 return Ok(Some(next));
             }
             if line.len() > limits.line_bytes_max {
-                return Err(HEADER_TOO_LARGE);
-            }
-            if line.contains(&b'\r') || line.contains(&0) {
-                return Err(INVALID_HEADER);
+                return Err(HeadError { about: Some((Span::new(at, end), None)), ..HEADER_TOO_LARGE });
             }
             let colon = line.iter().position(|&b| b == b':').unwrap_or(line.len());
             let name = &line[..colon];
-            if name.is_empty() || name.iter().any(|&b| b <= 0x20 || b == 0x7f) {
-                return Err(INVALID_HEADER);
+            if name.is_empty() {
+                return Err(bad_header(buf, at, at));
+            }
+            if let Some(n) = name.iter().position(|&b| b <= 0x20 || b == 0x7f) {
+                return Err(bad_header(buf, at, at + n));
+            }
+            if let Some(n) = line.iter().position(|&b| b == b'\r' || b == 0) {
+                return Err(bad_header(buf, at, at + n));
             }
             let odd = name.iter().any(|&b| !(is_plain_name(b) || (b == b'_' && limits.underscores)));
             if !odd || !limits.ignore_invalid {
@@ -349,6 +402,30 @@ impl Head {
             at = next;
         }
     }
+}
+
+/// Whether a request line may name this as its host, with or without a port.
+fn is_authority(text: &[u8]) -> bool {
+    let (host, rest) = match text {
+        [b'[', inner @ ..] => {
+            let Some(end) = memchr::memchr(b']', inner) else { return false };
+            let host = &inner[..end];
+            if !host.iter().all(|b| b.is_ascii_alphanumeric() || b":-._~!$&'()*+,;=".contains(b)) {
+                return false;
+            }
+            (host, &inner[end + 1..])
+        }
+        _ => {
+            let end = text.iter().position(|b| !(b.is_ascii_alphanumeric() || b".-".contains(b)));
+            text.split_at(end.unwrap_or(text.len()))
+        }
+    };
+    let port = match rest {
+        [] => return !host.is_empty(),
+        [b':', port @ ..] => port,
+        _ => return false,
+    };
+    !host.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
 fn early_method_check(buf: &[u8]) -> Result<(), HeadError> {

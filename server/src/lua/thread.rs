@@ -519,6 +519,12 @@ impl Run {
             _ => format!("failed to run {}*: ", info.stem).into_bytes(),
         };
         let text = text_of(vm, e).or_else(|| vm.error_string(e));
+        if text.is_none() && !threads {
+            // Upstream's handler for errors leaves what is no text alone.
+            line.extend_from_slice(b"unknown reason");
+            self.log(Level::Error, &line);
+            return;
+        }
         line.extend_from_slice(&text.unwrap_or_else(|| b"unknown reason".to_vec()));
         if let Some(co) = light.coroutine(vm) {
             let trace = vm.traceback(co, None, 0);

@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use super::Request;
+use crate::conf::error::os_text;
+use crate::conf::model::Level;
 use crate::conf::settings::InFileOnly;
-use crate::http1::body::Decoder;
+use crate::http1::body::{BadChunk, Decoder};
 
 /// Where the body is.
 #[derive(Debug, Default)]
@@ -93,7 +95,9 @@ impl BodyWriter {
             let loc = req.location();
             let temp = &loc.client_body_temp_path;
             let dir = req.env.config.prefix.join(bytes_to_path(&temp.folder));
-            self.file = Some(create_temp(&dir, &temp.levels)?);
+            let (file, info) = create_temp(&dir, &temp.levels)?;
+            req.log(Level::Warn, buffered(&info).as_bytes());
+            self.file = Some((file, info));
         }
         let (file, info) = self.file.as_mut().expect("made above");
         file.write_all(&self.data)?;
@@ -153,11 +157,13 @@ pub struct ReadBody {
     data: Vec<u8>,
     file: Option<(File, BodyFile)>,
     started: bool,
+    /// It has come with the head: it is no larger than what the head was read into.
+    with_head: bool,
 }
 
 /// Starts to read the body of `req`.
 pub fn read_body(req: &Rc<Request>) -> ReadBody {
-    ReadBody { req: req.clone(), data: Vec::new(), file: None, started: false }
+    ReadBody { req: req.clone(), data: Vec::new(), file: None, started: false, with_head: false }
 }
 
 impl Future for ReadBody {
@@ -175,6 +181,7 @@ impl Future for ReadBody {
                 *req.body.borrow_mut() = Body::Memory(Vec::new());
                 return Poll::Ready(Ok(()));
             }
+            me.with_head = came_with_head(&req);
             *req.body.borrow_mut() = Body::Reading;
             if std::mem::take(&mut req.incoming.borrow_mut().expects_continue) {
                 req.conn.write_with(|o| o.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
@@ -210,6 +217,18 @@ impl Future for ReadBody {
     }
 }
 
+/// Whether the whole body is there already, in what nginx reads heads into.
+fn came_with_head(req: &Request) -> bool {
+    let Some(Decoder::Length(len)) = req.incoming.borrow().decoder else { return false };
+    let server = req.server.borrow();
+    let head = req.head_len as u64;
+    let room = match server.client_header_buffer_size {
+        small if head <= small => small,
+        _ => server.large_client_header_buffers.1,
+    };
+    len <= req.conn.input_len() as u64 && head + len <= room
+}
+
 impl ReadBody {
     /// Moves what is in memory to a file once it is more than the buffer holds.
     fn spill(&mut self, req: &Request, done: bool) -> Result<(), BodyError> {
@@ -217,7 +236,8 @@ impl ReadBody {
         let keep = usize::try_from(loc.client_body_buffer_size).unwrap_or(usize::MAX);
         let rule = loc.client_body_in_file_only;
         let wanted = rule != InFileOnly::Off && done && !self.data.is_empty();
-        if self.file.is_none() && self.data.len() <= keep && !wanted {
+        let fits = self.with_head || self.data.len() <= keep;
+        if self.file.is_none() && fits && !wanted {
             return Ok(());
         }
         if self.file.is_some() && self.data.len() < keep && !done {
@@ -228,11 +248,8 @@ impl ReadBody {
                 let folder = req.env.config.prefix.join(bytes_to_path(&loc.client_body_temp_path.folder));
                 let (file, mut info) = create_temp(&folder, &loc.client_body_temp_path.levels)?;
                 info.delete = rule != InFileOnly::On;
-                use crate::conf::model::Level;
                 let level = if rule == InFileOnly::Off { Level::Warn } else { Level::Notice };
-                let shown = info.path.display();
-                let text = format!("a client request body is buffered to a temporary file {shown}");
-                req.log(level, text.as_bytes());
+                req.log(level, buffered(&info).as_bytes());
                 me.file = Some((file, info));
             }
             let (file, info) = me.file.as_mut().expect("made above");
@@ -242,11 +259,22 @@ impl ReadBody {
             Ok(())
         };
         write(self).map_err(|e| {
-            let text = format!("failed to write the client request body to a temporary file ({e})");
-            req.log(crate::conf::model::Level::Crit, text.as_bytes());
+            let text = match &self.file {
+                Some((_, info)) => format!("pwrite() \"{}\" failed {}", info.path.display(), os_text(&e)),
+                None => {
+                    let folder = req.env.config.prefix.join(bytes_to_path(&loc.client_body_temp_path.folder));
+                    format!("open() a file in \"{}\" failed {}", folder.display(), os_text(&e))
+                }
+            };
+            req.log(Level::Crit, text.as_bytes());
             BodyError::Status(500)
         })
     }
+}
+
+/// What the log says of a body in a file.
+fn buffered(info: &BodyFile) -> String {
+    format!("a client request body is buffered to a temporary file {}", info.path.display())
 }
 
 /// A path from bytes of the configuration.
@@ -291,24 +319,27 @@ pub fn receive_some(req: &Request, cx: &mut Context<'_>, out: &mut Vec<u8>) -> P
         }
         if conn.input_len() > 0 {
             let before = out.len();
+            decoder.limit(match req.location().client_max_body_size {
+                0 => u64::MAX,
+                max => max,
+            });
             let decoded = conn.with_input(|b| match decoder.decode(b, out) {
                 Ok(n) => (Ok(()), n),
                 Err(e) => (Err(e), 0),
             });
-            if decoded.is_err() {
-                req.log(crate::conf::model::Level::Info, b"client sent invalid chunked body");
+            if let Err(fault) = decoded {
+                let (status, text) = match fault {
+                    BadChunk::Framing => (400, "client sent invalid chunked body".to_owned()),
+                    BadChunk::TooLarge { received, size } => {
+                        let text = "client intended to send too large chunked body";
+                        (413, format!("{text}: {received}+{size} bytes"))
+                    }
+                };
+                req.log(Level::Error, text.as_bytes());
                 req.keepalive.set(false);
-                return Poll::Ready(Err(BodyError::Status(400)));
+                return Poll::Ready(Err(BodyError::Status(status)));
             }
             incoming.received += (out.len() - before) as u64;
-            let max = req.location().client_max_body_size;
-            if max > 0 && incoming.received > max {
-                let text =
-                    format!("client intended to send too large chunked body: {} bytes", incoming.received);
-                req.log(crate::conf::model::Level::Error, text.as_bytes());
-                req.keepalive.set(false);
-                return Poll::Ready(Err(BodyError::Status(413)));
-            }
             if decoder.is_done() {
                 return Poll::Ready(Ok(true));
             }
@@ -326,8 +357,10 @@ pub fn receive_some(req: &Request, cx: &mut Context<'_>, out: &mut Vec<u8>) -> P
         }
         match conn.poll_fill(cx) {
             Poll::Ready(Ok(0)) => {
-                req.log(crate::conf::model::Level::Info, b"client prematurely closed connection");
+                req.log(Level::Info, b"client prematurely closed connection");
                 req.keepalive.set(false);
+                // Whatever could be said would be about half a request.
+                conn.break_off();
                 return Poll::Ready(Err(BodyError::Status(400)));
             }
             Poll::Ready(Ok(_)) => conn.arm(req.location().client_body_timeout),
@@ -337,7 +370,7 @@ pub fn receive_some(req: &Request, cx: &mut Context<'_>, out: &mut Vec<u8>) -> P
             }
             Poll::Pending => {
                 if conn.poll_deadline(cx) {
-                    req.log(crate::conf::model::Level::Info, b"client timed out");
+                    req.timed_out();
                     req.keepalive.set(false);
                     return Poll::Ready(Err(BodyError::Status(408)));
                 }

@@ -258,6 +258,13 @@ impl Request {
         self.location().error_logs.iter().any(|log| log.level == Level::Debug)
     }
 
+    /// The client has taken too long: the connection ends, with `reset_timedout_connection` at once.
+    pub fn timed_out(&self) {
+        if self.location().reset_timedout_connection {
+            self.conn.reset_on_close();
+        }
+    }
+
     /// Logs a line with the request's context behind it (at level debug without, as nginx does).
     pub fn log(&self, level: Level, text: &[u8]) {
         let to = self.location().error_logs.clone();

@@ -437,6 +437,11 @@ pub fn commit_head(req: &Rc<Request>) {
         res.content_type = None;
         res.last_modified = None;
     }
+    if res.last_modified.is_some() && !matches!(res.status, 200 | 206 | 304) {
+        // When a page about an error was changed says nothing.
+        res.last_modified = None;
+        res.headers.remove(b"last-modified");
+    }
     if !matches!(res.sink, Sink::Client) {
         return;
     }

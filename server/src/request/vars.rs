@@ -385,7 +385,7 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
         Builtin::Uri | Builtin::DocumentUri => bytes(&req.uri.borrow(), out),
         Builtin::RequestUri => bytes(req.headers.borrow().bytes(req.target), out),
         Builtin::Request => bytes(req.headers.borrow().bytes(req.line), out),
-        Builtin::RequestMethod => bytes(&req.method.borrow(), out),
+        Builtin::RequestMethod => bytes(&req.main().method.borrow(), out),
         Builtin::Host => {
             let host = req.host.borrow();
             if host.is_empty() { text(&req.server.borrow().name, out) } else { bytes(&host, out) }

@@ -1,6 +1,7 @@
 //! Requests over real sockets against a whole worker.
 
 mod access;
+mod bad_input;
 mod content;
 mod debug;
 mod echo;
@@ -17,6 +18,7 @@ mod proxy;
 mod redis;
 mod reqsock;
 mod sockets;
+mod surface;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

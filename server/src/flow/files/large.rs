@@ -151,7 +151,8 @@ fn end(req: &Request) {
 }
 
 fn timed_out(req: &Request) {
-    req.log(Level::Info, b"client timed out");
+    req.log(Level::Info, b"client timed out (110: Connection timed out)");
+    req.timed_out();
     end(req);
     req.gone.set(true);
 }
