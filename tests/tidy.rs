@@ -74,7 +74,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["phase"],
             &["conf"],
             &["log"],
-            &["app", "memory", "cpu_time"],
+            &["app", "memory", "cpu_time", "counters"],
             &["http1"],
             &["request"],
             &["flow"],
@@ -127,6 +127,7 @@ const UNSAFE_FILES: &[&str] = &[
     "server/src/http1/tcp_info.rs",
     "server/src/regex.rs",
     "server/src/memory.rs",
+    "server/src/counters.rs",
     "server/src/cpu_time.rs",
     "server/src/subprocess.rs",
 ];

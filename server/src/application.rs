@@ -16,14 +16,15 @@ use crate::conf::directives::limits::LimitZone;
 use crate::conf::model::{Config, Level};
 use crate::conf::settings::WorkerCount;
 use crate::conf::upstream::Upstream;
+use crate::counters::Counters;
 use crate::flow::{self, connection};
 use crate::http1::conn::{Conn, Transport};
 use crate::log::Logs;
 use crate::lua::bridge::{LuaScripts, run_detached, run_init};
 use crate::lua::worker::{LuaWorker, VmMaker};
 use crate::phase::Phase;
-use crate::request::Env;
 use crate::request::spare::Spare;
+use crate::request::{Env, Stats};
 use crate::shared::pids::PidTable;
 use crate::shared::shdict::ShDict;
 use crate::upstream::proxy::Proxy;
@@ -64,6 +65,7 @@ pub struct Gateway {
     dicts: HashMap<String, Arc<ShDict>>,
     zones: Vec<Arc<ShDict>>,
     upstream_zones: Vec<Option<Arc<GroupZone>>>,
+    counters: Arc<Counters>,
     lua: Option<Rc<LuaWorker>>,
     worker: RefCell<Option<Rc<flow::Worker>>>,
     upstreams: RefCell<Option<Rc<Upstreams>>>,
@@ -105,12 +107,21 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
                 lua = Some(make_lua(&self.vms, config, logs, &dicts)?);
             }
         }
+        // Counting goes on over changes of the configuration.
+        let counters = match old {
+            Some(old) => old.counters.clone(),
+            None => {
+                let counters = Counters::new(worker_slots(config) + 1);
+                Arc::new(counters.map_err(|e| format!("mmap() failed ({e})"))?)
+            }
+        };
         Ok(Gateway {
             config: config.clone(),
             logs: logs.clone(),
             dicts,
             zones,
             upstream_zones,
+            counters,
             lua,
             worker: RefCell::new(None),
             upstreams: RefCell::new(None),
@@ -293,7 +304,8 @@ impl App for Gateway {
     async fn start(self: Rc<Self>, worker: WorkerInfo) {
         http1::clock::update();
         crate::cpu_time::adopt();
-        let env = Rc::new(Env::new(self.config.clone(), self.logs.clone()));
+        let stats = Stats::new(self.counters.clone(), worker.id as usize);
+        let env = Rc::new(Env::new(self.config.clone(), self.logs.clone(), stats));
         let scripts = self.lua.as_ref().map(|l| Rc::new(LuaScripts(l.clone())) as Rc<dyn flow::Scripts>);
         let upstreams = self.config.http.as_ref().map(|http| Upstreams::new(http, &self.upstream_zones));
         let resolvers = match &self.lua {

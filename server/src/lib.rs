@@ -16,6 +16,8 @@ pub mod memory;
 
 pub mod cpu_time;
 
+pub mod counters;
+
 // S1: a request, no Lua.
 pub mod http1;
 

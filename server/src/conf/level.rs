@@ -73,6 +73,8 @@ pub struct Level {
     pub place: Option<Place>,
     /// Scalar settings.
     pub settings: LocationDraft,
+    /// Directives that tune what is not there, as far as they were given.
+    pub tuned: Vec<String>,
     /// Scalar settings of response modules.
     pub filters: FilterDraft,
     /// What modules beyond the core have.
@@ -130,6 +132,7 @@ impl Level {
             name: Box::default(),
             place: None,
             settings: LocationDraft::default(),
+            tuned: Vec::new(),
             filters: FilterDraft::default(),
             parts: Parts::default(),
             server: ServerDraft::default(),

@@ -137,8 +137,18 @@ fn finish(options: &Options, mut build: Build, reader: Reader) -> Result<Loaded,
             Err(error) => return Err(Failed { error, warnings: build.warnings }),
         },
     };
+    let main = build.main.finish();
+    let listening = http.as_ref().map_or(0, |http| http.listens.len());
+    if main.worker_connections <= listening as u64 {
+        let most = main.worker_connections;
+        let mut error = ConfError::whole(format!(
+            "{most} worker_connections are not enough for {listening} listening sockets"
+        ));
+        error.syntax_ok = true;
+        return Err(Failed { error, warnings: build.warnings });
+    }
     let config = Config {
-        main: build.main.finish(),
+        main,
         prefix: build.prefix,
         file: build.file,
         env: build.env,

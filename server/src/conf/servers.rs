@@ -95,16 +95,17 @@ impl ServerNames {
 }
 
 fn add_exact(names: &mut NameMap<usize>, name: &[u8], server: usize) -> bool {
-    if names.contains_key(name) {
-        return false;
+    if let Some(known) = names.get(name) {
+        // A server may name itself twice.
+        return *known == server;
     }
     names.insert(name.into(), server);
     true
 }
 
 fn add_mask(masks: &mut Vec<(Box<[u8]>, usize)>, mask: &[u8], server: usize) -> bool {
-    if masks.iter().any(|(known, _)| **known == *mask) {
-        return false;
+    if let Some((_, known)) = masks.iter().find(|(known, _)| **known == *mask) {
+        return *known == server;
     }
     let at = masks.partition_point(|(known, _)| known.len() >= mask.len());
     masks.insert(at, (mask.into(), server));

@@ -379,7 +379,14 @@ fn resty_core_arg(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
     let text =
         "lua_load_resty_core is deprecated (the lua-resty-core library is required since ngx_lua v0.10.16)";
     cx.warn(Level::Warn, node, text);
-    flag_arg(cx, node)
+    // Whatever is said changes nothing.
+    Ok(true)
+}
+
+fn lua_send_lowat_arg(cx: &mut Cx<'_>, node: &Node) -> Result<u64, Fail> {
+    let bytes = size_arg(cx, node)?;
+    cx.warn(Level::Warn, node, "\"lua_send_lowat\" is not supported, ignored");
+    Ok(bytes)
 }
 
 fn code_cache_arg(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
@@ -515,7 +522,7 @@ settings! {
         /// Time limit between two reads.
         lua_socket_read_timeout: u64 = 60_000, ms_arg, LEVELS_IF, Arity::Exactly(1);
         /// Accepted: Linux has no low-water mark for sending.
-        lua_socket_send_lowat: u64 = 0, size_arg, LEVELS_IF, Arity::Exactly(1);
+        lua_socket_send_lowat: u64 = 0, lua_send_lowat_arg, LEVELS_IF, Arity::Exactly(1);
         /// Receive buffer of a cosocket.
         lua_socket_buffer_size: u64 = 4096, size_arg, LEVELS_IF, Arity::Exactly(1);
         /// Idle cosockets per pool.

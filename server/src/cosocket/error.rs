@@ -57,6 +57,23 @@ impl SockError {
     }
 }
 
+/// Whether a failed connect is something that happens on any network; others are grave.
+pub fn is_usual(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EAGAIN
+                | libc::ECONNRESET
+                | libc::ENETDOWN
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::ETIMEDOUT
+        )
+    )
+}
+
 /// The system's text for an error, in lower case and without its number.
 pub fn io_text(e: &io::Error) -> String {
     words(e).to_ascii_lowercase()

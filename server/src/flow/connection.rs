@@ -21,7 +21,7 @@ use crate::http1::clock;
 use crate::http1::conn::Conn;
 use crate::http1::parse::{Head, HeadError};
 use crate::request::body::discard;
-use crate::request::{Request, postpone};
+use crate::request::{Request, Stat, postpone};
 
 /// Busy parts that a worker keeps.
 const KEPT_MAX: usize = 64;
@@ -48,8 +48,8 @@ pub struct Serving {
 /// stops, whoever stops it wakes what has a deadline: idle connections are among it.
 pub fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Serving {
     let stats = &w.env.stats;
-    stats.accepted.set(stats.accepted.get() + 1);
-    stats.active.set(stats.active.get() + 1);
+    stats.add(Stat::Accepted, 1);
+    stats.add(Stat::Active, 1);
     let http = w.env.http();
     conn.arm(http.servers[http.listens[listen].default_server].client_header_timeout);
     Serving { w, conn, listen, busy: None, draining: false }
@@ -57,8 +57,7 @@ pub fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let n = &self.w.env.stats.active;
-        n.set(n.get().saturating_sub(1));
+        self.w.env.stats.add(Stat::Active, -1);
     }
 }
 
@@ -200,7 +199,7 @@ impl Busy {
                     let was_reading = *begun;
                     let Poll::Ready(read) = poll_head(conn, default, &mut self.head, begun, cx) else {
                         if !was_reading {
-                            stats.reading.set(stats.reading.get() + 1);
+                            stats.add(Stat::Reading, 1);
                         }
                         return Poll::Pending;
                     };
@@ -208,7 +207,7 @@ impl Busy {
                         conn.disarm();
                     }
                     if was_reading {
-                        stats.reading.set(stats.reading.get().saturating_sub(1));
+                        stats.add(Stat::Reading, -1);
                     }
                     let parsed = match read {
                         Ok(true) => Ok(()),
@@ -217,8 +216,8 @@ impl Busy {
                     };
                     self.broken = parsed.is_err();
                     let (req, status) = make_request(w, conn, local, &mut self.head, parsed);
-                    stats.requests.set(stats.requests.get() + 1);
-                    stats.writing.set(stats.writing.get() + 1);
+                    stats.add(Stat::Requests, 1);
+                    stats.add(Stat::Writing, 1);
                     self.course = Course::new(status);
                     self.step = Step::Handling(req);
                 }
@@ -265,7 +264,7 @@ impl Busy {
         postpone::clear(&req);
         conn.throttle(0, 0);
         let stats = &w.env.stats;
-        stats.writing.set(stats.writing.get().saturating_sub(1));
+        stats.add(Stat::Writing, -1);
         let broken = req.gone.get() || conn.is_broken();
         let keep = req.keepalive.get() && !broken;
         let (idle_ms, lingering, linger_ms, linger_timeout_ms) = {

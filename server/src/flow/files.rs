@@ -16,7 +16,7 @@ use crate::conf::filter_settings::GzipStatic;
 use crate::conf::model::{Level, TryLast};
 use crate::request::escape::{Place, escape};
 use crate::request::response::Chunk;
-use crate::request::{Request, vars};
+use crate::request::{Request, Stat, vars};
 
 mod large;
 
@@ -297,11 +297,11 @@ pub fn stub_status(w: &Rc<Worker>, req: &Rc<Request>) -> Verdict {
         return Verdict::Status(405);
     }
     let s = &req.env.stats;
-    let (active, reading, writing) = (s.active.get(), s.reading.get(), s.writing.get());
+    let (active, reading, writing) = (s.get(Stat::Active), s.get(Stat::Reading), s.get(Stat::Writing));
     let text = format!(
         "Active connections: {active} \nserver accepts handled requests\n {0} {0} {1} \nReading: {reading} Writing: {writing} Waiting: {2} \n",
-        s.accepted.get(),
-        s.requests.get(),
+        s.get(Stat::Accepted),
+        s.get(Stat::Requests),
         active.saturating_sub(reading + writing),
     );
     send_response(w, req, 200, Some(b"text/plain"), text.into_bytes());

@@ -59,7 +59,9 @@ pub fn respond(w: &Rc<Worker>, req: &Rc<Request>, status: u16) -> After {
                 }
                 // What has been set stays, but for what is about the body that there is not.
                 res.clear_length();
-                res.last_modified = None;
+                if res.last_modified.take().is_some() {
+                    res.headers.remove(b"last-modified");
+                }
                 res.skip_scripts = false;
                 drop(res);
                 if target.starts_with(b"@") {
@@ -105,7 +107,9 @@ pub fn send_page(w: &Rc<Worker>, req: &Rc<Request>, status: u16) {
     }
     let mut res = req.response.borrow_mut();
     res.status = reported(status);
-    res.last_modified = None;
+    if res.last_modified.take().is_some() {
+        res.headers.remove(b"last-modified");
+    }
     res.headers.remove(b"content-length");
     res.headers.remove(b"etag");
     res.headers.remove(b"accept-ranges");

@@ -241,7 +241,7 @@ impl Scripts for LuaScripts {
                 return Err(0);
             }
             match run.later_exit.get() {
-                Some(-1) => Err(500),
+                Some(-1) => Err(0),
                 Some(s) if s > 200 => Err(s as u16),
                 _ => Ok(()),
             }

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use crate::conf::model::{Config, HttpConf, Level, Location, Server};
 use crate::conf::variables::VarId;
+use crate::counters::Counters;
 use crate::http1::conn::Conn;
 use crate::http1::parse::Span;
 use crate::log::Logs;
@@ -52,30 +53,53 @@ pub struct Env {
     pub untrimmed: Cell<u64>,
 }
 
-/// Counters of a worker.
-#[derive(Debug, Default)]
-pub struct Stats {
+/// What `stub_status` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stat {
     /// Connections accepted.
-    pub accepted: Cell<u64>,
+    Accepted,
     /// Requests begun.
-    pub requests: Cell<u64>,
+    Requests,
     /// Connections open now.
-    pub active: Cell<u64>,
+    Active,
     /// Connections that are reading a request head.
-    pub reading: Cell<u64>,
+    Reading,
     /// Connections that handle a request.
-    pub writing: Cell<u64>,
+    Writing,
+}
+
+/// The counters of the whole server, and a worker's place in them.
+pub struct Stats {
+    counters: Arc<Counters>,
+    place: usize,
+}
+
+impl Stats {
+    /// For the worker of that number.
+    pub fn new(counters: Arc<Counters>, worker: usize) -> Stats {
+        Stats { counters, place: worker }
+    }
+
+    /// Counts.
+    pub fn add(&self, stat: Stat, n: i64) {
+        self.counters.add(self.place, stat as usize, n);
+    }
+
+    /// What all workers have counted.
+    pub fn get(&self, stat: Stat) -> u64 {
+        self.counters.sum(stat as usize)
+    }
 }
 
 impl Env {
     /// The shared state of a worker that has just begun.
-    pub fn new(config: Arc<Config>, logs: Arc<Logs>) -> Env {
+    pub fn new(config: Arc<Config>, logs: Arc<Logs>, stats: Stats) -> Env {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Env {
             config,
             logs,
             hostname: hostname.trim_end().to_ascii_lowercase(),
-            stats: Stats::default(),
+            stats,
             exiting: Cell::new(false),
             untrimmed: Cell::new(0),
         }

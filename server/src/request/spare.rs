@@ -230,7 +230,9 @@ mod tests {
         };
         let loaded = conf::load(&options).unwrap_or_else(|failed| panic!("{}", failed.error));
         std::fs::remove_dir_all(&prefix).expect("it was made above");
-        Rc::new(Env::new(Arc::new(loaded.config), Arc::new(Logs::stderr())))
+        let counters = crate::counters::Counters::new(1).expect("mapped");
+        let stats = crate::request::Stats::new(Arc::new(counters), 0);
+        Rc::new(Env::new(Arc::new(loaded.config), Arc::new(Logs::stderr()), stats))
     }
 
     #[test]

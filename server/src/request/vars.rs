@@ -9,7 +9,7 @@ use super::body::Body;
 use super::escape::unescape;
 use super::headers::matches_underscored;
 use super::response::HeadState;
-use super::{Request, args, guards, with_match};
+use super::{Request, Stat, args, guards, with_match};
 use crate::conf::model::{Level, MapFound};
 use crate::conf::variables::{Builtin, Family, Pattern, VarId, VarKind, Variables};
 use crate::http1::tcp_info::TcpInfo;
@@ -427,12 +427,12 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
         Builtin::Connection => number(conn.serial, out),
         Builtin::ConnectionRequests => number(conn.requests.get(), out),
         Builtin::ConnectionTime => seconds(clock::monotonic_ms().saturating_sub(conn.accepted_ms), out),
-        Builtin::ConnectionsActive => number(req.env.stats.active.get(), out),
-        Builtin::ConnectionsReading => number(req.env.stats.reading.get(), out),
-        Builtin::ConnectionsWriting => number(req.env.stats.writing.get(), out),
+        Builtin::ConnectionsActive => number(req.env.stats.get(Stat::Active), out),
+        Builtin::ConnectionsReading => number(req.env.stats.get(Stat::Reading), out),
+        Builtin::ConnectionsWriting => number(req.env.stats.get(Stat::Writing), out),
         Builtin::ConnectionsWaiting => {
             let s = &req.env.stats;
-            number(s.active.get().saturating_sub(s.reading.get() + s.writing.get()), out)
+            number(s.get(Stat::Active).saturating_sub(s.get(Stat::Reading) + s.get(Stat::Writing)), out)
         }
         Builtin::ContentLength => {
             let read = matches!(&*req.body.borrow(), Body::Memory(_) | Body::File(_));

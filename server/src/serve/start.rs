@@ -209,13 +209,20 @@ pub fn run<F: AppFactory>(
     }
 }
 
-/// What libraries print goes into the error log, unless that is standard error itself.
+/// What libraries print goes into the error log, unless that is standard error itself. A daemon whose logs are all
+/// elsewhere keeps nothing of its caller's.
 fn redirect_stderr<A: App>(cycle: &Cycle<A>) {
-    let Some(first) = cycle.config.error_logs.first() else { return };
-    let path = &cycle.config.log_files[first.file.0].path;
-    if path.as_os_str().is_empty() {
-        return;
+    let logs = cycle.config.error_logs.iter().map(|log| &cycle.config.log_files[log.file.0]);
+    let nowhere = Path::new("/dev/null");
+    let mut path = None;
+    for log in logs {
+        match (&log.syslog, log.path.as_os_str().is_empty()) {
+            (None, true) => return,
+            (None, false) => path = path.or(Some(&*log.path)),
+            (Some(_), _) => {}
+        }
     }
+    let Some(path) = path.or(cycle.config.main.daemon.then_some(nowhere)) else { return };
     if let Ok(file) = std::fs::OpenOptions::new().append(true).create(true).open(path) {
         let _ = os::redirect_stderr(&file);
     }

@@ -6,6 +6,7 @@
 //! that choose servers are reached through `flow::Scripts`; nothing here knows Lua.
 
 pub mod create;
+mod destination;
 pub mod head;
 pub mod headers;
 pub mod link;
@@ -13,7 +14,9 @@ pub mod peer;
 pub mod pipe;
 pub mod proxy;
 pub mod resolvers;
+mod respond;
 pub mod send;
+mod talk;
 pub mod tunnel;
 pub mod watch;
 pub mod zone;

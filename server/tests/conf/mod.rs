@@ -66,6 +66,14 @@ fn load(text: &str) -> Result<Config, Vec<String>> {
 
 /// Configurations and the line that nginx and we answer with.
 const COMPLAINTS: &[(&str, &str)] = &[
+    (
+        "events { worker_connections 1; } http { server { listen 8080; } }",
+        "1 worker_connections are not enough for 1 listening sockets",
+    ),
+    (
+        "events {} http { map_hash_max_size 1;\nmap_hash_max_size 2; }",
+        "\"map_hash_max_size\" directive is duplicate in PREFIX/conf/nginx.conf:2",
+    ),
     ("foo;\nevents{}", "unknown directive \"foo\" in PREFIX/conf/nginx.conf:1"),
     ("events {}\nhttp { server {\n foo\n bar; } }", "unknown directive \"foo\" in PREFIX/conf/nginx.conf:4"),
     ("events {} http { set $a b; }", "\"set\" directive is not allowed here in PREFIX/conf/nginx.conf:1"),
@@ -459,10 +467,10 @@ fn log_format_joins_its_arguments_as_they_are() {
 
 #[test]
 fn flag_without_its_work_is_refused_when_on() {
-    assert!(load("events {} http { reset_timedout_connection off; }").is_ok());
-    let said = load("events {} http { reset_timedout_connection on; }").map(|_| ()).expect_err("refused");
-    assert_eq!(said[0], "unknown directive \"reset_timedout_connection\" in PREFIX/conf/nginx.conf:1");
-    assert!(said[1].starts_with("\"reset_timedout_connection on\" is known"), "{said:?}");
+    assert!(load("events {} http { proxy_pass_trailers off; }").is_ok());
+    let said = load("events {} http { proxy_pass_trailers on; }").map(|_| ()).expect_err("refused");
+    assert_eq!(said[0], "unknown directive \"proxy_pass_trailers\" in PREFIX/conf/nginx.conf:1");
+    assert!(said[1].starts_with("\"proxy_pass_trailers on\" is known"), "{said:?}");
 }
 
 #[test]

@@ -38,7 +38,8 @@ fn get(lines: &str) -> String {
 fn wrong_requests_have_nginx_statuses_and_lines() {
     let s = start(CONF, &[]);
     let chunked = "Transfer-Encoding: chunked\r\n";
-    let headers = |text: &str| format!("{text} while reading client request headers, client: 127.0.0.1, server: t");
+    let headers =
+        |text: &str| format!("{text} while reading client request headers, client: 127.0.0.1, server: t");
     let line = |text: &str| format!("{text} while reading client request line, client: 127.0.0.1, server: t");
     let huge = format!("X: {}\r\n", "a".repeat(9000));
     let many: String = (0..1500).map(|n| format!("X{n}: a\r\n")).collect();
@@ -47,14 +48,20 @@ fn wrong_requests_have_nginx_statuses_and_lines() {
         (
             post("Content-Length: 3\r\nContent-Length: 4\r\n", "abcd"),
             "400",
-            headers("client sent duplicate header line: \"Content-Length: 4\", previous value: \"Content-Length: 3\""),
+            headers(
+                "client sent duplicate header line: \"Content-Length: 4\", previous value: \"Content-Length: 3\"",
+            ),
         ),
         (
             post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
             "400",
             headers("client sent \"Content-Length\" and \"Transfer-Encoding\" headers at the same time"),
         ),
-        (post("Content-Length: -3\r\n", "abc"), "400", headers("client sent invalid \"Content-Length\" header")),
+        (
+            post("Content-Length: -3\r\n", "abc"),
+            "400",
+            headers("client sent invalid \"Content-Length\" header"),
+        ),
         (
             post("Content-Length: 99999999999999999999\r\n", ""),
             "400",
@@ -89,7 +96,8 @@ fn wrong_requests_have_nginx_statuses_and_lines() {
         (
             post(chunked, "ffff\r\n"),
             "413",
-            "[error] 0#0: *1 client intended to send too large chunked body: 0+65535 bytes, client:".to_owned(),
+            "[error] 0#0: *1 client intended to send too large chunked body: 0+65535 bytes, client:"
+                .to_owned(),
         ),
         (
             post(chunked, &format!("40\r\n{0}\r\n40\r\n{0}\r\n0\r\n\r\n", "a".repeat(64))),
@@ -115,14 +123,26 @@ fn wrong_requests_have_nginx_statuses_and_lines() {
             "client sent duplicate host header: \"Host: b\", previous value: \"Host: a\"".to_owned(),
         ),
         // Request lines.
-        (format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "a".repeat(9000)), "414", line("client sent too long URI")),
+        (
+            format!("GET /{} HTTP/1.1\r\nHost: t\r\n\r\n", "a".repeat(9000)),
+            "414",
+            line("client sent too long URI"),
+        ),
         ("G?T /ok HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "400", line("client sent invalid method")),
         ("GET /o k HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "400", line("client sent invalid request")),
         ("GET /../x HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "400", line("client sent invalid request")),
         ("GET /%00 HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "400", line("client sent invalid request")),
         ("GET /ok HTTP/1.1\rHost: t\r\r".to_owned(), "400", line("client sent invalid request")),
-        ("GET ftp://o(t/ok HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "400", line("client sent invalid request")),
-        ("GET http://t:x/ok HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(), "400", line("client sent invalid request")),
+        (
+            "GET ftp://o(t/ok HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(),
+            "400",
+            line("client sent invalid request"),
+        ),
+        (
+            "GET http://t:x/ok HTTP/1.1\r\nHost: t\r\n\r\n".to_owned(),
+            "400",
+            line("client sent invalid request"),
+        ),
         ("GET /ok HTTP/2.0\r\nHost: t\r\n\r\n".to_owned(), "505", line("client sent invalid version")),
         ("\x16\x03\x01\x02\0\x01\r\n".to_owned(), "400", line("client sent invalid method")),
         // A bare line feed ends a line, as in nginx.
@@ -153,14 +173,22 @@ fn requests_that_stop_halfway_are_logged_and_answered_with_nothing() {
     let s = start(CONF, &[]);
     let head = "/body HTTP/1.1\r\nHost: t\r\n";
     for (text, line, access) in [
-        ("GET /li HT", "client prematurely closed connection while reading client request line, client:", "400 0"),
+        (
+            "GET /li HT",
+            "client prematurely closed connection while reading client request line, client:",
+            "400 0",
+        ),
         (
             "GET /head HTTP/1.1\r\nHost: x\r\n",
             "client prematurely closed connection while reading client request headers, client: 127.0.0.1, \
              server: t, request: \"GET /head HTTP/1.1\", host: \"x\"",
             "/head 400 0",
         ),
-        (&format!("POST {head}Content-Length: 10\r\n\r\nab"), "client prematurely closed connection, client:", "/body 400 0"),
+        (
+            &format!("POST {head}Content-Length: 10\r\n\r\nab"),
+            "client prematurely closed connection, client:",
+            "/body 400 0",
+        ),
         (
             &format!("POST {head}Transfer-Encoding: chunked\r\n\r\n5\r\nab"),
             "client prematurely closed connection, client:",
@@ -177,19 +205,29 @@ fn requests_that_stop_halfway_are_logged_and_answered_with_nothing() {
         wait_for(&s, "logs/access.log", access);
     }
     drop(s.connect());
-    wait_for(&s, "logs/error.log", "client closed connection while waiting for request, client: 127.0.0.1, server: ");
+    wait_for(
+        &s,
+        "logs/error.log",
+        "client closed connection while waiting for request, client: 127.0.0.1, server: ",
+    );
     assert_eq!(body(&s.get("/ok")), "ok");
 }
 
 #[test]
 fn slow_clients_are_cut_off_by_their_timeouts() {
     let s = start(
-        &format!("client_header_timeout 300ms; client_body_timeout 300ms; reset_timedout_connection on; {CONF}"),
+        &format!(
+            "client_header_timeout 300ms; client_body_timeout 300ms; reset_timedout_connection on; {CONF}"
+        ),
         &[],
     );
     for (text, line, access) in [
         ("", "client timed out (110: Connection timed out) while waiting for request, client:", ""),
-        ("GET /a HT", "client timed out (110: Connection timed out) while reading client request line, client:", "408 0"),
+        (
+            "GET /a HT",
+            "client timed out (110: Connection timed out) while reading client request line, client:",
+            "408 0",
+        ),
         (
             "GET /b HTTP/1.1\r\nHost: t\r\nX:",
             "client timed out (110: Connection timed out) while reading client request headers, client: 127.0.0.1, \

@@ -237,6 +237,24 @@ fn states_on_threads_run_functions_of_modules() {
 }
 
 #[test]
+fn states_on_threads_have_the_time_of_who_asks() {
+    let s = super::start_full(
+        "thread_pool one threads=1; ",
+        "lua_package_path '$prefix/?.lua;;'; server { listen 8080;
+           location / { lua_cpu_limit 50ms; content_by_lua_block { ngx.print(ngx.run_worker_thread('one', 'work', 'endless')) } }
+           location /ok { content_by_lua_block { ngx.print(ngx.run_worker_thread('one', 'work', 'busy')) } } }",
+        &[(
+            "work.lua",
+            "return { endless = function() while true do pcall(function() while true do end end) end end,
+               busy = function() local c = os.clock() while os.clock() - c < 0.2 do end return 'done' end }",
+        )],
+    );
+    let get = |path: &str| s.raw(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+    assert!(body(&get("/")).starts_with("false") && body(&get("/")).contains("CPU time limit exceeded"));
+    assert_eq!(body(&get("/ok")), "truedone");
+}
+
+#[test]
 fn core_modules_are_loaded_and_tls_ones_say_what_they_need() {
     let out = answer(
         "",

@@ -57,8 +57,14 @@ fn wrong_arguments_have_upstream_s_words() {
         ("ngx.print(-0)", "0true|1"),
         ("ngx.location.capture()", "expecting one or two arguments"),
         ("ngx.location.capture('')", "unsafe uri in argument #1: "),
-        ("ngx.location.capture('/none', 1)", "expecting table as the 2nd argument for subrequest 0, but got number"),
-        ("ngx.location.capture('/none', { vars = { a = true } })", "attempt to use bad variable value type boolean"),
+        (
+            "ngx.location.capture('/none', 1)",
+            "expecting table as the 2nd argument for subrequest 0, but got number",
+        ),
+        (
+            "ngx.location.capture('/none', { vars = { a = true } })",
+            "attempt to use bad variable value type boolean",
+        ),
         ("ngx.location.capture('/none', { vars = { uri = '/' } })", "failed to adjust the subrequest: 500"),
         ("ngx.location.capture('/none', { vars = { nope = '' } })", "failed to adjust the subrequest: -1"),
         ("ngx.location.capture('/none', { method = 99 })", "failed to adjust the subrequest: -1"),
@@ -84,7 +90,11 @@ fn wrong_arguments_have_upstream_s_words() {
         assert!(end == *want || (got.starts_with("false|") && end.contains(want)), "{code}: {got}");
     }
     let log = s.error_log();
-    for line in ["variable \"uri\" not changeable, client", "unsupported HTTP method: 99, client", "invalid $limit_rate \"\""] {
+    for line in [
+        "variable \"uri\" not changeable, client",
+        "unsupported HTTP method: 99, client",
+        "invalid $limit_rate \"\"",
+    ] {
         assert!(log.contains(line), "{line} is not in {log}");
     }
 }

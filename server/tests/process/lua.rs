@@ -150,11 +150,11 @@ fn zoned(lines: &str) -> Server {
 }
 
 /// A connection that stays open, and with it the worker at its other end.
-struct Kept(std::net::TcpStream);
+pub(super) struct Kept(std::net::TcpStream);
 
 impl Kept {
     /// The body of an answer that tells its length.
-    fn get(&mut self, path: &str) -> String {
+    pub(super) fn get(&mut self, path: &str) -> String {
         use std::io::{Read, Write};
         self.0
             .write_all(format!("GET {path} HTTP/1.1\r\nHost: t\r\n\r\n").as_bytes())
@@ -178,7 +178,7 @@ impl Kept {
 }
 
 /// A connection to each of the two workers.
-fn one_to_each(server: &Server) -> Vec<Kept> {
+pub(super) fn one_to_each(server: &Server) -> Vec<Kept> {
     let mut found: Vec<(String, Kept)> = Vec::new();
     server.wait_for("connections to both workers", |server| {
         // Several wait at a time: who has just taken one leaves the next to the other.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::conf::Folder;
 
 mod lua;
+mod scarce;
 mod surroundings;
 
 /// Longest wait for something that must come about.

@@ -17,7 +17,7 @@ use moonlit_vm::host::native::{Gc, NativeId, NativeRow, Raised, Str, Table, Valu
 
 use super::{ApiFn, last_part, methods_metatable};
 use crate::conf::model::{Level, Location};
-use crate::cosocket::error::{Call, SockError, io_detail};
+use crate::cosocket::error::{Call, SockError, io_detail, is_usual};
 use crate::cosocket::pool::PeerName;
 use crate::cosocket::tcp::Timeouts;
 use crate::cosocket::trace::Trace;
@@ -170,19 +170,7 @@ fn log_failure(proto: &str, doing: Doing, e: &SockError, peer: &PeerName) {
                 Call::ConnectTo(to) => format!("connect() to {to}"),
                 Call::Bind(at) => format!("bind({at})"),
             };
-            let usual = matches!(
-                error.raw_os_error(),
-                Some(
-                    libc::ECONNREFUSED
-                        | libc::EAGAIN
-                        | libc::ECONNRESET
-                        | libc::ENETDOWN
-                        | libc::ENETUNREACH
-                        | libc::EHOSTDOWN
-                        | libc::EHOSTUNREACH
-                )
-            );
-            let level = if usual { Level::Error } else { Level::Crit };
+            let level = if is_usual(error) { Level::Error } else { Level::Crit };
             let line = format!("{call} failed ({}){}", io_detail(error), peer.suffix());
             here().log(level, line.as_bytes());
         }

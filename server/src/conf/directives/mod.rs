@@ -51,7 +51,12 @@ pub fn rows() -> impl Iterator<Item = Row> {
         upstream::ROWS,
     ];
     let tuning = settings::TUNING.iter().map(|(name, contexts)| {
-        simple(name, *contexts, Arity::Exactly(1), |_, node| {
+        simple(name, *contexts, Arity::Exactly(1), |cx, node| {
+            let name = node.name().into_owned();
+            if cx.scope.tuned.contains(&name) {
+                return Err(Fail::duplicate());
+            }
+            cx.scope.tuned.push(name);
             value::number(node.arg(0)).map(|_| ()).ok_or_else(|| Fail::Directive("invalid number".to_owned()))
         })
     });

@@ -285,7 +285,9 @@ pub fn check_zones(upstreams: &[Arc<Upstream>], taken: &[&str]) -> Result<(), Co
         }
         let mut sizes = zones().filter(|z| z.name == *name && z.size_bytes > 0).map(|z| z.size_bytes);
         let Some(first) = sizes.next() else {
-            return Err(ConfError::whole(format!("zero size shared memory zone \"{name}\"")));
+            let mut error = ConfError::whole(format!("zero size shared memory zone \"{name}\""));
+            error.syntax_ok = true;
+            return Err(error);
         };
         if zone.size_bytes > 0 && zone.size_bytes != first {
             let size = zone.size_bytes;
