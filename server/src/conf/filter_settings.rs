@@ -219,6 +219,8 @@ settings! {
         auth_basic: Option<Script> = None, script_arg, LEVELS_EXCEPT, Arity::Exactly(1);
         /// The file of users and password hashes.
         auth_basic_user_file: Option<Script> = None, conf_path_arg, LEVELS_EXCEPT, Arity::Exactly(1);
+        /// Whether copies of a request have its body.
+        mirror_request_body: bool = true, flag_arg, LEVELS, Arity::Exactly(1);
         /// A subrequest that decides whether the client may.
         auth_request: Option<Box<[u8]>> = None, uri_or_off, LEVELS, Arity::Exactly(1);
         /// Where the client's address comes from.

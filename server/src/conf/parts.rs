@@ -42,6 +42,8 @@ pub struct Parts {
     pub sub_filters: Vec<SubFilter>,
     /// `add_trailer` lines.
     pub add_trailers: Vec<AddHeader>,
+    /// `mirror` lines; a single `None` is `off`. Replaced, too.
+    pub mirrors: Vec<Option<Box<[u8]>>>,
     /// `allow` and `deny` lines; replaced like all that follow.
     pub access: Vec<AccessRule>,
     /// `auth_request_set` lines.
@@ -82,6 +84,7 @@ impl Parts {
         inherit(&mut self.referers, &outer.referers);
         replace(&mut self.sub_filters, &outer.sub_filters);
         replace(&mut self.add_trailers, &outer.add_trailers);
+        replace(&mut self.mirrors, &outer.mirrors);
         replace(&mut self.access, &outer.access);
         replace(&mut self.auth_sets, &outer.auth_sets);
         replace(&mut self.real_ip_from, &outer.real_ip_from);

@@ -6,12 +6,12 @@ use std::task::{Context, Poll};
 
 use super::filters::{Ending, prepare_head, submit};
 use super::special::{After, respond};
-use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, more_headers, realip, rewrite};
+use super::{Run, Verdict, Wait, Worker, access, echo, files, limits, mirror, more_headers, realip, rewrite};
 use crate::conf::model::{Content, Level, LuaCode};
 use crate::phase::Phase;
 use crate::request::body::{Body, bytes_to_path};
 use crate::request::escape::{Place, escape};
-use crate::request::response::{Chunk, Sink};
+use crate::request::response::{Chunk, HeadState, Sink};
 use crate::request::vars::{Vars, set_named};
 use crate::request::{Request, postpone, with_match};
 
@@ -244,7 +244,8 @@ fn is_idle(req: &Request, stage: Stage) -> bool {
             if script_first == (stage == Stage::PrecontentFirst) {
                 !used(Phase::Precontent)
             } else {
-                req.location().try_files.is_none()
+                let level = req.location();
+                level.try_files.is_none() && level.parts.mirrors.is_empty()
             }
         }
         Stage::Find | Stage::Content => false,
@@ -295,7 +296,10 @@ fn run_stage(w: &Rc<Worker>, req: &Rc<Request>, stage: Stage, cx: &mut Context<'
             if script_first == (stage == Stage::PrecontentFirst) {
                 lua(w, req, Phase::Precontent, cx)
             } else {
-                Run::Ready(files::try_files(req))
+                match files::try_files(req) {
+                    Verdict::Next => mirror::run(w, req),
+                    verdict => Run::Ready(verdict),
+                }
             }
         }
         Stage::Content => content(w, req, cx),
@@ -390,7 +394,9 @@ fn decide(w: &Rc<Worker>, req: &Rc<Request>, verdict: Verdict) -> At {
 
 /// Whether the response goes to a script, and nothing of it has gone there yet.
 fn is_captured(req: &Request) -> bool {
-    matches!(req.response.borrow().sink, Sink::Memory(_)) && !req.head_sent()
+    let res = req.response.borrow();
+    // Who asks for nothing but the head is no script: its error pages count.
+    matches!(res.sink, Sink::Memory(_)) && !res.header_only && res.head == HeadState::Open
 }
 
 /// Ends the response if its handler has not, with what was gathered for its length.

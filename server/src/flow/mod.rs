@@ -17,6 +17,7 @@ pub mod files;
 pub mod filters;
 pub mod freshness;
 pub mod limits;
+pub mod mirror;
 pub mod more_headers;
 pub mod password;
 pub mod pooled;

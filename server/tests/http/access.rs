@@ -157,3 +157,43 @@ fn referers_and_secure_links_guard_content() {
     assert_eq!(body(&s.get(&format!("/p/{hash}/a/b"))), "[a/b]");
     assert_eq!(body(&s.get(&format!("/p/{hash}/a/c"))), "[]");
 }
+
+#[test]
+fn copies_of_a_request_go_elsewhere_and_nobody_waits_for_them() {
+    let s = start(
+        "lua_shared_dict seen 100k; log_format f '$uri $status'; access_log logs/access.log f;
+         server { listen 8080; client_body_buffer_size 16; client_header_buffer_size 128;
+             location /with { mirror /copy; mirror /slow; content_by_lua_block { ngx.req.read_body() ngx.print('answer') } }
+             location /without { mirror /copy; mirror_request_body off; location /without/off { mirror off; return 200 off; }
+                 content_by_lua_block { ngx.print('answer') } }
+             location /copy { internal; content_by_lua_block {
+                 ngx.req.read_body()
+                 local name = ngx.req.get_body_file()
+                 local body = name and io.open(name):read('*a') or ngx.req.get_body_data() or ''
+                 ngx.shared.seen:rpush('copies', table.concat({ngx.var.request_uri, ngx.req.get_method(), ngx.var.args or '',
+                     #body, ngx.var.remote_addr}, ' '))
+                 ngx.say(('x'):rep(100000)) } }
+             location /slow { internal; content_by_lua_block { ngx.sleep(30) } }
+             location /seen { content_by_lua_block { ngx.print(ngx.shared.seen:lpop('copies') or '') } } }",
+        &[],
+    );
+    let copy = || {
+        let begun = std::time::Instant::now();
+        loop {
+            let answer = s.raw(b"GET /seen HTTP/1.0\r\n\r\n");
+            if !body(&answer).is_empty() {
+                return body(&answer).to_owned();
+            }
+            assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{}", s.error_log());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    let data = "a".repeat(500);
+    let post = format!("POST /with?a=1 HTTP/1.0\r\nContent-Length: 500\r\n\r\n{data}");
+    assert_eq!(body(&s.raw(post.as_bytes())), "answer");
+    assert_eq!(copy(), "/with?a=1 POST a=1 500 127.0.0.1");
+    assert_eq!(body(&s.raw(b"GET /without HTTP/1.0\r\n\r\n")), "answer");
+    assert_eq!(copy(), "/without GET  0 127.0.0.1");
+    assert_eq!(body(&s.raw(b"GET /without/off HTTP/1.0\r\n\r\n")), "off");
+    assert_eq!(body(&s.raw(b"GET /seen HTTP/1.0\r\n\r\n")), "");
+}

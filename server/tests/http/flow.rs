@@ -78,7 +78,7 @@ fn malformed_and_smuggling_shaped_requests_get_nginx_statuses() {
     assert!(status(&r) == "400" && r.contains("Request Header Or Cookie Too Large"), "{r}");
     assert!(
         s.error_log()
-            .contains("client sent invalid method while reading client request headers, client: 127.0.0.1")
+            .contains("client sent invalid method while reading client request line, client: 127.0.0.1")
     );
 }
 

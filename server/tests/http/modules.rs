@@ -195,7 +195,7 @@ fn a_body_is_put_together_and_replaced() {
     let r = s.raw(b"POST / HTTP/1.0\r\nHost: t\r\nContent-Length: 1\r\n\r\nx");
     assert_eq!(
         body(&r),
-        "hello world 11\nshort\nnil 11\nfalseopen() \"/no/such/file\" failed\nfalserequest_body not initialized\n",
+        "hello world 11\nshort\nnil 11\nfalsestat() \"/no/such/file\" failed\nfalserequest_body not initialized\n",
         "{}",
         s.error_log()
     );

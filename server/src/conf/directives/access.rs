@@ -1,4 +1,4 @@
-//! Who may: `allow`, `deny`, `auth_request*`; the client's real address.
+//! Who may: `allow`, `deny`, `auth_request*`; the client's real address; `mirror`.
 
 use crate::conf::directive::{Arity, Cx, Row, simple};
 use crate::conf::error::Fail;
@@ -34,6 +34,7 @@ pub const ROWS: &[Row] = &[
     simple("allow", LEVELS_EXCEPT, Arity::Exactly(1), |cx, node| rule(cx, node, false)),
     simple("deny", LEVELS_EXCEPT, Arity::Exactly(1), |cx, node| rule(cx, node, true)),
     simple("auth_request_set", LEVELS, Arity::Exactly(2), auth_request_set),
+    simple("mirror", LEVELS, Arity::Exactly(1), mirror),
     simple("set_real_ip_from", LEVELS, Arity::Exactly(1), real_ip_from),
 ];
 
@@ -54,6 +55,21 @@ fn rule(cx: &mut Cx<'_>, node: &Node, deny: bool) -> Result<(), Fail> {
         text => network(cx, node, text).ok_or_else(|| Fail::parameter(text))?,
     };
     cx.scope.parts.access.push(AccessRule { net, deny });
+    Ok(())
+}
+
+fn mirror(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
+    if node.arg(0) == b"off" {
+        if !cx.scope.parts.mirrors.is_empty() {
+            return Err(Fail::duplicate());
+        }
+        cx.scope.parts.mirrors.push(None);
+        return Ok(());
+    }
+    if matches!(cx.scope.parts.mirrors.first(), Some(None)) {
+        return Err(Fail::duplicate());
+    }
+    cx.scope.parts.mirrors.push(Some(node.arg(0).into()));
     Ok(())
 }
 

@@ -166,8 +166,6 @@ pub const NAMES: &[&str] = &[
     "memcached_send_timeout",
     "memcached_socket_keepalive",
     "min_delete_depth",
-    "mirror",
-    "mirror_request_body",
     "modern_browser",
     "modern_browser_value",
     "mp4",
