@@ -70,6 +70,10 @@ impl Variables for Vars<'_> {
                 _ => false,
             },
             VarKind::Absent => false,
+            // A script has taken the value away.
+            VarKind::Map(_) | VarKind::Geo(_) | VarKind::Split(_) if self.0.unset.borrow().contains(&id) => {
+                false
+            }
             VarKind::Map(n) => map(self.0, id, n, out),
             VarKind::Geo(n) => geo(self.0, id, n, out),
             VarKind::Split(n) => split(self.0, id, n, out),

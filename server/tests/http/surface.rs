@@ -100,6 +100,26 @@ fn wrong_arguments_have_upstream_s_words() {
 }
 
 #[test]
+fn variable_that_a_script_takes_away_stays_away() {
+    let s = start(
+        "map $uri $m { default m; } geo $g { default g; } split_clients $uri $c { * c; }
+         server { listen 8080; location / { set $u u; content_by_lua_block {
+             for _, name in ipairs { 'm', 'g', 'c', 'u' } do
+                 local before = ngx.var[name]
+                 ngx.var[name] = nil
+                 ngx.print(before, ' ', ngx.var[name], ' ')
+                 ngx.var[name] = 'x'
+                 ngx.print(ngx.var[name], ';')
+             end
+             ngx.var.args = nil
+             ngx.print(ngx.var.args) } } }",
+        &[],
+    );
+    let answer = s.raw(b"GET /?a=1 HTTP/1.0\r\n\r\n");
+    assert_eq!(body(&answer), "m nil x;g nil x;c nil x;u nil x;nil");
+}
+
+#[test]
 fn captured_errors_are_a_status_without_a_page() {
     let s = start(
         "server { listen 8080; root html;
