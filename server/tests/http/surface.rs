@@ -10,9 +10,12 @@ fn results(cases: &[(&str, &str)]) -> (Server, Vec<String>) {
         .map(|(n, (code, _))| {
             format!(
                 "location /{n} {{ content_by_lua_block {{
-                     local r = {{ pcall(function() {code} end) }}
-                     for i = 1, #r do r[i] = tostring(r[i]) end
-                     ngx.print(table.concat(r, '|')) }} }}\n"
+                     local function join(...)
+                         local t = {{}}
+                         for i = 1, select('#', ...) do t[i] = tostring((select(i, ...))) end
+                         return table.concat(t, '|')
+                     end
+                     ngx.print(join(pcall(function() {code} end))) }} }}\n"
             )
         })
         .collect();
