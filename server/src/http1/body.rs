@@ -233,9 +233,13 @@ mod tests {
             b"0\r\n\n",
             b"0\r\nT: v\n\r\n",
         ] {
-            assert_eq!(decode(s), Err(BadChunk), "{:?}", String::from_utf8_lossy(s));
+            assert_eq!(decode(s), Err(BadChunk::Framing), "{:?}", String::from_utf8_lossy(s));
         }
-        assert_eq!(decode(&[b"1;".as_slice(), &[b'a'; 20_000]].concat()), Err(BadChunk));
+        assert_eq!(decode(&[b"1;".as_slice(), &[b'a'; 20_000]].concat()), Err(BadChunk::Framing));
+        let mut limited = Decoder::chunked();
+        limited.limit(5);
+        let too_large = BadChunk::TooLarge { received: 3, size: 3 };
+        assert_eq!(limited.decode(b"3\r\nabc\r\n3\r\n", &mut Vec::new()), Err(too_large));
     }
 
     #[test]
