@@ -5,10 +5,13 @@ use moonlit_vm::host::native::{Entry, Func, NativeResult, Outcome, Value, Vm};
 use super::{ApiFn, request};
 use crate::lua::args::fail;
 use crate::lua::worker::{Rooted, here};
-use crate::phase::Phases;
+use crate::phase::{Phase, Phases};
 
 /// The functions.
-pub const FNS: &[ApiFn] = &[ApiFn::plain("ngx.on_abort", Phases::REQUEST, on_abort)];
+pub const FNS: &[ApiFn] = &[ApiFn::plain("ngx.on_abort", IN_REQUESTS, on_abort)];
+
+/// Wherever a client is waited for; a timer's refusal names it.
+const IN_REQUESTS: Phases = Phases::REQUEST.without(Phases::of(Phase::Balancer));
 
 /// `ngx.on_abort(f)`: calls `f` in a light thread when the client closes the connection before the handler
 /// has ended.
