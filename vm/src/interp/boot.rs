@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU32};
 
-use super::tables::PLAIN;
+use super::tables::{BACK_EDGES, PLAIN};
 use crate::bytecode::ops::Mm;
 use crate::heap::Heap;
 use crate::limits::STACK_START;
@@ -99,6 +99,7 @@ impl Vm {
                 event_line: 0,
             },
             plain: &PLAIN,
+            back_edges: &BACK_EDGES,
             jit_on: false,
             jit_held: false,
             exit_now: false,

@@ -1,6 +1,6 @@
 //! Counters that ran out, the flag word, slow function entries, entering traces.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::coroutine::{Preempted, preempt};
 use super::dispatch::{CALL, HelperResult, NEXT, enter_func, helper, next, resume, tail};
@@ -74,13 +74,11 @@ impl Vm {
             return Err(self.throw_here(msg::CPU_LIMIT.as_bytes()));
         }
         if f & vmflags::INTERRUPT != 0 {
-            self.flags.fetch_and(!vmflags::INTERRUPT, Relaxed);
-            self.sync_stack_limit();
+            self.set_flag(vmflags::INTERRUPT, false);
             return Err(self.throw_here(msg::INTERRUPTED.as_bytes()));
         }
         if f & vmflags::POKE != 0 {
-            self.flags.fetch_and(!vmflags::POKE, Relaxed);
-            self.sync_stack_limit();
+            self.set_flag(vmflags::POKE, false);
             if let Some(mut f) = self.on_poke.take() {
                 f(self);
                 if self.on_poke.is_none() {
@@ -179,12 +177,17 @@ impl Vm {
 
     /// Sets or clears a flag; the next back edge or function header sees it.
     pub fn set_flag(&mut self, flag: u32, on: bool) {
-        if on {
-            self.flags.fetch_or(flag, Relaxed);
+        let (before, now) = if on {
+            let before = self.flags.fetch_or(flag, SeqCst);
+            (before, before | flag)
         } else {
-            self.flags.fetch_and(!flag, Relaxed);
-        }
+            let before = self.flags.fetch_and(!flag, SeqCst);
+            (before, before & !flag)
+        };
         self.sync_stack_limit();
+        if (before == 0) != (now == 0) {
+            self.refresh_dispatch();
+        }
     }
 }
 

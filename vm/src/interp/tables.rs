@@ -1,5 +1,7 @@
 //! The dispatch tables: which handler runs for an op, with and without a JIT, while recording, with hooks.
 
+use std::sync::atomic::{Ordering, fence};
+
 use super::dispatch::{Act, enter_func, next, op, resume, tail};
 use super::handlers::{
     arith::*,
@@ -17,7 +19,7 @@ use super::handlers::{
 use crate::bytecode::ops::Op;
 use crate::for_each_op;
 use crate::state::profile::vmstate;
-use crate::state::{DISPATCH_SIZE, Handler, Vm};
+use crate::state::{BackEdge, DISPATCH_SIZE, Handler, Vm};
 
 op! {
     /// A word that is no instruction; the verifier lets none through.
@@ -37,7 +39,7 @@ macro_rules! table {
 /// Counts hotness.
 pub(crate) static COUNTING: [Handler; DISPATCH_SIZE] = for_each_op!(table);
 
-/// Without a JIT the counting forms only poll.
+/// Without a JIT the counting forms do not count.
 pub(crate) static PLAIN: [Handler; DISPATCH_SIZE] = {
     let mut t = COUNTING;
     t[Op::FORL as usize] = IFORL;
@@ -45,6 +47,31 @@ pub(crate) static PLAIN: [Handler; DISPATCH_SIZE] = {
     t[Op::LOOP as usize] = ILOOP;
     t[Op::FUNCF as usize] = IFUNCF;
     t[Op::FUNCV as usize] = IFUNCV;
+    t
+};
+
+/// The back edges that do not count, and what stands in for them while the flag word is to be looked at.
+pub(crate) static BACK_EDGES: [BackEdge; 3] =
+    [BackEdge(IFORL, FORL_POLLS), BackEdge(IITERL, ITERL_POLLS), BackEdge(ILOOP, LOOP_POLLS)];
+
+/// [`COUNTING`] while the flag word is to be looked at.
+static COUNTING_POLLS: [Handler; DISPATCH_SIZE] = {
+    let mut t = COUNTING;
+    t[Op::IFORL as usize] = FORL_POLLS;
+    t[Op::IITERL as usize] = ITERL_POLLS;
+    t[Op::ILOOP as usize] = LOOP_POLLS;
+    t
+};
+
+/// [`PLAIN`] while the flag word is to be looked at.
+static PLAIN_POLLS: [Handler; DISPATCH_SIZE] = {
+    let mut t = PLAIN;
+    t[Op::FORL as usize] = FORL_POLLS;
+    t[Op::IFORL as usize] = FORL_POLLS;
+    t[Op::ITERL as usize] = ITERL_POLLS;
+    t[Op::IITERL as usize] = ITERL_POLLS;
+    t[Op::LOOP as usize] = LOOP_POLLS;
+    t[Op::ILOOP as usize] = LOOP_POLLS;
     t
 };
 
@@ -102,8 +129,27 @@ pub(crate) static HOOKS: [Handler; DISPATCH_SIZE] = [HOOKED; DISPATCH_SIZE];
 impl Vm {
     /// Chooses the dispatch table after a mode has changed.
     pub(crate) fn refresh_dispatch(&mut self) {
+        loop {
+            // Where every instruction is told to someone, its own handler comes from `plain`, which others do not change.
+            let told = self.recording || self.hook.mask != 0;
+            let polls = told || self.flags.load(Ordering::SeqCst) != 0;
+            self.choose_dispatch(polls);
+            // Another thread that has set a flag meanwhile has changed the old table, or finds this one.
+            fence(Ordering::SeqCst);
+            if polls || self.flags.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+        }
+    }
+
+    fn choose_dispatch(&mut self, polls: bool) {
         let counts = self.jit_on && !self.jit_held && !self.events.telling;
-        self.plain = if counts { &COUNTING } else { &PLAIN };
+        self.plain = match (counts, polls) {
+            (true, false) => &COUNTING,
+            (true, true) => &COUNTING_POLLS,
+            (false, false) => &PLAIN,
+            (false, true) => &PLAIN_POLLS,
+        };
         self.dispatch = if !self.events.queue.is_empty() {
             [super::sample::SAMPLE; DISPATCH_SIZE]
         } else if self.recording {

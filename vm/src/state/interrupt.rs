@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-use crate::state::{DISPATCH_SIZE, Handler, Vm, vmflags};
+use crate::state::{BackEdge, DISPATCH_SIZE, Handler, Vm, vmflags};
 use crate::value::Value;
 
 /// Where the words are, and whether they still are.
@@ -17,6 +17,7 @@ struct Shared {
     tick_state: *const AtomicU8,
     /// The dispatch table.
     dispatch: *const AtomicUsize,
+    back_edges: &'static [BackEdge],
 }
 
 const FREE: usize = 0;
@@ -82,10 +83,19 @@ impl Interrupt {
 
     fn set(&self, flag: u32) {
         self.with_words(|s| {
-            // SAFETY: `with_words` keeps the VM's words where they are.
+            // SAFETY: `with_words` keeps the VM's words where they are; for the table see `tick`.
             unsafe {
-                (*s.flags).fetch_or(flag, Ordering::Relaxed);
+                // The flag comes first: who changes the table looks at it afterwards.
+                (*s.flags).fetch_or(flag, Ordering::SeqCst);
                 (*s.limit).store(std::ptr::null_mut(), Ordering::Relaxed);
+                for i in 0..DISPATCH_SIZE {
+                    let entry = &*s.dispatch.add(i);
+                    let now = entry.load(Ordering::Relaxed);
+                    if let Some(e) = s.back_edges.iter().find(|e| e.0 as usize == now) {
+                        let _ =
+                            entry.compare_exchange(now, e.1 as usize, Ordering::SeqCst, Ordering::Relaxed);
+                    }
+                }
             }
         });
     }
@@ -123,6 +133,7 @@ impl Vm {
                 doing: &raw const self.profile.state,
                 tick_state: &raw const self.profile.tick_state,
                 dispatch: (&raw const self.dispatch).cast(),
+                back_edges: self.back_edges,
             };
             self.interrupt = Some(Owner(Arc::new(shared)));
         }

@@ -98,6 +98,9 @@ pub mod hookmask {
     pub const COUNT: u8 = 8;
 }
 
+/// The handler of a back edge, and the one that looks at the flag word.
+pub(crate) struct BackEdge(pub(crate) Handler, pub(crate) Handler);
+
 /// One virtual machine. The fields up to `heap` have fixed places: handlers and machine code use them.
 #[repr(C)]
 pub struct Vm {
@@ -109,7 +112,7 @@ pub struct Vm {
     pub cur: Gc<Thread>,
     /// Copy of the running coroutine's `maxstack`; zero when a function header has to look at `flags`.
     pub(crate) stack_limit: AtomicPtr<Value>,
-    /// [`vmflags`]: polled at back edges.
+    /// [`vmflags`]: looked at by back edges while it is not zero.
     pub flags: AtomicU32,
     /// Number of values left by the last multi-value instruction, plus one.
     pub multres: u32,
@@ -176,6 +179,8 @@ pub struct Vm {
     pub hook: HookState,
     /// The dispatch table without hooks and recording.
     pub(crate) plain: &'static [Handler; DISPATCH_SIZE],
+    /// What an interrupt replaces in the dispatch table.
+    pub(crate) back_edges: &'static [BackEdge],
     /// Hot counting is on.
     pub(crate) jit_on: bool,
     /// Hot counting waits although it is on: the process may still fork.

@@ -1,5 +1,6 @@
-//! Loops. The plain forms count hotness, the `I` forms only poll the flag word (and stand in for the plain ones
-//! while no JIT is there), the `J` forms enter a trace.
+//! Loops. The plain forms count hotness, the `I` forms do not (and stand in for the plain ones while no JIT is there),
+//! the `J` forms enter a trace. While the flag word is not zero, the dispatch table has the `_POLLS` handlers in the
+//! place of the `I` forms: a loop pays nothing for limits that are not set.
 
 use crate::interp::dispatch::{next, op, tail};
 use crate::interp::forloop::for_slow;
@@ -87,6 +88,9 @@ op! { FORL |pc, base, k, vm, a, d| {
     step!(pc, base, k, vm, a, d, { next!(pc.add(d).sub(0x8000), base, k, vm) })
 } }
 op! { IFORL |pc, base, k, vm, a, d| {
+    step!(pc, base, k, vm, a, d, { next!(pc.add(d).sub(0x8000), base, k, vm) })
+} }
+op! { FORL_POLLS |pc, base, k, vm, a, d| {
     step!(pc, base, k, vm, a, d, { poll!(pc.add(d).sub(0x8000), base, k, vm, a, d) })
 } }
 op! { JFORL |pc, base, k, vm, a, d| {
@@ -103,6 +107,14 @@ op! { ITERL |pc, base, k, vm, a, d| {
     next!(pc, base, k, vm)
 } }
 op! { IITERL |pc, base, k, vm, a, d| {
+    let v = *base.add(a);
+    if !v.is_nil() {
+        *base.add(a).sub(1) = v;
+        next!(pc.add(d).sub(0x8000), base, k, vm)
+    }
+    next!(pc, base, k, vm)
+} }
+op! { ITERL_POLLS |pc, base, k, vm, a, d| {
     let v = *base.add(a);
     if !v.is_nil() {
         *base.add(a).sub(1) = v;
@@ -124,6 +136,9 @@ op! { LOOP |pc, base, k, vm, a, d| {
     next!(pc, base, k, vm)
 } }
 op! { ILOOP |pc, base, k, vm, a, d| {
+    next!(pc, base, k, vm)
+} }
+op! { LOOP_POLLS |pc, base, k, vm, a, d| {
     poll!(pc, base, k, vm, a, d)
 } }
 op! { JLOOP |pc, base, k, vm, a, d| {

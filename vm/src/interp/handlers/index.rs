@@ -66,6 +66,21 @@ pub(crate) unsafe fn cut(n: f64) -> i32 {
     }
 }
 
+/// Has [`cut`] taken nothing from `n`? Where it is one instruction, also true of a NaN, whose `i` as an unsigned number is
+/// beyond every array: two comparisons that become one branch, because the unordered case needs none of its own.
+#[inline(always)]
+fn is_cut(i: i32, n: f64) -> bool {
+    let back = i as f64;
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        !(back < n || back > n)
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    {
+        back == n
+    }
+}
+
 /// Is `__index` (`__newindex`) known to be absent?
 ///
 /// # Safety
@@ -246,7 +261,7 @@ op! { TGETV |pc, base, k, vm, a, d| {
         if key.is_num() {
             let n = key.num_unchecked();
             let i = cut(n);
-            if i as f64 == n {
+            if is_cut(i, n) {
                 get_int!(o.payload() as *const Table, i as u32 as usize, pc, base, k, vm, a, d)
             }
         } else {
@@ -330,12 +345,27 @@ macro_rules! set_int {
         let i: usize = $i;
         if i < (*t).asize as usize {
             let slot = (*t).array.add(i);
-            if !(*slot).is_nil() || no_meta(t, Mm::Newindex) {
+            // Metatables that say nothing about new fields are looked into out of line: that saves a register.
+            if !(*slot).is_nil() || (*t).meta.is_none() {
                 store!(slot, *$base.add($a), t, $pc, $base, $k, $vm, $d)
             }
         }
-        tail!(set_slow, $pc, $base, $k, $vm, $a, $d)
+        tail!(set_int_far, $pc, $base, $k, $vm, $a, $d)
     }};
+}
+
+op! {
+    /// A store to an integer key whose entry is nil, in a table with a metatable; or outside of the array part.
+    #[inline(never)]
+    set_int_far |pc, base, k, vm, a, d| {
+        let t = (*base.add(d >> 8)).payload() as *mut Table;
+        let op = *(pc.sub(1) as *const u8);
+        let i = if op == Op::TSETB as u8 { d & 0xff } else { cut((*base.add(d & 0xff)).num_unchecked()) as u32 as usize };
+        if i < (*t).asize as usize && no_meta(t, Mm::Newindex) {
+            store!((*t).array.add(i), *base.add(a), t, pc, base, k, vm, d)
+        }
+        tail!(set_slow, pc, base, k, vm, a, d)
+    }
 }
 
 op! { GSET |pc, base, k, vm, a, d| {
@@ -379,7 +409,7 @@ op! { TSETV |pc, base, k, vm, a, d| {
         if key.is_num() {
             let n = key.num_unchecked();
             let i = cut(n);
-            if i as f64 == n {
+            if is_cut(i, n) {
                 set_int!(o.payload() as *mut Table, i as u32 as usize, pc, base, k, vm, a, d)
             }
         } else {
