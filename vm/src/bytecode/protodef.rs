@@ -78,21 +78,21 @@ pub struct LocalVar {
     pub slot: u8,
 }
 
-/// A constant that is not a number.
+/// A constant that is not a number, with strings of type `S` and functions of type `F`.
 #[derive(Clone, Debug, PartialEq)]
-pub enum KGc {
+pub enum KGc<S = Name, F = Box<ProtoDef>> {
     /// A string.
-    Str(Name),
+    Str(S),
     /// A nested function, operand of `FNEW`.
-    Proto(Box<ProtoDef>),
+    Proto(F),
     /// A table to copy, operand of `TDUP`.
     TableTemplate {
         /// Values of the array part: `array[i]` has key `i`, index 0 included. Nil in holes. Its
         /// length is the wanted size of the array part.
-        array: Vec<KVal>,
+        array: Vec<KVal<S>>,
         /// Keys and values of the hash part, in order of insertion, keys unique. A nil value
         /// reserves a node: code that follows stores into it.
-        hash: Vec<(KVal, KVal)>,
+        hash: Vec<(KVal<S>, KVal<S>)>,
     },
     /// `1LL`
     Int64(i64),
@@ -104,7 +104,7 @@ pub enum KGc {
 
 /// A key or value of a template table.
 #[derive(Clone, Debug, PartialEq)]
-pub enum KVal {
+pub enum KVal<S = Name> {
     /// nil
     Nil,
     /// A boolean.
@@ -112,5 +112,5 @@ pub enum KVal {
     /// A number; as key never NaN.
     Num(f64),
     /// A string.
-    Str(Name),
+    Str(S),
 }

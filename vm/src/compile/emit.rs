@@ -52,14 +52,14 @@ impl Compiler<'_> {
         if let Some(&index) = self.fs.kstr_index.get(&id) {
             return Ok(index);
         }
-        let text = self.shared.name(&self.ast.strings, id);
+        let text = self.text(id);
         let index = self.add_kgc(KGc::Str(text))?;
         self.fs.kstr_index.insert(id, index);
         Ok(index)
     }
 
     /// Appends a constant that is not a number.
-    pub(super) fn add_kgc(&mut self, k: KGc) -> Result<u32> {
+    pub(super) fn add_kgc(&mut self, k: KGc<Text, Made>) -> Result<u32> {
         let index = self.fs.kgc.len();
         self.check_limit(index, CONSTANTS_MAX, "constants")?;
         self.fs.kgc.push(k);

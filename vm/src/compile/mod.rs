@@ -1,10 +1,11 @@
-//! Syntax tree to prototypes. Heap-free: the result is plain data. One pass over the tree, with
+//! Syntax tree to prototypes. Heap-free: functions are handed over to whoever keeps them ([`Build`]). One pass over the tree, with
 //! expressions kept in descriptions until the place of their value is known.
 //!
 //! Every instruction gets the line of the last token before the point where a one-pass compiler
 //! would have made it: [`Compiler::place`] follows the tokens.
 
 mod call;
+mod def;
 mod emit;
 mod expr;
 mod fold;
@@ -15,9 +16,11 @@ mod scope;
 mod stat;
 mod table;
 
+use crate::bytecode::build::{Build, Made, Parts, Text};
 use crate::bytecode::instr::Instr;
+use crate::bytecode::names::{self, Local};
 use crate::bytecode::ops::Op;
-use crate::bytecode::protodef::{KGc, LocalVar, Name, ProtoDef, UV_IMMUTABLE, UV_LOCAL, protoflags};
+use crate::bytecode::protodef::{KGc, ProtoDef, UV_IMMUTABLE, UV_LOCAL, protoflags};
 use crate::syntax::SyntaxOptions;
 use crate::syntax::ast::*;
 use crate::syntax::error::SyntaxError;
@@ -43,7 +46,9 @@ pub fn compile(
     chunkname: &[u8],
     options: CompileOptions,
 ) -> std::result::Result<Box<ProtoDef>, Box<SyntaxError>> {
-    Workspace::default().compile(source, chunkname, options)
+    let mut build = def::DefBuild::new(chunkname);
+    let f = Workspace::default().compile(source, chunkname, options, &mut build)?;
+    Ok(build.take(f))
 }
 
 /// So many nodes are parsed before they are compiled: what is written last is still in the cache then.
@@ -62,21 +67,23 @@ pub struct Workspace {
     pools: Ast,
     spare: Vec<FuncState>,
     vars: Vec<Variable>,
-    names: Vec<Option<Name>>,
+    texts: Vec<Option<Text>>,
+    scratch: Scratch,
     used: bool,
 }
 
 impl Workspace {
-    /// As [`compile`].
+    /// Compiles a chunk; its functions go to `build`, the result is the outermost. See [`compile`].
     ///
     /// # Errors
-    /// The first syntax error of the chunk.
+    /// The first syntax error of the chunk. Functions before it were handed over already.
     pub fn compile(
         &mut self,
         source: &[u8],
         chunkname: &[u8],
         options: CompileOptions,
-    ) -> std::result::Result<Box<ProtoDef>, Box<SyntaxError>> {
+        build: &mut dyn Build,
+    ) -> std::result::Result<Made, Box<SyntaxError>> {
         self.used = true;
         let mut tree = std::mem::take(&mut self.pools);
         let names = HiddenNames::intern(&mut tree.strings);
@@ -85,7 +92,9 @@ impl Workspace {
             ast: Ast::default(),
             source,
             chunkname,
-            shared: Shared { chunkname: chunkname.into(), names: std::mem::take(&mut self.names) },
+            texts: std::mem::take(&mut self.texts),
+            scratch: std::mem::take(&mut self.scratch),
+            build,
             options,
             names,
             fs: FuncState::new(),
@@ -99,7 +108,8 @@ impl Workspace {
             seed: Seed::default(),
         };
         let compiled = compiler.main(&mut parsing);
-        (self.spare, self.vars, self.names) = (compiler.spare, compiler.vars, compiler.shared.names);
+        (self.spare, self.vars) = (compiler.spare, compiler.vars);
+        (self.texts, self.scratch) = (compiler.texts, compiler.scratch);
         self.pools = compiler.ast;
         self.clear();
         compiled
@@ -109,11 +119,12 @@ impl Workspace {
     fn clear(&mut self) {
         self.pools.clear();
         self.vars.clear();
-        self.names.clear();
+        self.texts.clear();
         self.spare.retain(|fs| fs.code.capacity() <= KEPT_CODE_MAX);
         self.spare.truncate(KEPT_STATES_MAX);
         let lists = self.vars.capacity() * std::mem::size_of::<Variable>()
-            + self.names.capacity() * std::mem::size_of::<Option<Name>>();
+            + self.texts.capacity() * std::mem::size_of::<Option<Text>>()
+            + self.scratch.names.capacity();
         if self.pools.capacity_bytes() + lists > KEPT_BYTES_MAX {
             *self = Workspace { used: true, ..Workspace::default() };
         }
@@ -178,11 +189,13 @@ struct FuncState {
     label_names: Vec<scope::LabelName>,
     knum: Vec<f64>,
     knum_index: FastMap<u64, u32>,
-    kgc: Vec<KGc>,
+    kgc: Vec<KGc<Text, Made>>,
     kstr_index: FastMap<StrId, u32>,
     upvals: Vec<Captured>,
-    /// Captures of each child, to be described once it is known which locals are assigned.
-    child_upvals: Vec<(usize, Vec<Captured>)>,
+    /// The children's captures, one after the other, to be described once it is known which locals are assigned.
+    child_upvals: Vec<Captured>,
+    /// The children that have any, and how many.
+    children: Vec<(Made, usize)>,
     numparams: u8,
     flags: u8,
     has_return: bool,
@@ -217,6 +230,7 @@ impl FuncState {
             kstr_index: FastMap::default(),
             upvals: Vec::new(),
             child_upvals: Vec::new(),
+            children: Vec::new(),
             numparams: 0,
             flags: 0,
             has_return: false,
@@ -249,6 +263,7 @@ impl FuncState {
         self.kstr_index.clear();
         self.upvals.clear();
         self.child_upvals.clear();
+        self.children.clear();
         self.numparams = 0;
         self.flags = if func.is_vararg { protoflags::VARARG } else { 0 };
         self.has_return = false;
@@ -258,21 +273,11 @@ impl FuncState {
     }
 }
 
-/// The names and strings of the chunk as prototypes hold them: each once.
-struct Shared {
-    chunkname: Name,
-    /// By [`StrId`], as far as they are used.
-    names: Vec<Option<Name>>,
-}
-
-impl Shared {
-    fn name(&mut self, strings: &StrPool, id: StrId) -> Name {
-        let i = id.0 as usize;
-        if i >= self.names.len() {
-            self.names.resize(i + 1, None);
-        }
-        self.names[i].get_or_insert_with(|| strings.get(id).into()).clone()
-    }
+/// Room for what is put together when a function is complete.
+#[derive(Default)]
+struct Scratch {
+    names: Vec<u8>,
+    descriptions: Vec<u16>,
 }
 
 /// The compiler of one chunk.
@@ -281,7 +286,10 @@ struct Compiler<'a> {
     ast: Ast,
     source: &'a [u8],
     chunkname: &'a [u8],
-    shared: Shared,
+    /// The chunk's strings as they were handed over, by [`StrId`].
+    texts: Vec<Option<Text>>,
+    scratch: Scratch,
+    build: &'a mut dyn Build,
     options: SyntaxOptions,
     names: HiddenNames,
     /// The innermost function.
@@ -304,7 +312,7 @@ struct Compiler<'a> {
 }
 
 impl Compiler<'_> {
-    fn main(&mut self, parsing: &mut Parsing) -> Result<Box<ProtoDef>> {
+    fn main(&mut self, parsing: &mut Parsing) -> Result<Made> {
         self.fs.flags = protoflags::VARARG;
         self.scope_begin(scope::PLAIN);
         self.emit(Instr::ad(Op::FUNCV, 0, 0))?;
@@ -323,7 +331,7 @@ impl Compiler<'_> {
                 (Err(e), Some(failed)) => return Err(if e.truncated { failed } else { e }),
                 (_, Some(failed)) => return Err(failed),
                 (Err(e), None) => return Err(e),
-                (Ok(Some((def, _))), None) => return Ok(Box::new(def)),
+                (Ok(Some(f)), None) => return Ok(f),
                 (Ok(None), None) => parsing.give_back(std::mem::take(&mut self.ast)),
             }
         }
@@ -360,15 +368,19 @@ impl Compiler<'_> {
         self.emit(Instr::ad(Op::FUNCF, 0, 0))?;
         self.block_body(func.body)?;
         self.place = func.end;
-        let (def, captured) = self.finish(self.ast.line(func.end))?;
+        let made = self.finish(self.ast.line(func.end))?;
         let parent = self.outer.pop().expect("pushed above");
-        self.spare.push(std::mem::replace(&mut self.fs, parent));
+        let child = std::mem::replace(&mut self.fs, parent);
+        if !child.upvals.is_empty() {
+            self.fs.child_upvals.extend_from_slice(&child.upvals);
+            self.fs.children.push((made, child.upvals.len()));
+        }
+        self.fs.flags |= child.flags & protoflags::FFI;
+        self.spare.push(child);
         // Nothing names its variables any more: what was captured is older.
         self.vars.truncate(first_var);
         self.entries = entries;
-        self.fs.flags |= def.flags & protoflags::FFI;
-        let index = self.add_kgc(KGc::Proto(Box::new(def)))?;
-        self.fs.child_upvals.push((index as usize, captured));
+        let index = self.add_kgc(KGc::Proto(made))?;
         if self.fs.flags & protoflags::CHILD == 0 {
             self.fs.fixup_return |= self.fs.has_return;
             self.fs.flags |= protoflags::CHILD;
@@ -376,8 +388,8 @@ impl Compiler<'_> {
         Ok(index)
     }
 
-    /// Ends the innermost function.
-    fn finish(&mut self, lastline: u32) -> Result<(ProtoDef, Vec<Captured>)> {
+    /// Ends the innermost function and hands it over.
+    fn finish(&mut self, lastline: u32) -> Result<Made> {
         self.final_return()?;
         let fs = &mut self.fs;
         let vararg = fs.flags & protoflags::VARARG != 0;
@@ -386,49 +398,53 @@ impl Compiler<'_> {
         if fs.code.iter().any(|i| i.op_byte() == Op::UCLO as u8) {
             fs.flags |= protoflags::UCLO;
         }
-        for (index, captured) in std::mem::take(&mut fs.child_upvals) {
-            let KGc::Proto(child) = &mut fs.kgc[index] else { continue };
-            child.upvals = captured
-                .iter()
-                .map(|c| match c.from {
-                    scope::From::Upvalue(index) => index as u16,
-                    scope::From::Local(var) => {
-                        let v = &self.vars[var.0 as usize];
-                        v.slot as u16 | UV_LOCAL | if v.assigned { 0 } else { UV_IMMUTABLE }
-                    }
-                })
-                .collect();
+        let mut from = fs.child_upvals.as_slice();
+        for &(child, n) in &fs.children {
+            let (captured, rest) = from.split_at(n);
+            from = rest;
+            self.scratch.descriptions.clear();
+            self.scratch.descriptions.extend(captured.iter().map(|c| match c.from {
+                scope::From::Upvalue(index) => index as u16,
+                scope::From::Local(var) => {
+                    let v = &self.vars[var.0 as usize];
+                    v.slot as u16 | UV_LOCAL | if v.assigned { 0 } else { UV_IMMUTABLE }
+                }
+            }));
+            self.build.describe_upvalues(child, &self.scratch.descriptions);
         }
         let strings = &self.ast.strings;
-        let locals = fs
-            .declared
-            .iter()
-            .map(|v| {
-                let v = &self.vars[v.0 as usize];
-                let name = self.shared.name(strings, v.name);
-                LocalVar { name, startpc: v.startpc, endpc: v.endpc, slot: v.slot }
-            })
-            .collect();
-        let captured = std::mem::take(&mut fs.upvals);
-        let upvalue_names =
-            captured.iter().map(|c| self.shared.name(strings, self.vars[c.var.0 as usize].name)).collect();
-        let def = ProtoDef {
-            code: fs.code.iter().map(|i| i.0).collect(),
-            lines: fs.lines.clone(),
-            knum: fs.knum.clone(),
-            kgc: fs.kgc.drain(..).collect(),
-            // The parent knows what to write here, see above.
-            upvals: Vec::new(),
+        let out = &mut self.scratch.names;
+        out.clear();
+        for c in &fs.upvals {
+            names::put_upvalue(out, strings.get(self.vars[c.var.0 as usize].name));
+        }
+        for v in &fs.declared {
+            let v = &self.vars[v.0 as usize];
+            let (startpc, endpc) = (v.startpc, v.endpc);
+            names::put_local(out, Local { name: strings.get(v.name), startpc, endpc, slot: v.slot });
+        }
+        Ok(self.build.function(Parts {
+            code: &fs.code,
+            lines: &fs.lines,
+            knum: &fs.knum,
+            kgc: &fs.kgc,
+            nupvals: fs.upvals.len() as u8,
             numparams: fs.numparams,
             framesize: fs.framesize as u8,
             flags: fs.flags,
             firstline: fs.firstline,
             lastline,
-            chunkname: self.shared.chunkname.clone(),
-            upvalue_names,
-            locals,
-        };
-        Ok((def, captured))
+            names: out,
+        }))
+    }
+
+    /// A string as it was handed over.
+    fn text(&mut self, id: StrId) -> Text {
+        let i = id.0 as usize;
+        if i >= self.texts.len() {
+            self.texts.resize(i + 1, None);
+        }
+        *self.texts[i].get_or_insert_with(|| self.build.text(self.ast.strings.get(id)))
     }
 
     /// Emits the final return and gives early returns their `UCLO`.
@@ -477,15 +493,18 @@ impl Compiler<'_> {
     }
 
     /// Checks that `value` is below `limit`.
+    #[inline(always)]
     fn check_limit(&self, value: usize, limit: usize, what: &str) -> Result<()> {
-        if value < limit {
-            return Ok(());
-        }
+        if value < limit { Ok(()) } else { Err(self.beyond_limit(limit, what)) }
+    }
+
+    #[cold]
+    fn beyond_limit(&self, limit: usize, what: &str) -> Box<SyntaxError> {
         let text = match self.fs.firstline {
             0 => format!("main function has more than {limit} {what}"),
             line => format!("function at line {line} has more than {limit} {what}"),
         };
-        Err(self.error_on(self.ast.line(self.place + 1), text.as_bytes()))
+        self.error_on(self.ast.line(self.place + 1), text.as_bytes())
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Variable {
 }
 
 /// An upvalue.
+#[derive(Clone, Copy)]
 pub(super) struct Captured {
     /// The variable it is in the end.
     pub(super) var: VarId,

@@ -113,7 +113,8 @@ impl Compiler<'_> {
             Some(t) => {
                 let array_size = if needs_array { narr } else { 0 };
                 let at = t.constant as usize;
-                self.fs.kgc[at] = t.finish(array_size, &self.ast.strings, &mut self.shared);
+                let template = t.finish(array_size, &mut |id| self.text(id));
+                self.fs.kgc[at] = template;
             }
         }
         Ok(Exp::new(result))
@@ -273,12 +274,12 @@ impl Template {
         self.hash_used = self.items.iter().filter(in_hash).count() as u32;
     }
 
-    fn finish(self, array_size: u32, strings: &StrPool, shared: &mut Shared) -> KGc {
+    fn finish(self, array_size: u32, text: &mut dyn FnMut(StrId) -> Text) -> KGc<Text, Made> {
         let mut constant = |v: Val| match v {
             Val::False => KVal::Bool(false),
             Val::True => KVal::Bool(true),
             Val::Num(n) => KVal::Num(n),
-            Val::Str(id) => KVal::Str(shared.name(strings, id)),
+            Val::Str(id) => KVal::Str(text(id)),
             _ => KVal::Nil,
         };
         let mut array = vec![KVal::Nil; array_size.max(self.array_size) as usize];

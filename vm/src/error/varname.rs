@@ -41,12 +41,11 @@ impl NameKind {
 
 /// Name of the local variable that lives in `slot` at instruction `pos`, internal ones included.
 pub fn local_at(pt: &Proto, pos: u32, slot: u32) -> Option<&[u8]> {
-    pt.debug_info()
-        .locals
-        .iter()
+    pt.names()
+        .locals()
         .take_while(|l| l.startpc <= pos)
         .find(|l| pos < l.endpc && l.slot as u32 == slot)
-        .map(|l| &*l.name)
+        .map(|l| l.name)
 }
 
 /// Where the value in `slot` came from, as seen by the instruction at `pos`.
@@ -86,7 +85,7 @@ pub fn slot_name(heap: &Heap, pt: &Proto, pos: u32, slot: u32) -> Option<(NameKi
                         Some((if is_method { NameKind::Method } else { NameKind::Field }, name))
                     }
                     Op::UGET => {
-                        let name = pt.debug_info().upvalue_names.get(ins.d() as usize)?;
+                        let name = pt.upvalue_name(ins.d() as usize)?;
                         Some((NameKind::Upvalue, name.to_vec()))
                     }
                     _ => None,

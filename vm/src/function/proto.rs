@@ -2,6 +2,9 @@
 
 pub use crate::bytecode::protodef::{LocalVar as LocalRange, protoflags};
 
+use crate::bytecode::build::{Build, Made, Parts, Text};
+use crate::bytecode::instr::Instr;
+use crate::bytecode::names::{self, Names};
 use crate::bytecode::protodef::{KGc, KVal, LocalVar, Name, ProtoDef};
 use crate::cdata::{Cdata, ctid};
 use crate::cell::gc_ref::Gc;
@@ -12,7 +15,8 @@ use crate::string::Str;
 use crate::table::{Table, hash_bits};
 use crate::value::{Object, Value, tag};
 
-/// A prototype. The code, constants and upvalue descriptions are separate boxed blocks with stable addresses.
+/// A prototype. All it has lies in one piece of memory behind the struct: constants, code, upvalue descriptions, lines and
+/// names.
 #[repr(C)]
 pub struct Proto {
     /// Header.
@@ -44,69 +48,20 @@ pub struct Proto {
     pub firstline: u32,
     /// Line of the final `end`.
     pub lastline: u32,
-    /// Bytes outside the heap that belong to it, as accounted.
-    pub extern_bytes: u32,
     /// Closures made of it so far; wraps. The recorder asks whether it may rely on one of them.
     pub closures: u32,
     /// Chunk name as given (`=x`, `@file` or source).
     pub chunkname: Gc<Str>,
-    /// Lines and names; boxed, freed with the prototype.
-    pub debug: *mut ProtoDebug,
-}
-
-/// The parts of a prototype only errors, hooks and `debug` look at. Empty vectors when stripped.
-#[derive(Default, Debug)]
-pub struct ProtoDebug {
-    /// Line of each instruction.
-    pub lines: Lines,
-    /// Upvalue names.
-    pub upvalue_names: Vec<Name>,
-    /// Locals in order of their start.
-    pub locals: Vec<LocalVar>,
-}
-
-/// Lines of the instructions: one byte each, counted from the lowest line, where they all fit.
-#[derive(Default, Debug)]
-pub enum Lines {
-    /// Stripped.
-    #[default]
-    None,
-    /// The lowest line, and how far above it each instruction's is.
-    Near(u32, Box<[u8]>),
-    /// As they are.
-    Far(Box<[u32]>),
-}
-
-impl Lines {
-    fn new(lines: Vec<u32>) -> Lines {
-        let Some(low) = lines.iter().copied().min() else { return Lines::None };
-        match lines.iter().map(|n| u8::try_from(n - low)).collect::<Result<Box<[u8]>, _>>() {
-            Ok(near) => Lines::Near(low, near),
-            Err(_) => Lines::Far(lines.into()),
-        }
-    }
-
-    /// Line of an instruction.
-    pub fn get(&self, pos: usize) -> Option<u32> {
-        match self {
-            Lines::None => None,
-            Lines::Near(low, near) => near.get(pos).map(|d| low + *d as u32),
-            Lines::Far(lines) => lines.get(pos).copied(),
-        }
-    }
-
-    /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..).map_while(|i| self.get(i))
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Lines::None => 0,
-            Lines::Near(_, near) => near.len(),
-            Lines::Far(lines) => lines.len() * 4,
-        }
-    }
+    /// Lines of the instructions, as `line_bytes` says.
+    lines: *const u8,
+    /// Names of upvalues and locals.
+    names: *const u8,
+    /// Bytes of the names; 0 when stripped.
+    names_len: u32,
+    /// What the lines are counted from.
+    lowest_line: u32,
+    /// Bytes per line: 1 where all are near the lowest one, 4 where not, 0 when stripped.
+    line_bytes: u8,
 }
 
 // SAFETY: `Proto` is `repr(C)` and starts with its header of kind `Proto`.
@@ -142,112 +97,167 @@ impl Proto {
         Some(unsafe { *self.k.add(i as usize) })
     }
 
-    /// Lines and names.
-    #[inline(always)]
-    pub fn debug_info(&self) -> &ProtoDebug {
-        // SAFETY: the box belongs to the prototype and is freed with it.
-        unsafe { &*self.debug }
-    }
-
     /// Line of the instruction at `pos`; `None` when stripped.
     pub fn line_at(&self, pos: u32) -> Option<u32> {
-        self.debug_info().lines.get(pos as usize)
+        if pos >= self.ncode {
+            return None;
+        }
+        // SAFETY: there are `ncode` lines of so many bytes, and `pos` was just checked.
+        unsafe {
+            match self.line_bytes {
+                1 => Some(self.lowest_line + *self.lines.add(pos as usize) as u32),
+                4 => Some(self.lowest_line + *(self.lines as *const u32).add(pos as usize)),
+                _ => None,
+            }
+        }
+    }
+
+    /// Lines of all instructions; none when stripped.
+    pub fn lines(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..self.ncode).map_while(|i| self.line_at(i))
+    }
+
+    /// The names of upvalues and locals.
+    pub fn names(&self) -> Names<'_> {
+        // SAFETY: the prototype owns `names_len` initialised bytes there for as long as it lives.
+        let bytes = unsafe { std::slice::from_raw_parts(self.names, self.names_len as usize) };
+        Names { bytes, nupvals: self.nupvals as usize }
+    }
+
+    /// The name of upvalue `i`; `None` when stripped.
+    pub fn upvalue_name(&self, i: usize) -> Option<&[u8]> {
+        self.names().upvalues().nth(i)
     }
 }
 
-/// What a name is counted with for each of its mentions: its bytes are shared by the functions of a chunk.
-const SHARED_NAME: usize = 8;
-
-/// Memory of a block owned by a prototype.
-fn leak<T>(v: Vec<T>) -> *mut T {
-    Box::into_raw(v.into_boxed_slice()) as *mut T
+/// Takes the compiler's functions to a heap. Nothing may be collected until the outermost function is rooted: those
+/// inside belong to nobody before.
+pub struct HeapBuild<'h> {
+    heap: &'h mut Heap,
+    chunkname: Gc<Str>,
 }
 
-/// Frees what [`leak`] gave.
-///
-/// # Safety
-/// `p` came from `leak` of a vector of `n` elements and is not used again.
-unsafe fn reclaim<T>(p: *mut T, n: usize) {
-    // SAFETY: the caller's promise.
-    drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(p, n)) });
+impl<'h> HeapBuild<'h> {
+    /// For one chunk.
+    pub fn new(heap: &'h mut Heap, chunkname: &[u8]) -> HeapBuild<'h> {
+        let chunkname = heap.str(chunkname);
+        HeapBuild { heap, chunkname }
+    }
+
+    /// A function that was made here.
+    pub fn take(self, f: Made) -> Gc<Proto> {
+        Gc::from_addr(f.0).expect("`function` has made it")
+    }
 }
 
-/// Frees the blocks of a dead prototype.
-///
-/// # Safety
-/// `o` is a prototype that was not released yet.
-unsafe fn release(heap: &mut Heap, o: Gc<Header>) {
-    // SAFETY: the caller's promise; the blocks were made in `new_proto_in` with these lengths.
-    unsafe {
-        let p = &mut *o.cast::<Proto>().as_ptr();
-        heap.credit_extern(p.extern_bytes as usize);
-        reclaim(p.code, p.ncode as usize);
-        reclaim(p.k.sub(p.nkgc as usize), (p.nkgc + p.nknum) as usize);
-        reclaim(p.uv, p.nupvals as usize);
-        drop(Box::from_raw(p.debug));
+fn made(p: Gc<Proto>) -> Made {
+    Made(p.as_ptr() as u64)
+}
+
+impl Build for HeapBuild<'_> {
+    fn text(&mut self, bytes: &[u8]) -> Text {
+        // Constants can be keys: they are interned however long they are.
+        Text(Value::obj(self.heap.str_intern(bytes)).0)
+    }
+
+    fn function(&mut self, parts: Parts) -> Made {
+        made(self.heap.make_proto(parts, self.chunkname))
+    }
+
+    fn describe_upvalues(&mut self, function: Made, descriptions: &[u16]) {
+        let p: Gc<Proto> = Gc::from_addr(function.0).expect("`function` has made it");
+        let p = p.get_mut(self.heap);
+        assert!(descriptions.len() == p.nupvals as usize);
+        // SAFETY: there is room for `nupvals` descriptions.
+        unsafe { std::ptr::copy_nonoverlapping(descriptions.as_ptr(), p.uv, descriptions.len()) };
     }
 }
 
 impl Heap {
     /// The prototype of a compiled function, with its children and constants.
-    pub fn new_proto(&mut self, def: ProtoDef) -> Gc<Proto> {
-        let name = self.str(&def.chunkname);
-        self.new_proto_in(def, name)
+    pub fn new_proto(&mut self, def: &ProtoDef) -> Gc<Proto> {
+        let mut build = HeapBuild::new(self, &def.chunkname);
+        let made = build.whole(def);
+        Gc::from_addr(made.0).expect("just made")
     }
 
-    fn new_proto_in(&mut self, def: ProtoDef, name: Gc<Str>) -> Gc<Proto> {
-        self.release[Kind::Proto as usize] = Some(release);
-        let nkgc = def.kgc.len();
-        let mut k = Vec::with_capacity(nkgc + def.knum.len());
-        for c in def.kgc.into_iter().rev() {
-            let v = self.constant(c, name);
-            k.push(v);
+    fn make_proto(&mut self, parts: Parts, chunkname: Gc<Str>) -> Gc<Proto> {
+        let Parts { code, lines, knum, kgc, names, .. } = parts;
+        let nupvals = parts.nupvals as usize;
+        let (mut low, mut high) = (u32::MAX, 0);
+        for &line in lines {
+            low = low.min(line);
+            high = high.max(line);
         }
-        k.extend(def.knum.iter().map(|n| Value::num(*n)));
-        let debug =
-            ProtoDebug { lines: Lines::new(def.lines), upvalue_names: def.upvalue_names, locals: def.locals };
-        let bytes = def.code.len() * 4
-            + k.len() * 8
-            + def.upvals.len() * 2
-            + std::mem::size_of::<ProtoDebug>()
-            + debug.lines.bytes()
-            + debug.locals.len() * (std::mem::size_of::<LocalVar>() + SHARED_NAME)
-            + debug.upvalue_names.len() * (std::mem::size_of::<Name>() + SHARED_NAME);
-        self.charge_extern(bytes);
-        let (p, large) = self.alloc(Group::Drop, std::mem::size_of::<Proto>());
-        let hdr = Header { kind: Kind::Proto as u8, gc: large, flags: 0, extra: 0, aux: 0 };
-        // SAFETY: the cell has room for the struct; the constants block has `kgc` values before its middle.
+        let line_bytes = match lines {
+            [] => 0,
+            _ if high - low < 256 => 1,
+            _ => 4,
+        };
+        // What needs the greater alignment comes first; lines of four bytes come behind the code.
+        let at_code = std::mem::size_of::<Proto>() + (kgc.len() + knum.len()) * 8;
+        let at_far = at_code + code.len() * 4;
+        let at_uv = at_far + if line_bytes == 4 { lines.len() * 4 } else { 0 };
+        let at_near = at_uv + nupvals * 2;
+        let at_names = at_near + if line_bytes == 1 { lines.len() } else { 0 };
+        let (p, large) = self.alloc(Group::Obj, at_names + names.len());
+        // SAFETY: the memory has room for the struct and for each part at its offset, which is a multiple of the part's
+        // alignment; the constants' block has `kgc` values before its middle. Making a template or a boxed number
+        // allocates, and collects nothing.
         unsafe {
-            (p as *mut Proto).write(Proto {
-                hdr,
-                ncode: def.code.len() as u32,
-                code: leak(def.code),
-                k: leak(k).add(nkgc),
-                nknum: def.knum.len() as u32,
-                nkgc: nkgc as u32,
-                framesize: def.framesize,
-                numparams: def.numparams,
-                flags: def.flags,
-                nupvals: def.upvals.len() as u8,
-                uv: leak(def.upvals),
+            let k = (p.add(std::mem::size_of::<Proto>()) as *mut Value).add(kgc.len());
+            let proto = Proto {
+                hdr: Header { kind: Kind::Proto as u8, gc: large, flags: 0, extra: 0, aux: 0 },
+                code: p.add(at_code) as *mut u32,
+                k,
+                ncode: code.len() as u32,
+                nknum: knum.len() as u32,
+                nkgc: kgc.len() as u32,
+                framesize: parts.framesize,
+                numparams: parts.numparams,
+                flags: parts.flags,
+                nupvals: parts.nupvals,
+                uv: p.add(at_uv) as *mut u16,
                 trace: 0,
-                firstline: def.firstline,
-                lastline: def.lastline,
-                extern_bytes: bytes as u32,
+                firstline: parts.firstline,
+                lastline: parts.lastline,
                 closures: 0,
-                chunkname: name,
-                debug: Box::into_raw(Box::new(debug)),
-            });
+                chunkname,
+                lines: p.add(if line_bytes == 4 { at_far } else { at_near }),
+                names: p.add(at_names),
+                names_len: names.len() as u32,
+                lowest_line: low,
+                line_bytes,
+            };
+            (p as *mut Proto).write(proto);
+            for (i, c) in kgc.iter().enumerate() {
+                *k.sub(1 + i) = self.constant(c);
+            }
+            for (i, n) in knum.iter().enumerate() {
+                *k.add(i) = Value::num(*n);
+            }
+            std::ptr::copy_nonoverlapping(code.as_ptr() as *const u32, (*(p as *mut Proto)).code, code.len());
+            if line_bytes == 4 {
+                let far = p.add(at_far) as *mut u32;
+                for (i, line) in lines.iter().enumerate() {
+                    *far.add(i) = line - low;
+                }
+            } else {
+                for (i, line) in lines.iter().enumerate() {
+                    *p.add(at_near + i) = (line - low) as u8;
+                }
+            }
+            std::ptr::write_bytes(p.add(at_uv) as *mut u16, 0, nupvals);
+            std::ptr::copy_nonoverlapping(names.as_ptr(), p.add(at_names), names.len());
         }
         Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
 
-    fn constant(&mut self, c: KGc, name: Gc<Str>) -> Value {
+    fn constant(&mut self, c: &KGc<Text, Made>) -> Value {
         match c {
-            // Constants can be keys: they are interned however long they are.
-            KGc::Str(s) => Value::obj(self.str_intern(&s)),
-            KGc::Proto(def) => Value::obj(self.new_proto_in(*def, name)),
-            KGc::TableTemplate { array, hash } => Value::obj(self.template(&array, &hash)),
+            KGc::Str(s) => Value(s.0),
+            KGc::Proto(f) => Gc::<Proto>::from_addr(f.0).map_or(Value::NIL, Value::obj),
+            KGc::TableTemplate { array, hash } => Value::obj(self.template(array, hash)),
             KGc::Int64(n) => self.cdata_of(ctid::INT64, &n.to_ne_bytes()),
             KGc::UInt64(n) => self.cdata_of(ctid::UINT64, &n.to_ne_bytes()),
             KGc::Complex(im) => {
@@ -267,17 +277,17 @@ impl Heap {
         Value::obj(cd)
     }
 
-    fn template(&mut self, array: &[KVal], hash: &[(KVal, KVal)]) -> Gc<Table> {
+    fn template(&mut self, array: &[KVal<Text>], hash: &[(KVal<Text>, KVal<Text>)]) -> Gc<Table> {
         let t = self.new_table(array.len() as u32, hash_bits(hash.len()));
         for (i, v) in array.iter().enumerate() {
-            let v = self.template_value(v);
+            let v = template_value(v);
             // The array part has room for every index.
             let _ = t.seti(self, i as i64, v);
         }
         // A node whose value is nil could be taken by the next key: reserved ones get their nil last.
         let mut reserved = Vec::new();
         for (k, v) in hash {
-            let (k, mut v) = (self.template_value(k), self.template_value(v));
+            let (k, mut v) = (template_value(k), template_value(v));
             if v.is_nil() {
                 reserved.push(k);
                 v = Value::TRUE;
@@ -292,21 +302,80 @@ impl Heap {
         t
     }
 
-    fn template_value(&mut self, v: &KVal) -> Value {
-        match v {
-            KVal::Nil => Value::NIL,
-            KVal::Bool(b) => Value::bool(*b),
-            KVal::Num(n) => Value::num(*n),
-            KVal::Str(s) => Value::obj(self.str_intern(s)),
-        }
-    }
-
     /// The prototype has a trace from now on: when it dies, `JitHooks::proto_freed` is told. May be called
     /// again for the same one.
     pub fn note_traced(&mut self, p: Gc<Proto>) {
         if p.get(self).hdr.extra & TRACED == 0 {
             p.get_mut(self).hdr.extra |= TRACED;
             self.lists.traced_protos.push(p.cast());
+        }
+    }
+}
+
+fn template_value(v: &KVal<Text>) -> Value {
+    match v {
+        KVal::Nil => Value::NIL,
+        KVal::Bool(b) => Value::bool(*b),
+        KVal::Num(n) => Value::num(*n),
+        KVal::Str(s) => Value(s.0),
+    }
+}
+
+impl HeapBuild<'_> {
+    /// Takes a function that is plain data, with those inside.
+    fn whole(&mut self, def: &ProtoDef) -> Made {
+        let kgc: Vec<_> = def.kgc.iter().map(|c| self.handed_over(c)).collect();
+        let mut bytes = Vec::new();
+        for name in &def.upvalue_names {
+            names::put_upvalue(&mut bytes, name);
+        }
+        if def.upvalue_names.is_empty() && !def.locals.is_empty() {
+            // A file may have the one without the other.
+            for _ in &def.upvals {
+                names::put_upvalue(&mut bytes, b"");
+            }
+        }
+        for l in &def.locals {
+            let LocalVar { startpc, endpc, slot, .. } = *l;
+            names::put_local(&mut bytes, names::Local { name: &l.name, startpc, endpc, slot });
+        }
+        let code: Vec<_> = def.code.iter().map(|w| Instr(*w)).collect();
+        let made = self.function(Parts {
+            code: &code,
+            lines: &def.lines,
+            knum: &def.knum,
+            kgc: &kgc,
+            nupvals: def.upvals.len() as u8,
+            numparams: def.numparams,
+            framesize: def.framesize,
+            flags: def.flags,
+            firstline: def.firstline,
+            lastline: def.lastline,
+            names: &bytes,
+        });
+        self.describe_upvalues(made, &def.upvals);
+        made
+    }
+
+    fn handed_over(&mut self, c: &KGc) -> KGc<Text, Made> {
+        match c {
+            KGc::Str(s) => KGc::Str(self.text(s)),
+            KGc::Proto(def) => KGc::Proto(self.whole(def)),
+            KGc::TableTemplate { array, hash } => {
+                let mut value = |v: &KVal| match v {
+                    KVal::Nil => KVal::Nil,
+                    KVal::Bool(b) => KVal::Bool(*b),
+                    KVal::Num(n) => KVal::Num(*n),
+                    KVal::Str(s) => KVal::Str(self.text(s)),
+                };
+                KGc::TableTemplate {
+                    array: array.iter().map(&mut value).collect(),
+                    hash: hash.iter().map(|(k, v)| (value(k), value(v))).collect(),
+                }
+            }
+            KGc::Int64(n) => KGc::Int64(*n),
+            KGc::UInt64(n) => KGc::UInt64(*n),
+            KGc::Complex(im) => KGc::Complex(*im),
         }
     }
 }
@@ -320,17 +389,17 @@ impl Gc<Proto> {
     pub fn to_def(self, heap: &Heap, unpatch: &dyn Fn(usize, u32) -> u32) -> ProtoDef {
         let p = self.get(heap);
         // SAFETY: the blocks have these lengths and live as long as the prototype.
-        let (kgc, knum, upvals, debug) = unsafe {
+        let (kgc, knum, upvals) = unsafe {
             (
                 std::slice::from_raw_parts(p.k.sub(p.nkgc as usize), p.nkgc as usize),
                 std::slice::from_raw_parts(p.k, p.nknum as usize),
                 std::slice::from_raw_parts(p.uv, p.nupvals as usize),
-                &*p.debug,
             )
         };
+        let (upvalue_names, locals) = p.names().to_lists();
         ProtoDef {
             code: p.code().iter().enumerate().map(|(i, w)| unpatch(i, *w)).collect(),
-            lines: debug.lines.iter().collect(),
+            lines: p.lines().collect(),
             knum: knum.iter().map(|v| v.num_unchecked()).collect(),
             kgc: kgc.iter().rev().map(|v| constant_def(heap, *v, unpatch)).collect(),
             upvals: upvals.to_vec(),
@@ -340,8 +409,8 @@ impl Gc<Proto> {
             firstline: p.firstline,
             lastline: p.lastline,
             chunkname: p.chunkname.bytes(heap).into(),
-            upvalue_names: debug.upvalue_names.clone(),
-            locals: debug.locals.clone(),
+            upvalue_names,
+            locals,
         }
     }
 }
@@ -397,7 +466,7 @@ mod tests {
         let s = |s: &str| s.as_bytes().into();
         let def = ProtoDef {
             code: vec![1, 2, 3],
-            lines: vec![1, 1, 2],
+            lines: vec![7, 7, 8],
             knum: vec![1.5, -0.0],
             kgc: vec![
                 KGc::Str(s("name")),
@@ -418,7 +487,7 @@ mod tests {
             ..Default::default()
         };
         let mut h = Heap::new();
-        let p = h.new_proto(def.clone());
+        let p = h.new_proto(&def);
         assert_eq!(p.get(&h).kgc(0), Some(Value::obj(h.str(b"name"))));
         let mut back = p.to_def(&h, &|_, w| w);
         if let KGc::TableTemplate { hash, .. } = &mut back.kgc[2] {

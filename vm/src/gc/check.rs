@@ -129,7 +129,7 @@ fn visit(
         let group = index / arena::CLASSES;
         let ok = match v.tag() {
             tag::STR => group == Group::Str as usize,
-            tag::THREAD | tag::PROTO => group == Group::Drop as usize,
+            tag::THREAD => group == Group::Drop as usize,
             tag::UDATA => group == Group::Drop as usize || group == Group::Obj as usize,
             _ => group == Group::Obj as usize,
         };

@@ -229,21 +229,21 @@ fn cdata_finalizers_are_queued_and_can_be_taken_back() {
 fn prototypes_free_their_blocks_and_report_their_traces() {
     use crate::bytecode::protodef::{KGc, ProtoDef};
     let mut b = Bench::new();
-    let before = b.heap.acct.external;
+    let before = b.heap.large.len();
     let s = |s: &str| KGc::Str(s.as_bytes().into());
-    let child = ProtoDef { code: vec![1; 100], kgc: vec![s("inner")], ..Default::default() };
+    let child = ProtoDef { code: vec![1; 200], kgc: vec![s("inner")], ..Default::default() };
     let def = ProtoDef { kgc: vec![s("outer"), KGc::Proto(Box::new(child))], ..Default::default() };
-    let p = b.heap.new_proto(def);
+    let p = b.heap.new_proto(&def);
     let env = b.table();
     let f = b.heap.new_lua_func(p, env, &[]);
     let id = b.root(f);
     b.heap.note_traced(p);
     b.full();
-    assert!(b.heap.str_find(b"inner").is_some() && b.heap.acct.external > before + 400);
+    assert!(b.heap.str_find(b"inner").is_some() && b.heap.large.len() == before + 1);
     assert_eq!(b.protos_died, 0);
     b.heap.roots.remove(id);
     b.full();
-    assert_eq!(b.heap.acct.external, before);
+    assert_eq!(b.heap.large.len(), before);
     assert!(b.heap.str_find(b"inner").is_none());
     assert_eq!(b.protos_died, 1);
 }

@@ -77,7 +77,7 @@ pub enum Group {
     Obj = 0,
     /// Strings.
     Str = 1,
-    /// Objects with something to release: coroutines, prototypes, userdata.
+    /// Objects with something to release: coroutines, userdata.
     Drop = 2,
     /// Parts of tables: no header, kept alive by their table.
     Part = 3,

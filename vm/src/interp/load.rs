@@ -3,11 +3,12 @@
 use crate::bytecode::disasm;
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::{Mode, Op};
-use crate::bytecode::protodef::ProtoDef;
 use crate::cell::gc_ref::Gc;
 use crate::chunk::dump::{self, DumpOptions};
 use crate::chunk::undump;
+use crate::compile::compile;
 use crate::function::closure::Func;
+use crate::function::proto::{HeapBuild, Proto};
 use crate::index::TraceNo;
 use crate::state::Vm;
 use crate::syntax::SyntaxOptions;
@@ -30,9 +31,8 @@ impl Vm {
         mode: &[u8],
         env: Option<Gc<Table>>,
     ) -> Result<Gc<Func>, Vec<u8>> {
-        let def = self.load_def(code, name, mode)?;
-        let nupvals = def.upvals.len();
-        let proto = self.heap.new_proto(*def);
+        let proto = self.load_proto(code, name, mode)?;
+        let nupvals = proto.get(&self.heap).nupvals;
         let env = env.unwrap_or(self.globals);
         // Bytecode may be that of a function with upvalues: they start as nil.
         let upvals: Vec<_> = (0..nupvals).map(|_| self.heap.new_upval_closed(Value::NIL)).collect();
@@ -62,24 +62,34 @@ impl Vm {
         SyntaxOptions { compat52: self.compat52, ..SyntaxOptions::default() }
     }
 
-    fn load_def(&mut self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Box<ProtoDef>, Vec<u8>> {
-        let is_bytecode = code.first() == Some(&BYTECODE_ESCAPE);
-        let wanted = if is_bytecode { b'b' } else { b't' };
+    fn load_proto(&mut self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Gc<Proto>, Vec<u8>> {
+        let wanted = if is_bytecode(code) { b'b' } else { b't' };
         if !mode.contains(&wanted) {
             return Err(b"attempt to load chunk with wrong mode".to_vec());
         }
-        if is_bytecode {
-            return undump::undump(code, name).map_err(|e| e.message(name));
+        if is_bytecode(code) {
+            let def = undump::undump(code, name).map_err(|e| e.message(name))?;
+            return Ok(self.heap.new_proto(&def));
         }
         let options = self.syntax_options();
-        self.workspace.compile(code, name, options).map_err(|e| e.message)
+        let mut build = HeapBuild::new(&mut self.heap, name);
+        let made = self.workspace.compile(code, name, options, &mut build).map_err(|e| e.message)?;
+        Ok(build.take(made))
     }
 
     /// The listing of a chunk's bytecode, as `-bl` prints it.
     pub fn list_bytecode(&mut self, code: &[u8], name: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
-        let def = self.load_def(code, name, b"bt")?;
+        let def = if is_bytecode(code) {
+            undump::undump(code, name).map_err(|e| e.message(name))?
+        } else {
+            compile(code, name, self.syntax_options()).map_err(|e| e.message)?
+        };
         let mut out = Vec::new();
         disasm::list(&def, &mut out);
         Ok(out)
     }
+}
+
+fn is_bytecode(code: &[u8]) -> bool {
+    code.first() == Some(&BYTECODE_ESCAPE)
 }

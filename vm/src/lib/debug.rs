@@ -81,7 +81,7 @@ fn describe(vm: &mut Vm, t: Gc<Table>, f: Gc<Func>) {
 fn active_lines(vm: &mut Vm, f: Gc<Func>) -> Result<Value, Raised> {
     let Some(pt) = f.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto) else { return Ok(Value::NIL) };
     // The header instruction is no code of any line.
-    let lines: Vec<u32> = pt.get(&vm.heap).debug_info().lines.iter().skip(1).collect();
+    let lines: Vec<u32> = pt.get(&vm.heap).lines().skip(1).collect();
     let t = vm.heap.new_table(0, 0);
     for line in lines {
         t.seti(&mut vm.heap, line as i64, Value::TRUE).map_err(|e| super::table_error(vm, e))?;
@@ -242,8 +242,7 @@ fn upvalue_name(vm: &Vm, f: Gc<Func>, n: i32) -> Option<Vec<u8>> {
         return None;
     }
     let pt = f.as_lua(&vm.heap)?.get(&vm.heap).proto;
-    let info = pt.get(&vm.heap).debug_info();
-    Some(info.upvalue_names.get(i).map_or(Vec::new(), |n| n.to_vec()))
+    Some(pt.get(&vm.heap).upvalue_name(i).map_or(Vec::new(), |n| n.to_vec()))
 }
 
 /// `debug.getupvalue(f, n)`: name and value; nothing if there is none.

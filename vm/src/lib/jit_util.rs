@@ -179,7 +179,7 @@ fn funcuvname(vm: &mut Vm, _: Entry) -> NativeResult {
     if i >= p.nupvals as u32 {
         return Ok(Outcome::none());
     }
-    let name = p.debug_info().upvalue_names.get(i as usize).map_or(Vec::new(), |n| n.to_vec());
+    let name = p.upvalue_name(i as usize).map_or(Vec::new(), |n| n.to_vec());
     Ok(Outcome::one(Value::obj(vm.heap.str(&name))))
 }
 

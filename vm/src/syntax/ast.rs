@@ -129,6 +129,11 @@ impl<T> List<T> {
         List { start, len, kind: std::marker::PhantomData }
     }
 
+    /// What was appended to a pool since it had `start` nodes.
+    pub fn since(pool: &[T], start: usize) -> List<T> {
+        List { start: start as u32, len: (pool.len() - start) as u32, kind: std::marker::PhantomData }
+    }
+
     /// The first `len` nodes of a run.
     pub fn first(list: List<T>, len: u32) -> List<T> {
         List { len: len.min(list.len), ..list }

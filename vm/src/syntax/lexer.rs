@@ -52,6 +52,22 @@ pub struct Lexer<'s> {
 
 type Result<T> = std::result::Result<T, Box<SyntaxError>>;
 
+/// The bytes that are a token by themselves, whatever follows.
+static LONE: [Option<Token>; 256] = {
+    let mut t = [None; 256];
+    t[b'(' as usize] = Some(Token::LParen);
+    t[b')' as usize] = Some(Token::RParen);
+    t[b'{' as usize] = Some(Token::LBrace);
+    t[b'}' as usize] = Some(Token::RBrace);
+    t[b'[' as usize] = Some(Token::LBracket);
+    t[b']' as usize] = Some(Token::RBracket);
+    t[b';' as usize] = Some(Token::Semicolon);
+    t[b',' as usize] = Some(Token::Comma);
+    t[b'^' as usize] = Some(Token::Caret);
+    t[b'#' as usize] = Some(Token::Hash);
+    t
+};
+
 fn is_ident(c: u8) -> bool {
     c.is_ascii_alphanumeric() || c == b'_' || c >= 0x80
 }
@@ -114,7 +130,13 @@ impl<'s> Lexer<'s> {
                 }
                 b'0'..=b'9' => return self.number(),
                 b'.' if self.peek(1).is_some_and(|d| d.is_ascii_digit()) => return self.number(),
-                _ => return Ok(self.word_or_symbol(start)),
+                _ => {
+                    if let Some(token) = LONE[c as usize] {
+                        self.pos += 1;
+                        return Ok(self.lexeme(token, start));
+                    }
+                    return Ok(self.word_or_symbol(start));
+                }
             }
         }
     }

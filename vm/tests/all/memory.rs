@@ -22,7 +22,7 @@ const PROGRAMS: &[&str] = &[
     "local u = {} for i = 1, 30 do u[i] = newproxy(true) getmetatable(u[i]).__gc = function() end end u = nil return 1",
     "local n = 0 for w in ('one two three four'):gmatch('%a+') do n = n + #w end return n",
     "local t = setmetatable({}, {__mode = 'k'}) for i = 1, 100 do t[{}] = {} end return 1",
-    "local b = require('string.buffer').new() for i = 1, 50 do b:put('item', i, ';'):putf('%05d', i) end return #b:tostring()",
+    "local b = require('string.buffer').new() for i = 1, 50 do b:put('item', ({i})[1], ';'):putf('%05d', i) end return #b:tostring()",
     "local buf = require('string.buffer') local t = {1, 'two', {x = {true, {}}}, 2.5, [100] = 'far', s = ('s'):rep(300)}
      return #buf.encode(buf.decode(buf.encode(t)))",
     "local json = require('cjson') local s = json.encode({1, {a = 'b', c = {1, 2, {}}}, 'x', {d = json.null}})

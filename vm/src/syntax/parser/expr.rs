@@ -150,7 +150,8 @@ impl Parser<'_> {
                 let line = self.cur.line;
                 self.advance()?;
                 if self.at(Token::Arrow) {
-                    return self.short_body(vec![id], false, line);
+                    let params = List::append(&mut self.tree.name_lists, [id]);
+                    return self.short_body(params, false, line);
                 }
                 let base = self.push(ExprKind::Name(id));
                 return self.suffixes(base, true);
@@ -271,11 +272,11 @@ impl Parser<'_> {
             }
             Token::LBrace => {
                 let table = self.table()?;
-                Ok(Args { list: List::append(&mut self.tree.expr_lists, vec![table]), open })
+                Ok(Args { list: List::append(&mut self.tree.expr_lists, [table]), open })
             }
             Token::String => {
                 let string = self.simple()?;
-                Ok(Args { list: List::append(&mut self.tree.expr_lists, vec![string]), open })
+                Ok(Args { list: List::append(&mut self.tree.expr_lists, [string]), open })
             }
             _ => Err(self.error_near("function arguments expected")),
         }
@@ -317,8 +318,7 @@ impl Parser<'_> {
     /// Parameters and body, up to and with `end`.
     pub(super) fn function_body(&mut self, line: u32, is_method: bool) -> Result<FuncId> {
         self.expect(Token::LParen)?;
-        let mut params = Vec::new();
-        let mut is_vararg = false;
+        let (mut params, mut is_vararg) = (List::EMPTY, false);
         if !self.at(Token::RParen) {
             (params, is_vararg) = self.parameters()?;
         }
@@ -326,26 +326,30 @@ impl Parser<'_> {
         self.function_block(params, is_method, is_vararg, line)
     }
 
-    fn parameters(&mut self) -> Result<(Vec<StrId>, bool)> {
-        let mut params = Vec::new();
-        loop {
+    /// The parameters' names, and whether there is a `...`.
+    fn parameters(&mut self) -> Result<(List<StrId>, bool)> {
+        // Nothing else is named in between: they go to their pool at once.
+        let first = self.tree.name_lists.len();
+        let is_vararg = loop {
             if self.at_name() {
-                params.push(self.name()?);
+                let name = self.name()?;
+                self.tree.name_lists.push(name);
             } else if self.accept(Token::Dots)? {
-                return Ok((params, true));
+                break true;
             } else {
                 return Err(self.error_near("<name> or '...' expected"));
             }
             if !self.accept(Token::Comma)? {
-                return Ok((params, false));
+                break false;
             }
-        }
+        };
+        Ok((List::since(&self.tree.name_lists, first), is_vararg))
     }
 
     /// Statements up to and with `end`.
     fn function_block(
         &mut self,
-        params: Vec<StrId>,
+        params: List<StrId>,
         is_method: bool,
         is_vararg: bool,
         line: u32,
@@ -358,7 +362,6 @@ impl Parser<'_> {
         self.func_line = outer_line;
         let end = self.idx;
         self.expect_match(Token::End, Token::Function, line)?;
-        let params = List::append(&mut self.tree.name_lists, params);
         Ok(self.push_func(Func {
             params,
             is_method,
@@ -380,7 +383,7 @@ impl Parser<'_> {
     /// `|a, b| -> body` or `|| -> body`
     fn short_function(&mut self) -> Result<ExprId> {
         let line = self.cur.line;
-        let (mut params, mut is_vararg) = (Vec::new(), false);
+        let (mut params, mut is_vararg) = (List::EMPTY, false);
         if !self.accept(Token::PipePipe)? {
             self.advance()?;
             if !self.at(Token::Pipe) {
@@ -395,7 +398,7 @@ impl Parser<'_> {
     }
 
     /// `-> expr` or `-> do ... end`
-    fn short_body(&mut self, params: Vec<StrId>, is_vararg: bool, line: u32) -> Result<ExprId> {
+    fn short_body(&mut self, params: List<StrId>, is_vararg: bool, line: u32) -> Result<ExprId> {
         self.advance()?;
         if self.at(Token::Do) {
             self.advance()?;
@@ -410,10 +413,9 @@ impl Parser<'_> {
         self.vararg = outer_vararg;
         self.leave();
         let end = self.last();
-        let values = List::append(&mut self.tree.expr_lists, vec![value]);
+        let values = List::append(&mut self.tree.expr_lists, [value]);
         let stat = Stat { kind: StatKind::Return(values), start, end, next: end };
-        let body = Block { stats: List::append(&mut self.tree.stats, vec![stat]) };
-        let params = List::append(&mut self.tree.name_lists, params);
+        let body = Block { stats: List::append(&mut self.tree.stats, [stat]) };
         let func = self.push_func(Func {
             params,
             is_method: false,

@@ -173,15 +173,11 @@ impl Parser<'_> {
                 StatKind::ForNum { var: first, var_tok: names_start, range, body }
             }
             Token::Comma | Token::In => {
-                let mut names = vec![first];
-                while self.accept(Token::Comma)? {
-                    names.push(self.name()?);
-                }
+                let names = self.names_after(first)?;
                 self.expect(Token::In)?;
                 let exprs_start = self.idx;
                 let exprs = self.expr_list()?;
                 self.expect(Token::Do)?;
-                let names = List::append(&mut self.tree.name_lists, names);
                 let body = self.block()?;
                 StatKind::ForIn { names, names_start, exprs, exprs_start, body }
             }
@@ -218,14 +214,22 @@ impl Parser<'_> {
             let func = self.function_body(line, false)?;
             return Ok(StatKind::LocalFunction { name, name_tok, func, is_const });
         }
-        let mut names = vec![self.name()?];
-        while self.accept(Token::Comma)? {
-            names.push(self.name()?);
-        }
+        let first = self.name()?;
+        let names = self.names_after(first)?;
         let names_end = self.last();
         let exprs = if self.accept(Token::Assign)? { self.expr_list()? } else { List::EMPTY };
-        let names = List::append(&mut self.tree.name_lists, names);
         Ok(StatKind::Local { names, names_end, exprs, is_const })
+    }
+
+    /// `first` and the names that follow after commas.
+    fn names_after(&mut self, first: StrId) -> Result<List<StrId>> {
+        let start = self.tree.name_lists.len();
+        self.tree.name_lists.push(first);
+        while self.accept(Token::Comma)? {
+            let name = self.name()?;
+            self.tree.name_lists.push(name);
+        }
+        Ok(List::since(&self.tree.name_lists, start))
     }
 
     /// A run of labels. Each knows whether it stands at the end of its block.
@@ -273,11 +277,12 @@ impl Parser<'_> {
         if self.at(Token::Comma) && self.is_navigated(first) {
             return Err(self.error_near("syntax error"));
         }
-        let mut targets = vec![first];
+        let open = self.open_exprs.len();
+        self.open_exprs.push(first);
         while self.accept(Token::Comma)? {
             // What is assigned to several targets at once cannot be skipped for one of them.
             let target = self.primary_with(false)?;
-            if self.level + targets.len() >= SYNTAX_LEVELS_MAX {
+            if self.level + (self.open_exprs.len() - open) >= SYNTAX_LEVELS_MAX {
                 let whose = match self.func_line {
                     0 => "main function".to_string(),
                     line => format!("function at line {line}"),
@@ -286,11 +291,11 @@ impl Parser<'_> {
                 return Err(self.lexer.error(&text, None));
             }
             self.check_assignable(target)?;
-            targets.push(target);
+            self.open_exprs.push(target);
         }
         self.expect(Token::Assign)?;
         let exprs = self.expr_list()?;
-        let targets = List::append(&mut self.tree.expr_lists, targets);
+        let targets = List::append(&mut self.tree.expr_lists, self.open_exprs.drain(open..));
         Ok(StatKind::Assign { targets, exprs })
     }
 
