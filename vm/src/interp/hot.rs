@@ -186,7 +186,7 @@ impl Vm {
         };
         self.sync_stack_limit();
         if (before == 0) != (now == 0) {
-            self.refresh_dispatch();
+            self.sync_back_edges();
         }
     }
 }

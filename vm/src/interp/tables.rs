@@ -129,12 +129,34 @@ pub(crate) static HOOKS: [Handler; DISPATCH_SIZE] = [HOOKED; DISPATCH_SIZE];
 impl Vm {
     /// Chooses the dispatch table after a mode has changed.
     pub(crate) fn refresh_dispatch(&mut self) {
+        self.choose_dispatch();
+        self.sync_back_edges();
+    }
+
+    /// Makes back edges look at the flag word, or not. Whatever else has been put into the table stays.
+    pub(crate) fn sync_back_edges(&mut self) {
         loop {
-            // Where every instruction is told to someone, its own handler comes from `plain`, which others do not change.
+            // Where every instruction is told to someone, its own handler comes from `plain`, which no other thread changes.
             let told = self.recording || self.hook.mask != 0;
             let polls = told || self.flags.load(Ordering::SeqCst) != 0;
-            self.choose_dispatch(polls);
-            // Another thread that has set a flag meanwhile has changed the old table, or finds this one.
+            let counts = self.jit_on && !self.jit_held && !self.events.telling;
+            self.plain = match (counts, polls) {
+                (true, false) => &COUNTING,
+                (true, true) => &COUNTING_POLLS,
+                (false, false) => &PLAIN,
+                (false, true) => &PLAIN_POLLS,
+            };
+            for op in [Op::FORL, Op::IFORL, Op::ITERL, Op::IITERL, Op::LOOP, Op::ILOOP] {
+                let entry = &mut self.dispatch[op as usize];
+                let other = BACK_EDGES.iter().find_map(|e| {
+                    let (from, to) = if polls { (e.0, e.1) } else { (e.1, e.0) };
+                    (*entry as usize == from as usize).then_some(to)
+                });
+                if let Some(other) = other {
+                    *entry = other;
+                }
+            }
+            // Another thread that has set a flag meanwhile has changed the table, or did so before it was written here.
             fence(Ordering::SeqCst);
             if polls || self.flags.load(Ordering::SeqCst) == 0 {
                 return;
@@ -142,14 +164,9 @@ impl Vm {
         }
     }
 
-    fn choose_dispatch(&mut self, polls: bool) {
+    fn choose_dispatch(&mut self) {
         let counts = self.jit_on && !self.jit_held && !self.events.telling;
-        self.plain = match (counts, polls) {
-            (true, false) => &COUNTING,
-            (true, true) => &COUNTING_POLLS,
-            (false, false) => &PLAIN,
-            (false, true) => &PLAIN_POLLS,
-        };
+        self.plain = if counts { &COUNTING } else { &PLAIN };
         self.dispatch = if !self.events.queue.is_empty() {
             [super::sample::SAMPLE; DISPATCH_SIZE]
         } else if self.recording {

@@ -467,6 +467,42 @@ fn another_thread_stops_a_loop() {
 }
 
 #[test]
+fn loops_look_at_limits_only_while_there_are_some() {
+    use crate::bytecode::ops::Op;
+    use crate::interp::tables::BACK_EDGES;
+    use crate::state::hookmask;
+    let mut vm = machine();
+    let looks = |vm: &Vm| {
+        let [plain, polls] = [BACK_EDGES[2].0, BACK_EDGES[2].1].map(|h| h as usize);
+        [Op::LOOP, Op::ILOOP].map(|op| {
+            let now = vm.plain[op as usize] as usize;
+            assert!(now == plain || now == polls);
+            assert!(vm.hook.mask != 0 || vm.dispatch[op as usize] as usize == now);
+            now == polls
+        }) == [true, true]
+    };
+    assert!(!looks(&vm));
+    vm.set_fuel(Some(5));
+    assert!(looks(&vm));
+    vm.set_deadline(Some(std::time::Instant::now()));
+    vm.set_fuel(None);
+    assert!(looks(&vm));
+    vm.set_deadline(None);
+    assert!(!looks(&vm));
+    vm.interrupt_handle().stop();
+    assert_eq!(run_in(&mut vm, "while true do end"), "error: t:1: interrupted!\n");
+    assert!(!looks(&vm));
+    // Under a hook every instruction goes another way to its handler.
+    let f = vm.load(b"", b"=hook", b"t", None).expect("no error in it");
+    vm.set_hook(Value::obj(f), hookmask::COUNT, 1000);
+    assert!(looks(&vm));
+    vm.interrupt_handle().stop();
+    assert_eq!(run_in(&mut vm, "while true do end"), "error: t:1: interrupted!\n");
+    vm.set_hook(Value::NIL, 0, 0);
+    assert!(!looks(&vm));
+}
+
+#[test]
 fn limits_hold() {
     let mut vm = machine();
     vm.set_fuel(Some(1000));

@@ -128,11 +128,11 @@ op! {
                         let mid = (lo + hi) / 2;
                         if (*array.add(mid)).is_nil() { hi = mid } else { lo = mid }
                     }
-                    *base.add(a) = Value::num_trusted(lo as f64);
+                    *base.add(a) = Value::num_trusted(lo as i64 as f64);
                     next!(pc, base, k, vm)
                 }
                 if (*t).hmask == 0 {
-                    *base.add(a) = Value::num_trusted(hi as f64);
+                    *base.add(a) = Value::num_trusted(hi as i64 as f64);
                     next!(pc, base, k, vm)
                 }
             }
