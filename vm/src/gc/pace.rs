@@ -34,6 +34,12 @@ pub fn budget(heap: &Heap) -> isize {
     (step * mul / 100).min(WORK_MAX.max(step * 2)) as isize
 }
 
+/// In a heap smaller than this, whose intern table can stay in the fast caches as long as there are few dead strings, ...
+const STRINGS_WEIGH_BELOW: usize = 1 << 20;
+/// ... a new string counts for so many bytes more. Each one costs a look at a random place of that table, and another
+/// one when it is swept: a program that makes nothing but strings runs a third faster when they are collected in time.
+const STRING_WEIGHT: u32 = 224;
+
 /// A cycle has ended: the next one begins when the heap has grown by the pause.
 pub fn cycle_ended(heap: &mut Heap) {
     heap.acct.cycles_on_end = heap.acct.cycles_on_end.saturating_add(1);
@@ -45,6 +51,7 @@ pub fn cycle_ended(heap: &mut Heap) {
     let grown = (a.live as u64 * a.pause_percent as u64 / 100) as usize;
     let least = if early { a.threshold_min.min(EARLY_MIN) } else { a.threshold_min };
     let wait = grown.saturating_sub(a.used).max(a.live / 8).max(least);
+    a.string_weight = if !early && a.live < STRINGS_WEIGH_BELOW { STRING_WEIGHT } else { 0 };
     set_credit(heap, wait);
 }
 

@@ -113,3 +113,19 @@ fn memory_counted_returns_to_where_it_was() {
         assert!(again < second + 40.0, "{again} {second}");
     }
 }
+
+#[test]
+fn strings_that_die_young_leave_the_intern_table_small() {
+    let mut vm = machine();
+    run(&mut vm, "for i = 1, 400000 do local s = 'x' .. i end");
+    // By their size alone there could be 32,768 of them at a time; what is alive at the start needs 2,048 slots.
+    let slots = vm.heap.intern.slots.len();
+    assert!(slots <= 32_768, "{slots}");
+    assert!(vm.heap.acct.string_weight > 0);
+    // A heap that is not small goes by its size: its strings are mostly alive.
+    run(
+        &mut vm,
+        "t = {} for i = 1, 200000 do t[i] = 'x' .. i end for i = 1, 500 do collectgarbage('step', 1000) end",
+    );
+    assert_eq!(vm.heap.acct.string_weight, 0);
+}

@@ -37,6 +37,8 @@ pub struct Accounting {
     pub cycles: u64,
     /// Steps never wait for less than this much garbage.
     pub threshold_min: usize,
+    /// What a new interned string counts for beyond its size, in bytes (see `gc::pace`).
+    pub string_weight: u32,
     /// Cycles since the heap was made or the program last asked for a whole collection.
     pub cycles_on_end: u32,
     /// Stress mode: allocations up to and including the one that fails; 0 when none will (see `zeal`).
@@ -73,6 +75,7 @@ impl Accounting {
             fetch_ahead_from: 1 << 20,
             cycles: 0,
             threshold_min: THRESHOLD_MIN,
+            string_weight: 0,
             cycles_on_end: 0,
             fail_in: 0,
             failing: false,

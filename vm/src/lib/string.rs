@@ -17,7 +17,7 @@ use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
 use crate::table::Table;
 use crate::userdata::Userdata;
-use crate::value::{Value, number, tag};
+use crate::value::{Value, number, tag, text};
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
@@ -663,6 +663,7 @@ fn format_args(vm: &mut Vm, fmt: Gc<Str>, first: usize, nargs: usize) -> Result<
     let mut arg = first;
     let mut at = 0;
     loop {
+        (at, arg) = format_plainly(vm, fmt, at, arg, nargs, &mut out);
         let mut pieces = Pieces::behind(fmt.bytes(&vm.heap), at);
         let Some(piece) = pieces.next() else { break };
         at = pieces.position();
@@ -682,6 +683,43 @@ fn format_args(vm: &mut Vm, fmt: Gc<Str>, first: usize, nargs: usize) -> Result<
         }
     }
     Ok(out)
+}
+
+/// As far as a format string has nothing but text and `%d` and `%s` for numbers and strings: appends that. `at` is a
+/// place in it, `arg` the last argument used; answers where the rest begins, and what was used then.
+fn format_plainly(
+    vm: &Vm,
+    fmt: Gc<Str>,
+    mut at: usize,
+    mut arg: usize,
+    nargs: usize,
+    out: &mut Vec<u8>,
+) -> (usize, usize) {
+    let format = fmt.bytes(&vm.heap);
+    loop {
+        let rest = &format[at..];
+        let text = rest.iter().position(|&c| c == b'%').unwrap_or(rest.len());
+        text::append(out, &rest[..text]);
+        at += text;
+        let (Some(&letter @ (b'd' | b's')), true) = (rest.get(text + 1), arg + 1 < nargs) else { break };
+        let v = vm.slot(arg + 1);
+        if let Some(n) = v.as_num() {
+            if letter == b'd' {
+                number::write_int(number::to_i64(n), out);
+            } else {
+                number::write_number(n, out);
+            }
+        } else if letter == b's'
+            && let Some(s) = v.as_obj::<Str>()
+        {
+            text::append(out, s.bytes(&vm.heap));
+        } else {
+            break;
+        }
+        at += 2;
+        arg += 1;
+    }
+    (at, arg)
 }
 
 /// Writes argument `i` by a specification.

@@ -140,6 +140,11 @@ fn concat(vm: &mut Vm, _: Entry) -> NativeResult {
     let sep = vm.opt_str(1)?;
     let i = vm.opt_int(2, 1)? as i64;
     let j = if vm.arg(3).is_nil() { t.len(&vm.heap) as i64 } else { vm.check_int(3)? as i64 };
+    if let (Ok(i), Ok(j)) = (usize::try_from(i), usize::try_from(j))
+        && let Some(s) = vm.heap.join_strings(t, i, j, sep)
+    {
+        return Ok(Outcome::one(Value::obj(s)));
+    }
     let mut out = Vec::new();
     let mut looked_at = 0;
     for k in i..=j {
@@ -573,6 +578,16 @@ fn less_metamethod(vm: &mut Vm, a: Value, b: Value) -> Result<Value, Raised> {
 fn sort_plain(vm: &mut Vm, t: Gc<Table>, n: i64) -> Result<bool, Raised> {
     let first = t.geti(&vm.heap, 1);
     if first.is_num() {
+        // Where they all lie side by side they are sorted where they are.
+        if let Some(all) = t.get_mut(&mut vm.heap).array_mut().get_mut(1..=n as usize) {
+            if !all.iter().all(|v| v.as_num().is_some_and(|x| !x.is_nan())) {
+                return Ok(false);
+            }
+            all.sort_unstable_by(|a, b| {
+                a.num_unchecked().partial_cmp(&b.num_unchecked()).unwrap_or(Ordering::Equal)
+            });
+            return Ok(true);
+        }
         let mut all = Vec::with_capacity(n as usize);
         for i in 1..=n {
             match t.geti(&vm.heap, i).as_num() {

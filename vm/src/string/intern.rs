@@ -330,7 +330,7 @@ impl Heap {
     }
 
     /// A string object with the closing NUL; the bytes are left for the caller to write.
-    fn str_alloc(&mut self, len: usize, hash: u32, flags: u8) -> Gc<Str> {
+    pub(super) fn str_alloc(&mut self, len: usize, hash: u32, flags: u8) -> Gc<Str> {
         debug_assert!(len <= crate::limits::STR_LEN_MAX);
         let (p, large) = self.alloc(Group::Str, Str::DATA_OFFSET + len + 1);
         // SAFETY: the allocation holds the struct, the bytes and the NUL.
@@ -443,6 +443,7 @@ impl Heap {
         }
         self.intern.slots[at] = s.addr() | slot_tag(hash) | large;
         self.intern.live += 1;
+        self.acct.credit -= self.acct.string_weight as isize;
         self.intern.peak = self.intern.peak.max(self.intern.live);
         if self.phase == Phase::SweepStrings {
             self.mark_shared(s.cast());

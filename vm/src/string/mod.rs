@@ -5,6 +5,7 @@
 //! twin, so that table nodes always compare by address.
 
 pub mod intern;
+mod join;
 
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::{Header, strflags};

@@ -121,6 +121,12 @@ impl Table {
         unsafe { std::slice::from_raw_parts(self.array, self.asize as usize) }
     }
 
+    /// The array part, to be written to. Whoever stores what the collector knows runs the barrier.
+    pub fn array_mut(&mut self) -> &mut [Value] {
+        // SAFETY: as above; the table is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.array, self.asize as usize) }
+    }
+
     /// The nodes, the shared nil node included when the hash part is empty.
     #[inline(always)]
     pub fn nodes(&self) -> &[Node] {

@@ -10,6 +10,7 @@
 
 pub mod number;
 pub mod tag;
+pub mod text;
 
 use crate::cell::gc_ref::Gc;
 use crate::cell::header::Header;

@@ -1,5 +1,7 @@
 //! Conversions between doubles, integers and text. Knows no heap.
 
+pub use super::text::write_int;
+
 /// The integer with the same value, if there is one in 32 bits. `-0.0` gives 0.
 #[inline(always)]
 pub fn to_i32_exact(n: f64) -> Option<i32> {
@@ -35,47 +37,6 @@ pub fn to_text(n: f64) -> Vec<u8> {
     write_number(n, &mut out);
     out
 }
-
-/// Decimal text of an integer.
-pub fn write_int(n: i64, out: &mut Vec<u8>) {
-    let mut buf = [0u8; 20];
-    let mut at = buf.len();
-    let mut m = n.unsigned_abs();
-    // Most numbers are small, and the processor divides those faster.
-    while m > u32::MAX as u64 {
-        let pair = (m % 100) as usize * 2;
-        m /= 100;
-        at -= 2;
-        buf[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
-    }
-    let mut m = m as u32;
-    while m >= 10 {
-        let pair = (m % 100) as usize * 2;
-        m /= 100;
-        at -= 2;
-        buf[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
-    }
-    if m != 0 || at == buf.len() {
-        at -= 1;
-        buf[at] = b'0' + m as u8;
-    }
-    if n < 0 {
-        out.push(b'-');
-    }
-    out.extend_from_slice(&buf[at..]);
-}
-
-/// The numbers from 00 to 99.
-const PAIRS: [u8; 200] = {
-    let mut t = [0; 200];
-    let mut i = 0;
-    while i < 100 {
-        t[i * 2] = b'0' + (i / 10) as u8;
-        t[i * 2 + 1] = b'0' + (i % 10) as u8;
-        i += 1;
-    }
-    t
-};
 
 /// How a float is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
