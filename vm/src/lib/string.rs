@@ -15,9 +15,10 @@ use crate::interp::handlers::builtin as fast;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
+use crate::string::intern::append;
 use crate::table::Table;
 use crate::userdata::Userdata;
-use crate::value::{Value, number, tag, text};
+use crate::value::{Value, number, tag};
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
@@ -699,7 +700,7 @@ fn format_plainly(
     loop {
         let rest = &format[at..];
         let text = rest.iter().position(|&c| c == b'%').unwrap_or(rest.len());
-        text::append(out, &rest[..text]);
+        append(out, &rest[..text]);
         at += text;
         let (Some(&letter @ (b'd' | b's')), true) = (rest.get(text + 1), arg + 1 < nargs) else { break };
         let v = vm.slot(arg + 1);
@@ -712,7 +713,7 @@ fn format_plainly(
         } else if letter == b's'
             && let Some(s) = v.as_obj::<Str>()
         {
-            text::append(out, s.bytes(&vm.heap));
+            append(out, s.bytes(&vm.heap));
         } else {
             break;
         }

@@ -1,33 +1,4 @@
-//! Appending short texts and integers to a buffer, without a call for a few bytes.
-
-/// Appends `b`.
-#[inline(always)]
-pub fn append(out: &mut Vec<u8>, b: &[u8]) {
-    let n = b.len();
-    if n > 16 || n == 0 {
-        out.extend_from_slice(b);
-        return;
-    }
-    // The two ends, of a size the compiler knows; they overlap.
-    let end = out.len() + n;
-    if let (Some(first), Some(last)) = (b.first_chunk::<8>(), b.last_chunk::<8>()) {
-        out.extend_from_slice(first);
-        out.truncate(end - 8);
-        out.extend_from_slice(last);
-    } else if let (Some(first), Some(last)) = (b.first_chunk::<4>(), b.last_chunk::<4>()) {
-        out.extend_from_slice(first);
-        out.truncate(end - 4);
-        out.extend_from_slice(last);
-    } else {
-        out.push(b[0]);
-        if n > 1 {
-            out.push(b[1]);
-        }
-        if n > 2 {
-            out.push(b[2]);
-        }
-    }
-}
+//! Integers as decimal text.
 
 /// Ten to the eighth: what fits into a word of digits is less.
 const WORD: u64 = 100_000_000;
@@ -89,18 +60,6 @@ fn write_long(m: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn short_texts_are_appended_whole() {
-        let text: Vec<u8> = (b'a'..=b'z').collect();
-        for n in 0..=text.len() {
-            for before in [0, 1, 3, 8, 20] {
-                let mut out = text[..before].to_vec();
-                append(&mut out, &text[..n]);
-                assert_eq!(out, [&text[..before], &text[..n]].concat());
-            }
-        }
-    }
 
     #[test]
     fn integers_have_their_digits() {

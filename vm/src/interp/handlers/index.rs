@@ -69,6 +69,7 @@ pub(crate) unsafe fn cut(n: f64) -> i32 {
 /// Has [`cut`] taken nothing from `n`? Where it is one instruction, also true of a NaN, whose `i` as an unsigned number is
 /// beyond every array: two comparisons that become one branch, because the unordered case needs none of its own.
 #[inline(always)]
+#[allow(clippy::nonminimal_bool, clippy::neg_cmp_op_on_partial_ord)]
 fn is_cut(i: i32, n: f64) -> bool {
     let back = i as f64;
     #[cfg(all(target_arch = "x86_64", not(miri)))]
