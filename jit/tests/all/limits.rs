@@ -143,3 +143,34 @@ fn every_allocation_of_compiled_code_may_fail() {
         }
     }
 }
+
+/// Places in the code share hot counters. Wherever a loop lies, a function header that shares its counter does not keep it
+/// from looking at the flags: no handler inside the loop swallows an overrun for good.
+#[test]
+fn an_overrun_ends_a_loop_wherever_it_lies() {
+    let (told, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut vm = Vm::new();
+        moonlit_vm::lib::open_all(&mut vm);
+        install(&mut vm, Options::default());
+        let interrupt = vm.interrupt_handle();
+        let loops = [
+            "while true do pcall(function() end) end",
+            "for i = 1, math.huge do pcall(function() end) end",
+            "for k in function() return 1 end do pcall(function() end) end",
+        ];
+        for pad in 0..160 {
+            for l in loops {
+                let code = format!("{}{l}", "x = 1 ".repeat(pad));
+                let f = vm.load(code.as_bytes(), b"=x", b"t", None).expect("compiles");
+                interrupt.overrun();
+                assert!(vm.call(Value::obj(f), &[]).is_err());
+                let e = vm.take_error();
+                assert!(text(&mut vm, e).contains("CPU time limit exceeded"));
+                assert!(vm.end_overrun());
+            }
+        }
+        told.send(()).expect("somebody waits");
+    });
+    ended.recv_timeout(std::time::Duration::from_secs(300)).expect("every loop ends");
+}

@@ -50,15 +50,24 @@ pub(crate) static PLAIN: [Handler; DISPATCH_SIZE] = {
     t
 };
 
-/// The back edges that do not count, and what stands in for them while the flag word is to be looked at.
-pub(crate) static BACK_EDGES: [BackEdge; 3] =
-    [BackEdge(IFORL, FORL_POLLS), BackEdge(IITERL, ITERL_POLLS), BackEdge(ILOOP, LOOP_POLLS)];
+/// The back edges, and what stands in for them while the flag word is to be looked at.
+pub(crate) static BACK_EDGES: [BackEdge; 6] = [
+    BackEdge(FORL, FORL_COUNTS_POLLS),
+    BackEdge(IFORL, FORL_POLLS),
+    BackEdge(ITERL, ITERL_COUNTS_POLLS),
+    BackEdge(IITERL, ITERL_POLLS),
+    BackEdge(LOOP, LOOP_COUNTS_POLLS),
+    BackEdge(ILOOP, LOOP_POLLS),
+];
 
 /// [`COUNTING`] while the flag word is to be looked at.
 static COUNTING_POLLS: [Handler; DISPATCH_SIZE] = {
     let mut t = COUNTING;
+    t[Op::FORL as usize] = FORL_COUNTS_POLLS;
     t[Op::IFORL as usize] = FORL_POLLS;
+    t[Op::ITERL as usize] = ITERL_COUNTS_POLLS;
     t[Op::IITERL as usize] = ITERL_POLLS;
+    t[Op::LOOP as usize] = LOOP_COUNTS_POLLS;
     t[Op::ILOOP as usize] = LOOP_POLLS;
     t
 };

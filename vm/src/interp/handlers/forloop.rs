@@ -1,6 +1,8 @@
 //! Loops. The plain forms count hotness, the `I` forms do not (and stand in for the plain ones while no JIT is there),
 //! the `J` forms enter a trace. While the flag word is not zero, the dispatch table has the `_POLLS` handlers in the
-//! place of the `I` forms: a loop pays nothing for limits that are not set.
+//! place of the `I` forms and the `_COUNTS_POLLS` handlers in the place of the plain ones: a loop pays nothing for limits
+//! that are not set. That counting forms look at the flags when their counter runs out is not enough: a function header
+//! that shares the counter may be what always runs it out.
 
 use crate::interp::dispatch::{next, op, tail};
 use crate::interp::forloop::for_slow;
@@ -93,6 +95,10 @@ op! { IFORL |pc, base, k, vm, a, d| {
 op! { FORL_POLLS |pc, base, k, vm, a, d| {
     step!(pc, base, k, vm, a, d, { poll!(pc.add(d).sub(0x8000), base, k, vm, a, d) })
 } }
+op! { FORL_COUNTS_POLLS |pc, base, k, vm, a, d| {
+    count!(pc, base, k, vm, a, d);
+    step!(pc, base, k, vm, a, d, { poll!(pc.add(d).sub(0x8000), base, k, vm, a, d) })
+} }
 op! { JFORL |pc, base, k, vm, a, d| {
     step!(pc, base, k, vm, a, d, { tail!(enter_trace, pc, base, k, vm, a, d) })
 } }
@@ -122,6 +128,15 @@ op! { ITERL_POLLS |pc, base, k, vm, a, d| {
     }
     next!(pc, base, k, vm)
 } }
+op! { ITERL_COUNTS_POLLS |pc, base, k, vm, a, d| {
+    count!(pc, base, k, vm, a, d);
+    let v = *base.add(a);
+    if !v.is_nil() {
+        *base.add(a).sub(1) = v;
+        poll!(pc.add(d).sub(0x8000), base, k, vm, a, d)
+    }
+    next!(pc, base, k, vm)
+} }
 op! { JITERL |pc, base, k, vm, a, d| {
     let v = *base.add(a);
     if !v.is_nil() {
@@ -139,6 +154,10 @@ op! { ILOOP |pc, base, k, vm, a, d| {
     next!(pc, base, k, vm)
 } }
 op! { LOOP_POLLS |pc, base, k, vm, a, d| {
+    poll!(pc, base, k, vm, a, d)
+} }
+op! { LOOP_COUNTS_POLLS |pc, base, k, vm, a, d| {
+    count!(pc, base, k, vm, a, d);
     poll!(pc, base, k, vm, a, d)
 } }
 op! { JLOOP |pc, base, k, vm, a, d| {
