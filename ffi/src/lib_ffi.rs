@@ -158,15 +158,6 @@ fn offsetof(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::top(3))
 }
 
-/// `ffi.addressof(cdata)`: a pointer to the object. Not in LuaJIT.
-fn addressof(vm: &mut Vm, _: Entry) -> NativeResult {
-    let ffi = ffi_of(vm)?;
-    let cd = check_cdata(vm, 0)?;
-    let p = place(vm, &ffi.types.borrow(), cd);
-    let ty = ffi.types.borrow_mut().ptr_to(p.ty);
-    Ok(Outcome::one(new_pointer(vm, ty, p.addr)))
-}
-
 /// `ffi.errno([new])`: the value before.
 fn errno(vm: &mut Vm, _: Entry) -> NativeResult {
     let ffi = ffi_of(vm)?;
@@ -466,7 +457,6 @@ fn callback_set(vm: &mut Vm, _: Entry) -> NativeResult {
 /// The library's functions.
 pub const FNS: &[NativeRow] = &[
     NativeRow::new("ffi.abi", abi),
-    NativeRow::new("ffi.addressof", addressof),
     NativeRow::new("ffi.alignof", alignof),
     NativeRow::new("ffi.cast", ffi_cast),
     NativeRow::new("ffi.cdef", cdef),

@@ -124,7 +124,7 @@ fn declarations_as_ffi_users_write_them_have_cs_layout_and_values() {
                 // An offset of a member of a member is a difference of addresses.
                 let program = format!(
                     "local o = ffi.new('{ty}') local base = ffi.cast('char *', o)
-                    return ' ' .. (ffi.cast('char *', ffi.addressof(o.{member})) - base)"
+                    return ' ' .. (ffi.cast('char *', o.{member}) - base)"
                 );
                 let direct = m.run(&format!("return ' ' .. ffi.offsetof('{ty}', '{member}')"));
                 ours += &if member.contains('.') && direct.starts_with("error") {

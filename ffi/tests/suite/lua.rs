@@ -223,17 +223,6 @@ fn output_of_lua_and_of_c_keeps_its_order() {
     assert!(text.contains("one two 2 three four\nfive\n"), "{text}");
 }
 
-#[test]
-fn addressof_points_into_the_object() {
-    let mut m = Machine::new();
-    let program = "ffi.cdef 'struct pt { int x, y; };'
-        local a = ffi.new('struct pt[2]', {{1, 2}, {3, 4}})
-        local p = ffi.addressof(a[1])
-        p.y = 9
-        return a[1].y, p - a, ffi.typeof(p), ffi.addressof(ffi.new('int', 5))[0]";
-    assert_eq!(m.run(program), "9\t1\tctype<struct pt *>\t5");
-}
-
 /// Random uses of the library and of operators: whatever comes out, no native panics.
 #[test]
 fn random_uses_end_in_values_or_errors() {

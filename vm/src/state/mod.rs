@@ -201,7 +201,9 @@ pub struct Vm {
     /// What the compiler has to tell.
     pub events: hooks::Events,
     /// What the profiler asks for.
-    pub(crate) profile: profile::Profile,
+    pub profile: profile::Profile,
+    /// Called with the error of a finalizer, instead of a report (`jit.attach`).
+    pub(crate) on_finalizer_error: Option<fn(&mut Vm, Value)>,
     /// Called with each function made of a chunk (`jit.attach`).
     pub(crate) on_load: Option<fn(&mut Vm, Gc<crate::function::closure::Func>)>,
     /// Buffer of concatenations.

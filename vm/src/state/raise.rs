@@ -78,10 +78,10 @@ impl Vm {
         self.arg_error(i, &text)
     }
 
-    /// A stack that cannot grow, as an error.
+    /// A stack that cannot grow, as an error without a position: the frame that wanted to grow is not there yet.
     pub(crate) fn raise_stack(&mut self, e: StackError) -> Raised {
         match e {
-            StackError::Overflow => self.throw_here(msg::STACK_OVERFLOW.as_bytes()),
+            StackError::Overflow => self.throw_plain(msg::STACK_OVERFLOW.as_bytes()),
             StackError::ErrorInError => self.throw_plain(msg::ERROR_IN_ERROR.as_bytes()),
         }
     }
