@@ -929,7 +929,7 @@ impl JitHooks for Engine {
 
     fn trace_exit(&self, no: TraceNo, exit: usize) -> Option<usize> {
         let t = self.traces.get(no.index())?.as_ref()?;
-        (exit < t.trace.snaps.len()).then(|| t.cells.get(exit))
+        (exit < t.trace.snaps.len() && t.installed.is_some()).then(|| t.cells.get(exit))
     }
 
     fn costs(&self) -> CompileCosts {

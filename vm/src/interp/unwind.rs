@@ -64,9 +64,10 @@ fn xpcall(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
     begin_call(vm, nb, n - 2)
 }
 
-/// Finds who catches the pending error. `handled`: the message handler has run already.
+/// Finds who catches the pending error.
 pub(crate) fn unwind(vm: &mut Vm) -> HelperResult {
-    search(vm, false)
+    let no_handler = std::mem::take(&mut vm.no_handler);
+    search(vm, no_handler)
 }
 
 /// The message handler returned: its result is the error value.
@@ -159,10 +160,7 @@ fn call_handler(vm: &mut Vm, handler: Value) -> HelperResult {
     super::meta::sync_top(vm);
     match push_cont(vm, Cont::ErrHandler as u64, handler, &[err]) {
         Ok(act) => Ok(act),
-        Err(_) => {
-            error_in_error(vm);
-            search(vm, true)
-        }
+        Err(_) => search(vm, true),
     }
 }
 

@@ -262,6 +262,11 @@ impl Stream {
                     text.push(w);
                     self.read_at += 1;
                 }
+                // As there: a letter that does not fit is consumed, unless `inf` is whole without it.
+                Some(_) if &text[sign..] != b"inf" => {
+                    self.read_at += 1;
+                    break;
+                }
                 _ => break,
             }
         }
