@@ -347,7 +347,7 @@ fn errors_and_protected_calls() {
     );
     check(
         "local function f() return f() + 1 end local ok, m = pcall(f) print(ok, m)",
-        "false\tstack overflow\n",
+        "false\tt:1: stack overflow\n",
     );
     check("print(pcall(setmetatable, 1))", "false\tbad argument #1 to '?' (table expected, got number)\n");
     check(

@@ -437,8 +437,7 @@ fn setfenv(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `debug.getuservalue(u)` (5.2 mode): the environment of a userdata.
 fn getuservalue(vm: &mut Vm, _: Entry) -> NativeResult {
     let v = vm.check_any(0)?;
-    let globals = vm.main.get(&vm.heap).env;
-    let env = v.as_obj::<Userdata>().map(|u| u.get(&vm.heap).env.unwrap_or(globals));
+    let env = v.as_obj::<Userdata>().and_then(|u| u.get(&vm.heap).env);
     Ok(Outcome::one(env.map_or(Value::NIL, Value::obj)))
 }
 

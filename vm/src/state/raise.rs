@@ -79,10 +79,10 @@ impl Vm {
         self.arg_error(i, &text)
     }
 
-    /// A stack that cannot grow, as an error without a position: the frame that wanted to grow is not there yet.
+    /// A stack that cannot grow, as an error.
     pub(crate) fn raise_stack(&mut self, e: StackError) -> Raised {
         match e {
-            StackError::Overflow => self.throw_plain(msg::STACK_OVERFLOW.as_bytes()),
+            StackError::Overflow => self.throw_here(msg::STACK_OVERFLOW.as_bytes()),
             StackError::ErrorInError => {
                 self.no_handler = true;
                 self.throw_plain(msg::STACK_OVERFLOW.as_bytes())
