@@ -257,7 +257,7 @@ fn stacks_overflow_in_every_shape_and_are_errors() {
         ),
         (
             "local t = {} for i = 1, 300 do t = setmetatable({}, {__call = t}) end return t()",
-            "attempt to call",
+            "attempt to call local 't' (a table value)",
         ),
         (
             "local function f() local co = coroutine.create(f) return coroutine.resume(co) end return f()",
