@@ -126,6 +126,9 @@ fn chunks_and_scripts_run_in_the_order_given() {
     check(&["-joff", "-e", "print((jit.status()))"], "", "false\n", "", 0);
     check(&["-e", "os.exit(3)"], "", "", "", 3);
     check(&["-e", "io.write('no newline') os.exit(true)"], "", "no newline", "", 0);
+    let finalizer = "u = newproxy(true) getmetatable(u).__gc = function() print('closed') end";
+    check(&["-e", finalizer, "-e", "os.exit(3, true)"], "", "closed\n", "", 3);
+    check(&["-e", finalizer, "-e", "coroutine.wrap(os.exit)(false, false)"], "", "", "", 1);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::abort::Abort;
 use crate::code::arena;
 use crate::code::exit::{ExitBuffer, ExitCells};
 use crate::code::link::{Installed, Runtime};
+use crate::dump;
 use crate::ir::ins::Ins;
 use crate::ir::ops::IrOp;
 use crate::ir::refs::SnapNo;
@@ -31,8 +32,8 @@ use moonlit_vm::function::proto::{Proto, protoflags};
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::layout;
 use moonlit_vm::state::hooks::{
-    CodePlace, CompileCosts, EXIT_CALLED_BACK, ExitState, HotKind, JitHooks, TraceEntry, TraceEvent,
-    TraceInfo, eventmask,
+    CodePlace, CompileCosts, EXIT_CALLED_BACK, ExitState, HotKind, JitHooks, TraceCode, TraceConst,
+    TraceEntry, TraceEvent, TraceInfo, TraceIns, eventmask,
 };
 use moonlit_vm::state::{HOT_SIZE, Vm};
 use moonlit_vm::value::Value;
@@ -888,8 +889,8 @@ impl JitHooks for Engine {
     fn trace_info(&self, no: TraceNo) -> Option<TraceInfo> {
         let t = self.traces.get(no.index())?.as_ref()?;
         Some(TraceInfo {
-            instructions: t.trace.ir.len(),
-            constants: t.trace.ir.const_count(),
+            instructions: dump::instructions(&t.trace),
+            constants: dump::constants(&t.trace),
             link: match t.trace.link {
                 Link::Loop => no.index() as u32,
                 Link::Root(n) => n,
@@ -900,12 +901,47 @@ impl JitHooks for Engine {
         })
     }
 
+    fn trace_ins(&self, no: TraceNo, r: i32) -> Option<TraceIns> {
+        dump::instruction(self.trace(no)?, r)
+    }
+
+    fn trace_const(&self, no: TraceNo, r: i32) -> Option<TraceConst> {
+        dump::constant(self.trace(no)?, r)
+    }
+
+    fn trace_snap(&self, no: TraceNo, n: usize) -> Option<Vec<u32>> {
+        dump::snapshot(self.trace(no)?, n)
+    }
+
+    fn trace_code(&mut self, vm: &mut Vm, no: TraceNo) -> Option<TraceCode> {
+        self.check_fork(vm);
+        self.poll(vm);
+        while self.traces.get(no.index())?.as_ref()?.installed.is_none() {
+            let done = self.worker.as_mut()?.wait()?;
+            if let Err(e) = self.install_code(vm, done) {
+                self.note(e);
+            }
+        }
+        let i = self.traces.get(no.index())?.as_ref()?.installed?;
+        let bytes = self.runtime.iter().chain(&self.inherited).find_map(|r| r.code(i))?;
+        Some(TraceCode { bytes, address: i.tail_entry })
+    }
+
+    fn trace_exit(&self, no: TraceNo, exit: usize) -> Option<usize> {
+        let t = self.traces.get(no.index())?.as_ref()?;
+        (exit < t.trace.snaps.len() && t.installed.is_some()).then(|| t.cells.get(exit))
+    }
+
     fn costs(&self) -> CompileCosts {
         self.costs
     }
 }
 
 impl Engine {
+    fn trace(&self, no: TraceNo) -> Option<&Trace> {
+        self.traces.get(no.index())?.as_ref().map(|t| &t.trace)
+    }
+
     fn reset_counters(&self, vm: &mut Vm) {
         let n = self.opts.hot_count();
         for c in vm.hot.iter_mut().take(HOT_SIZE) {

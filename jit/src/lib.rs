@@ -13,6 +13,7 @@
 //! worker             the compilation thread
 //! view               what the recorder sees of the running VM
 //! record             bytecode to IR
+//! dump               traces in the numbers of jit.util
 //! lib_util           what Lua sees: jit.on, jit.off, jit.status, jit.opt
 //! restore            trace exits back to interpreter frames
 //! engine             the state machine; implements the VM's hooks
@@ -21,6 +22,7 @@
 
 pub mod abort;
 pub mod code;
+pub mod dump;
 pub mod engine;
 pub mod ir;
 pub mod lib_util;

@@ -2,12 +2,16 @@
 //! `jit.vmdef`, modules `jit.v` and `jit.dump`. They replace the functions the VM's own library has for a machine
 //! without a compiler.
 
+use crate::ir::ins::{Field, fpm};
+use crate::lower::helpers::Helper;
 use crate::options::{FLAG_NAMES, Options};
+use moonlit_vm::cdata::ctid;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::lib::jit::{Target, set_nojit, target};
 use moonlit_vm::lib::jit_util::VmdefMore;
 use moonlit_vm::state::Vm;
+use moonlit_vm::state::hooks::{JitHooks, TraceValue};
 use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
@@ -33,7 +37,15 @@ const FNS: &[NativeRow] = &[
     NativeRow::new("jit.flush", flush),
     NativeRow::new("jit.status", status),
 ];
-const UTIL_FNS: &[NativeRow] = &[NativeRow::new("jit.util.traceinfo", traceinfo)];
+const UTIL_FNS: &[NativeRow] = &[
+    NativeRow::new("jit.util.ircalladdr", ircalladdr),
+    NativeRow::new("jit.util.traceexitstub", traceexitstub),
+    NativeRow::new("jit.util.traceinfo", traceinfo),
+    NativeRow::new("jit.util.traceir", traceir),
+    NativeRow::new("jit.util.tracek", tracek),
+    NativeRow::new("jit.util.tracemc", tracemc),
+    NativeRow::new("jit.util.tracesnap", tracesnap),
+];
 const OPT_FNS: &[NativeRow] = &[NativeRow::new("jit.opt.start", opt_start)];
 const V_FNS: &[NativeRow] = &[
     NativeRow::new("jit.v.start", v_start),
@@ -68,8 +80,20 @@ pub fn open(vm: &mut Vm, shared: &Shared) {
     vm.app.set(VmdefMore(vmdef));
 }
 
-/// What `jit.vmdef` tells about the compiler: names of IR instructions (`irnames`, six bytes each).
+/// What `jit.vmdef` tells about the compiler: names of IR instructions (`irnames`, six bytes each), and of the numbers that
+/// stand in them: fields (`irfield`), functions of `FPMATH` (`irfpm`), helpers that code calls (`ircall`).
 fn vmdef(vm: &mut Vm, t: Gc<Table>) -> Result<(), Raised> {
+    let fields: Vec<&str> = Field::ALL.iter().map(|f| f.name()).collect();
+    let helpers: Vec<&str> = Helper::ALL.iter().map(|h| h.name()).collect();
+    for (name, list) in [("irfield", &fields[..]), ("irfpm", fpm::NAMES), ("ircall", &helpers)] {
+        let names = vm.heap.new_table(list.len() as u32 + 1, 0);
+        let _ = t.set_bytes(&mut vm.heap, name.as_bytes(), Value::obj(names));
+        for (i, n) in list.iter().enumerate() {
+            let n = Value::obj(vm.heap.str(n.as_bytes()));
+            // As below: without room an entry is missing.
+            let _ = names.seti(&mut vm.heap, i as i64, n);
+        }
+    }
     let names: String = crate::ir::ops::IrOp::ALL.iter().map(|o| format!("{:<6}", o.name())).collect();
     let names = Value::obj(vm.heap.str(names.as_bytes()));
     let _ = t.set_bytes(&mut vm.heap, b"irnames", names);
@@ -132,6 +156,102 @@ fn traceinfo(vm: &mut Vm, _: Entry) -> NativeResult {
         let _ = t.set_bytes(&mut vm.heap, name.as_bytes(), v);
     }
     Ok(Outcome::one(Value::obj(t)))
+}
+
+/// The compiler, and the trace that argument 0 names.
+fn traced<T>(vm: &mut Vm, f: impl FnOnce(&dyn JitHooks, TraceNo) -> Option<T>) -> Result<Option<T>, Raised> {
+    let n = vm.check_int(0)?;
+    let jit = vm.jit.as_deref().filter(|_| n > 0);
+    Ok(jit.and_then(|j| f(j, TraceNo::new(n as u32))))
+}
+
+/// `jit.util.traceir(trace, ref)`: kinds of the operands, operation and type, both operands, where the result is; nothing
+/// if there is no such instruction.
+fn traceir(vm: &mut Vm, _: Entry) -> NativeResult {
+    let r = vm.check_int(1)?;
+    let Some(i) = traced(vm, |j, no| j.trace_ins(no, r))? else { return Ok(Outcome::none()) };
+    for n in [i.mode as i32, i.ot as i32, i.op1, i.op2, i.place as i32] {
+        vm.push(Value::int(n));
+    }
+    Ok(Outcome::top(5))
+}
+
+/// `jit.util.tracek(trace, ref)`: a constant, its type, and the place of a key; nothing if there is none.
+fn tracek(vm: &mut Vm, _: Entry) -> NativeResult {
+    let r = vm.check_int(1)?;
+    let Some(k) = traced(vm, |j, no| j.trace_const(no, r))? else { return Ok(Outcome::none()) };
+    let (id, bits) = match k.value {
+        TraceValue::Lua(v) => {
+            vm.push(v);
+            (0, 0)
+        }
+        TraceValue::Int64(n) => (ctid::INT64, n as u64),
+        TraceValue::UInt64(n) => (ctid::UINT64, n),
+    };
+    if id != 0 {
+        // Without the ffi no program could look at the object.
+        let v = match vm.cdata.is_some() {
+            true => Value::obj(vm.heap.new_int64(id, bits)),
+            false if id == ctid::INT64 => Value::num(bits as i64 as f64),
+            false => Value::num(bits as f64),
+        };
+        vm.push(v);
+    }
+    vm.push(Value::int(k.ty as i32));
+    let Some(slot) = k.slot else { return Ok(Outcome::top(2)) };
+    vm.push(Value::num(f64::from(slot)));
+    Ok(Outcome::top(3))
+}
+
+/// `jit.util.tracesnap(trace, n)`: a snapshot as a list: `[0]` its first instruction, `[1]` the number of slots, then the
+/// entries and a last one that is no slot's; nothing if there is none.
+fn tracesnap(vm: &mut Vm, _: Entry) -> NativeResult {
+    let n = vm.check_int(1)?;
+    let snap = traced(vm, |j, no| j.trace_snap(no, usize::try_from(n).ok()?))?;
+    let Some(mut list) = snap else { return Ok(Outcome::none()) };
+    list.push(255 << 24);
+    let t = vm.heap.new_table(list.len() as u32 + 1, 0);
+    for (i, word) in list.into_iter().enumerate() {
+        // The array has the room.
+        let _ = t.seti(&mut vm.heap, i as i64, Value::int(word as i32));
+    }
+    Ok(Outcome::one(Value::obj(t)))
+}
+
+/// `jit.util.tracemc(trace)`: machine code, its address, and where its loop begins (0: not known); nothing if there is
+/// no such trace or code.
+fn tracemc(vm: &mut Vm, _: Entry) -> NativeResult {
+    let n = vm.check_int(0)?;
+    let mut code = None;
+    if let Some(mut jit) = vm.jit.take() {
+        code = jit.trace_code(vm, TraceNo::new(n.max(0) as u32));
+        vm.jit = Some(jit);
+    }
+    let Some(code) = code else { return Ok(Outcome::none()) };
+    let bytes = vm.heap.str(&code.bytes);
+    vm.push(Value::obj(bytes));
+    vm.push(Value::num(code.address as f64));
+    vm.push(Value::int(0));
+    Ok(Outcome::top(3))
+}
+
+/// `jit.util.traceexitstub(trace, exit)`: address that an exit goes to. Nothing for an exit alone: no stub is shared by
+/// number.
+fn traceexitstub(vm: &mut Vm, e: Entry) -> NativeResult {
+    vm.check_int(0)?;
+    if e.count() < 2 {
+        return Ok(Outcome::none());
+    }
+    let n = vm.check_int(1)?;
+    let address = traced(vm, |j, no| j.trace_exit(no, usize::try_from(n).ok()?))?;
+    Ok(address.map_or(Outcome::none(), |a| Outcome::one(Value::num(a as f64))))
+}
+
+/// `jit.util.ircalladdr(n)`: address of helper `n`, 0 if there is none.
+fn ircalladdr(vm: &mut Vm, _: Entry) -> NativeResult {
+    let n = vm.check_int(0)?;
+    let helper = usize::try_from(n).ok().and_then(|n| Helper::ALL.get(n));
+    Ok(Outcome::one(Value::num(helper.map_or(0, |h| h.address()) as f64)))
 }
 
 /// `jit.status()`: whether the compiler is on, then features of the processor and the enabled optimisations.

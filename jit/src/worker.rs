@@ -71,6 +71,8 @@ pub enum Worker {
         done: mpsc::Receiver<Done>,
         /// Results not yet taken.
         ready: Arc<AtomicU32>,
+        /// Jobs without a result taken.
+        open: u32,
     },
 }
 
@@ -111,7 +113,7 @@ impl Worker {
                 }
             })
             .map_err(|_| Abort::CodeGeneration)?;
-        Ok(Worker::Thread { jobs, done, ready })
+        Ok(Worker::Thread { jobs, done, ready, open: 0 })
     }
 
     /// Hands over a job.
@@ -123,7 +125,11 @@ impl Worker {
                 out.push(d);
                 Ok(())
             }
-            Worker::Thread { jobs, .. } => jobs.send(job).map_err(|_| Abort::CodeGeneration),
+            Worker::Thread { jobs, open, .. } => {
+                jobs.send(job).map_err(|_| Abort::CodeGeneration)?;
+                *open += 1;
+                Ok(())
+            }
         }
     }
 
@@ -131,23 +137,28 @@ impl Worker {
     pub fn poll(&mut self) -> Option<Done> {
         match self {
             Worker::Sync(_, out) => out.pop(),
-            Worker::Thread { done, ready, .. } => {
+            Worker::Thread { done, ready, open, .. } => {
                 if ready.load(Ordering::Acquire) == 0 {
                     return None;
                 }
                 let d = done.try_recv().ok()?;
                 ready.fetch_sub(1, Ordering::AcqRel);
+                *open -= 1;
                 Some(d)
             }
         }
     }
 
-    /// Waits for the next result (tests, shutdown).
+    /// Waits for the next result; there is none without a job.
     pub fn wait(&mut self) -> Option<Done> {
         match self {
             Worker::Sync(_, out) => out.pop(),
-            Worker::Thread { done, ready, .. } => {
+            Worker::Thread { done, ready, open, .. } => {
+                if *open == 0 {
+                    return None;
+                }
                 let d = done.recv().ok()?;
+                *open -= 1;
                 // The count may come a moment later than the result.
                 while ready.load(Ordering::Acquire) == 0 {
                     std::thread::yield_now();

@@ -227,6 +227,13 @@ impl Arena {
         self.rx.as_ptr() as usize + b.offset
     }
 
+    /// The first `len` bytes of a piece.
+    pub fn bytes(&self, b: Block, len: usize) -> Vec<u8> {
+        let len = len.min(b.len);
+        // SAFETY: `b` came from `take`, so it lies within the mapping, and code in it changes under `&mut self` only.
+        unsafe { std::slice::from_raw_parts(self.rw.as_ptr().add(b.offset), len).to_vec() }
+    }
+
     /// Bytes in use.
     pub fn used(&self) -> usize {
         self.top - self.free.iter().map(|f| f.len).sum::<usize>()

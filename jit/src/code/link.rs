@@ -28,6 +28,8 @@ pub struct StubCode {
 pub struct Installed {
     code: Block,
     thunk: Block,
+    /// Bytes of code.
+    size: usize,
     /// Address for jumps from other traces.
     pub tail_entry: usize,
     /// Address for the interpreter.
@@ -46,6 +48,7 @@ impl Runtime {
 
     /// Publishes a trace.
     pub fn install(&mut self, code: &[u8]) -> Result<Installed, ArenaError> {
+        let size = code.len();
         let code = self.arena.publish(code)?;
         let tail_entry = self.arena.address(code);
         let thunk = match self.arena.publish(&exec::thunk(tail_entry, self.enter)) {
@@ -55,7 +58,12 @@ impl Runtime {
                 return Err(e);
             }
         };
-        Ok(Installed { code, thunk, tail_entry, entry: self.arena.address(thunk) })
+        Ok(Installed { code, thunk, size, tail_entry, entry: self.arena.address(thunk) })
+    }
+
+    /// The code of a trace that is in this runtime.
+    pub fn code(&self, i: Installed) -> Option<Vec<u8>> {
+        self.arena.contains(i.tail_entry).then(|| self.arena.bytes(i.code, i.size))
     }
 
     /// Gives a trace's memory back. No machine frame may be inside it.

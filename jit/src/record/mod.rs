@@ -35,6 +35,7 @@ use crate::trace::link::Link;
 use crate::view::At;
 use moonlit_vm::bytecode::ops::Op;
 use moonlit_vm::state::Vm;
+use moonlit_vm::state::profile::Grain;
 use moonlit_vm::value::Value;
 use slots::TRef;
 
@@ -101,6 +102,8 @@ pub struct Rec {
     /// The next step is the header of a native that was recorded already.
     pub(crate) in_native: bool,
     pub(crate) unrolls: u32,
+    /// Function and line of the last instruction, for a profiler that wants to look at each change.
+    pub(crate) place: (usize, u32),
     /// A boolean that a C function has just given: its boxed form, and what it was made of.
     pub(crate) undecided: Option<(Ref, Ref)>,
 }
@@ -131,6 +134,7 @@ impl Rec {
             forl: None,
             in_native: false,
             unrolls: 0,
+            place: (0, 0),
             undecided: None,
         }
     }
@@ -250,6 +254,23 @@ impl Rec {
         self.stop(vm, at, Link::Interp)
     }
 
+    /// Does a profiler look before this instruction, because another function or line goes on here?
+    fn is_sampled(&mut self, vm: &Vm, at: At) -> bool {
+        if vm.profile.grain == Grain::Trace {
+            return false;
+        }
+        let Some(p) = at.proto(&vm.heap) else { return false };
+        let code = p.get(&vm.heap).code().as_ptr() as usize;
+        let line = match vm.profile.grain {
+            Grain::Line => {
+                p.get(&vm.heap).line_at(((at.pc as usize).wrapping_sub(code) / 4) as u32).unwrap_or(0)
+            }
+            _ => 0,
+        };
+        let last = std::mem::replace(&mut self.place, (code, line));
+        last.0 != 0 && last != self.place
+    }
+
     /// Records the instruction at `at`.
     pub fn step(&mut self, vm: &Vm, at: At) -> R<Step> {
         if std::mem::take(&mut self.skip) {
@@ -264,10 +285,15 @@ impl Rec {
         // A function header is no place to go on at: its arguments would be counted anew.
         let header = at.ins(0).op() >= Op::FUNCF;
         self.in_native &= header;
-        if !header && std::mem::take(&mut self.needsnap) {
+        let sampled = !header && self.is_sampled(vm, at);
+        if !header && std::mem::take(&mut self.needsnap) || sampled {
             self.purge(vm, at);
             self.snapshot(vm, at)?;
             self.mergesnap = true;
+        }
+        if sampled {
+            self.trace.ir.push(Ins::raw(IrOp::POLL, IrT::guard(Ty::Nil), 0, 0));
+            self.guarded = true;
         }
         if let Some((word, r)) = self.undecided.take() {
             self.decide(at, word, r)?;

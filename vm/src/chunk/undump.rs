@@ -39,6 +39,8 @@ pub fn undump(bytes: &[u8], name: &[u8]) -> Result<Box<ProtoDef>> {
     if *version != VERSION || flags & !STRIPPED != 0 {
         return Err(UndumpError::Incompatible);
     }
+    // A name that is the bytecode itself says nothing.
+    let name = if name.first() == MAGIC.first() { b"=?" } else { name };
     let mut reader = Reader { rest, stripped: flags & STRIPPED != 0, chunkname: name.into() };
     if !reader.stripped {
         reader.chunkname = reader.bytes()?.into();

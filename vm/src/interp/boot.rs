@@ -113,6 +113,8 @@ impl Vm {
             on_exhausted: None,
             events: Default::default(),
             profile: Default::default(),
+            no_handler: false,
+            on_finalizer_error: None,
             on_load: None,
             suspend_token: 0,
             cat_buf: Vec::new(),

@@ -205,8 +205,8 @@ impl Vm {
         Ok(())
     }
 
-    /// Calls the finalizers that are due, on a coroutine of their own. Their errors are reported to the standard
-    /// error stream; nobody could catch them.
+    /// Calls the finalizers that are due, on a coroutine of their own. Nobody could catch their errors: they go to
+    /// `on_finalizer_error`, or else are reported to the standard error stream.
     pub fn run_finalizers(&mut self) {
         if self.in_finalizer {
             return;
@@ -228,10 +228,14 @@ impl Vm {
             self.switch_to(th);
             if self.call(f, &[object]).is_err() {
                 let e = self.take_error();
-                let mut text = b"ERROR in finalizer: ".to_vec();
-                text.extend_from_slice(&self.raw_text(e));
-                text.push(b'\n');
-                let _ = std::io::Write::write_all(&mut std::io::stderr(), &text);
+                if let Some(tell) = self.on_finalizer_error {
+                    tell(self, e);
+                } else {
+                    let mut text = b"ERROR in finalizer: ".to_vec();
+                    text.extend_from_slice(&self.raw_text(e));
+                    text.push(b'\n');
+                    let _ = std::io::Write::write_all(&mut std::io::stderr(), &text);
+                }
             }
             self.restore(&saved);
             self.in_finalizer = false;

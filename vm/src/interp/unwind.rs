@@ -64,9 +64,10 @@ fn xpcall(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
     begin_call(vm, nb, n - 2)
 }
 
-/// Finds who catches the pending error. `handled`: the message handler has run already.
+/// Finds who catches the pending error.
 pub(crate) fn unwind(vm: &mut Vm) -> HelperResult {
-    search(vm, false)
+    let no_handler = std::mem::take(&mut vm.no_handler);
+    search(vm, no_handler)
 }
 
 /// The message handler returned: its result is the error value.
@@ -77,7 +78,6 @@ pub(crate) fn handled(vm: &mut Vm, v: Value) -> HelperResult {
 
 fn search(vm: &mut Vm, mut handler_done: bool) -> HelperResult {
     vm.abort_recording();
-    let mut in_handler = false;
     let mut b = vm.base();
     loop {
         // SAFETY: frames are linked as `thread::frame` describes.
@@ -93,18 +93,14 @@ fn search(vm: &mut Vm, mut handler_done: bool) -> HelperResult {
             LINK_RUN => {
                 // SAFETY: a run has its handler in the slot below its distance.
                 let handler = unsafe { *b.sub(4) };
-                if in_handler {
-                    error_in_error(vm);
-                } else if !handler_done && handler.is::<Func>() {
+                if !handler_done && handler.is::<Func>() && !nested_handler(vm) {
                     return call_handler(vm, handler);
                 }
+                vm.cur.get_mut(&mut vm.heap).handling = false;
                 vm.cur.close_upvals(&mut vm.heap, b);
                 return Ok(EXIT_ERROR);
             }
             LINK_CORO => {
-                if in_handler {
-                    error_in_error(vm);
-                }
                 match fail(vm)? {
                     Some((base, from, n)) => return do_return(vm, base, from, n),
                     // A wrapped coroutine: the error goes on in its resumer.
@@ -112,7 +108,6 @@ fn search(vm: &mut Vm, mut handler_done: bool) -> HelperResult {
                     None => {
                         b = vm.base();
                         handler_done = false;
-                        in_handler = false;
                     }
                 }
                 continue;
@@ -124,9 +119,7 @@ fn search(vm: &mut Vm, mut handler_done: bool) -> HelperResult {
             return caught(vm, b);
         }
         if ty == FrameType::Xpcall as u64 {
-            if in_handler {
-                error_in_error(vm);
-            } else if !handler_done {
+            if !handler_done && !nested_handler(vm) {
                 // SAFETY: `xpcall` keeps its handler there.
                 let handler = unsafe { *b.sub(3) };
                 return call_handler(vm, handler);
@@ -136,17 +129,22 @@ fn search(vm: &mut Vm, mut handler_done: bool) -> HelperResult {
         if ty == FrameType::Cont as u64 {
             // SAFETY: a CONT frame has its id there.
             let word = unsafe { (*b.sub(4)).0 };
-            match Cont::from_word(word) {
-                Some(Cont::ErrHandler) => in_handler = true,
-                Some(Cont::Hook) => {
-                    vm.hook.active = false;
-                    vm.hook.stage = 0;
-                }
-                _ => {}
+            if Cont::from_word(word) == Some(Cont::Hook) {
+                vm.hook.active = false;
+                vm.hook.stage = 0;
             }
         }
         b = b.wrapping_sub(delta);
     }
+}
+
+/// Whether a message handler is running already: then the error becomes another one and meets no handler.
+fn nested_handler(vm: &mut Vm) -> bool {
+    if vm.cur.get(&vm.heap).handling {
+        error_in_error(vm);
+        return true;
+    }
+    false
 }
 
 fn error_in_error(vm: &mut Vm) {
@@ -157,19 +155,18 @@ fn error_in_error(vm: &mut Vm) {
 /// Calls the message handler above the frame that raised the error.
 fn call_handler(vm: &mut Vm, handler: Value) -> HelperResult {
     let err = vm.take_error();
+    vm.cur.get_mut(&mut vm.heap).handling = true;
     // A frame that could not be built has its arguments above top: nothing there is needed any more.
     super::meta::sync_top(vm);
     match push_cont(vm, Cont::ErrHandler as u64, handler, &[err]) {
         Ok(act) => Ok(act),
-        Err(_) => {
-            error_in_error(vm);
-            search(vm, true)
-        }
+        Err(_) => search(vm, true),
     }
 }
 
 /// The frame at `b` was called protected: its caller goes on with the error value.
 fn caught(vm: &mut Vm, b: *mut Value) -> HelperResult {
+    vm.cur.get_mut(&mut vm.heap).handling = false;
     vm.cur.close_upvals(&mut vm.heap, b.wrapping_sub(2));
     let stack = vm.cur.get(&vm.heap).stack;
     let index = (b as usize - stack as usize) / std::mem::size_of::<Value>();

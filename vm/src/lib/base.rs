@@ -469,15 +469,15 @@ fn collectgarbage(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(v))
 }
 
-/// `print(...)`: every argument through the global `tostring`, tabs between, a newline behind.
+/// `print(...)`: every argument through the global `tostring`, tabs between, a newline behind. While that is the
+/// library's own and numbers have no metatable, strings and numbers are written directly: looked at once, at the start.
 /// Raises `'tostring' must return a string to 'print'`. May call Lua.
 fn print(vm: &mut Vm, e: Entry) -> NativeResult {
-    // Slots above the arguments: index of the argument at hand, the `tostring` to use.
+    // Slots above the arguments: index of the argument at hand, the `tostring` to use, whether it is the plain one.
     let n;
-    let mut i;
+    let mut i = 0;
     if e.label() == 0 {
         n = e.count();
-        i = 0;
         let env = Value::obj(vm.globals_of_running());
         let name = Value::obj(vm.heap.str(b"tostring"));
         vm.push(Value::int(0));
@@ -492,15 +492,14 @@ fn print(vm: &mut Vm, e: Entry) -> NativeResult {
         }
     } else if e.label() == 2 {
         n = vm.top_count() - e.count() - 1;
-        i = 0;
         let f = if e.count() == 0 { Value::NIL } else { vm.top_value(e.count(), 0) };
         vm.set_top(n + 1);
         vm.push(f);
     } else {
-        n = vm.top_count() - e.count() - 2;
+        n = vm.top_count() - e.count() - 3;
         i = vm.slot(n).as_num().unwrap_or(0.0) as usize;
         let r = if e.count() == 0 { Value::NIL } else { vm.top_value(e.count(), 0) };
-        vm.set_top(n + 2);
+        vm.set_top(n + 3);
         if !(r.is::<Str>() || r.is_num()) {
             return Err(vm.throw_str(b"'tostring' must return a string to 'print'"));
         }
@@ -508,11 +507,17 @@ fn print(vm: &mut Vm, e: Entry) -> NativeResult {
         i += 1;
     }
     let f = vm.slot(n + 1);
-    let plain = f.as_obj::<Func>().and_then(|f| f.as_native(&vm.heap)).map(|f| f.get(&vm.heap).id)
-        == vm.app.get::<Tostring>().map(|t| t.0);
+    if e.label() != 1 {
+        let own = f.as_obj::<Func>().and_then(|f| f.as_native(&vm.heap)).map(|f| f.get(&vm.heap).id)
+            == vm.app.get::<Tostring>().map(|t| t.0);
+        vm.push(Value::bool(own && vm.metatable_of(Value::int(0)).is_none()));
+    }
+    let plain = vm.slot(n + 2).truthy();
     while i < n {
         let v = vm.slot(i);
-        if !plain || !v.is::<Str>() && !vm.metamethod(v, Mm::Tostring).is_nil() {
+        let direct = v.is::<Str>() || v.is_num();
+        // The library's own gives the same for a value without `__tostring`, and is spared a call.
+        if !plain || !direct && !vm.metamethod(v, Mm::Tostring).is_nil() {
             vm.set_slot(n, Value::int(i as i32));
             vm.prepare_call(f);
             vm.push(v);

@@ -38,11 +38,8 @@ const MODULES: &[(&str, &str)] = &[
 const MISSING: &[(&str, &str)] = &[
     ("C modules", "there is no C API: `package.loadlib` and the C loaders say so"),
     ("LuaJIT's bytecode", "the format is this machine's own; LuaJIT's is refused as incompatible"),
-    (
-        "jit.attach",
-        "the event `errfin`; registers of a `texit`; an `abort` has its reason as text, not as a number",
-    ),
-    ("jit.util", "`traceir`, `tracek`, `tracesnap`, `tracemc`, `traceexitstub`, `ircalladdr`"),
+    ("jit.attach", "registers of a `texit`; an `abort` has its reason as text, not as a number"),
+    ("jit.util", "of a trace: the registers of its values, where its loop is in the machine code"),
     (
         "goto",
         "a jump backwards out of an inner block has a `LOOP` in front, in listings too: limits reach every loop",

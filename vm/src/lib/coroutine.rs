@@ -6,7 +6,7 @@ use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::thread::{Status, Thread};
-use crate::value::Value;
+use crate::value::{Value, tag};
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
@@ -101,7 +101,7 @@ fn load_exdata2(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::obj(vm.new_native(MODULES[1], &[]))))
 }
 
-/// A word of host data of the running coroutine: returned as `void *`, or set to the pointer given.
+/// A word of host data of the running coroutine: returned as `void *`, or set to the pointer or 64-bit integer given.
 fn host_word(vm: &mut Vm, e: Entry, word: fn(&mut Thread) -> &mut u64) -> NativeResult {
     if vm.cdata.is_none() {
         return Err(vm.throw_str(b"host data of coroutines needs the ffi library"));
@@ -113,7 +113,8 @@ fn host_word(vm: &mut Vm, e: Entry, word: fn(&mut Thread) -> &mut u64) -> Native
         return Ok(Outcome::one(Value::obj(cd)));
     }
     let v = vm.arg(0);
-    match vm.cdata.as_ref().and_then(|h| h.to_pointer(vm, v)) {
+    let hooks = vm.cdata.as_ref().filter(|_| v.tag() == tag::CDATA);
+    match hooks.and_then(|h| h.to_pointer(vm, v).or_else(|| h.to_bits64(vm, v).map(|b| b.0))) {
         Some(addr) => {
             *word(cur.get_mut(&mut vm.heap)) = addr;
             Ok(Outcome::none())

@@ -247,8 +247,8 @@ fn upvalue_name(vm: &Vm, f: Gc<Func>, n: i32) -> Option<Vec<u8>> {
 
 /// `debug.getupvalue(f, n)`: name and value; nothing if there is none.
 fn getupvalue(vm: &mut Vm, _: Entry) -> NativeResult {
-    let f = vm.check_func(0)?;
     let n = vm.check_int(1)?;
+    let f = vm.check_func(0)?;
     let Some(name) = upvalue_name(vm, f, n) else { return Ok(Outcome::none()) };
     let i = n as usize - 1;
     let v = f.as_lua(&vm.heap).map_or(Value::NIL, |l| l.get(&vm.heap).upvals()[i].read(&vm.heap));
@@ -365,7 +365,8 @@ fn traceback(vm: &mut Vm, e: Entry) -> NativeResult {
     }
     let message = if m.is_nil() { None } else { Some(vm.raw_text(m)) };
     let level = vm.opt_int(at + 1, if at == 1 { 0 } else { 1 })?;
-    let text = vm.traceback(th, message.as_deref(), level.max(0) as usize);
+    // There is nothing at a negative level, and nothing below it.
+    let text = vm.traceback(th, message.as_deref(), usize::try_from(level).unwrap_or(usize::MAX));
     Ok(Outcome::one(super::new_string(vm, &text)?))
 }
 
@@ -405,7 +406,8 @@ fn getfenv(vm: &mut Vm, _: Entry) -> NativeResult {
     let env = if let Some(f) = v.as_obj::<Func>() {
         Some(f.get(&vm.heap).env)
     } else if let Some(u) = v.as_obj::<Userdata>() {
-        u.get(&vm.heap).env
+        // One that was given none lives in the globals.
+        Some(u.get(&vm.heap).env.unwrap_or(vm.main.get(&vm.heap).env))
     } else {
         v.as_obj::<Thread>().map(|t| t.get(&vm.heap).env)
     };

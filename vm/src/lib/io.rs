@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use super::{check_option, new_string, push_failure, set_field, sys};
 use crate::function::closure::Func;
+use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
@@ -184,12 +185,14 @@ impl Stream {
     }
 
     /// Reads up to `n` bytes; answers `None` at the end of the file.
-    fn read_bytes(&mut self, n: usize) -> io::Result<Option<Vec<u8>>> {
+    fn read_bytes(&mut self, heap: &Heap, n: usize) -> io::Result<Option<Vec<u8>>> {
         if n == 0 {
             return Ok(if self.fill()? { Some(Vec::new()) } else { None });
         }
         let mut out = Vec::new();
+        let mut looked_at = 0;
         while out.len() < n && self.fill()? {
+            room(heap, &out, &mut looked_at)?;
             let take = (n - out.len()).min(self.ahead.len() - self.read_at);
             out.extend_from_slice(&self.ahead[self.read_at..self.read_at + take]);
             self.read_at += take;
@@ -197,9 +200,11 @@ impl Stream {
         Ok(if out.is_empty() { None } else { Some(out) })
     }
 
-    fn read_all(&mut self) -> io::Result<Vec<u8>> {
+    fn read_all(&mut self, heap: &Heap) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
+        let mut looked_at = 0;
         while self.fill()? {
+            room(heap, &out, &mut looked_at)?;
             out.extend_from_slice(&self.ahead[self.read_at..]);
             self.read_at = self.ahead.len();
         }
@@ -207,10 +212,12 @@ impl Stream {
     }
 
     /// Reads a line; `None` at the end of the file.
-    fn read_line(&mut self, keep_newline: bool) -> io::Result<Option<Vec<u8>>> {
+    fn read_line(&mut self, heap: &Heap, keep_newline: bool) -> io::Result<Option<Vec<u8>>> {
         let mut out = Vec::new();
+        let mut looked_at = 0;
         let mut any = false;
         while self.fill()? {
+            room(heap, &out, &mut looked_at)?;
             any = true;
             let rest = &self.ahead[self.read_at..];
             match memchr::memchr(b'\n', rest) {
@@ -232,43 +239,96 @@ impl Stream {
         Ok(if self.fill()? { Some(self.ahead[self.read_at]) } else { None })
     }
 
-    /// Reads the longest prefix that looks like a number.
+    /// Reads the longest prefix that looks like a number, as C's `scanf` does: what was looked at is consumed, an exponent
+    /// without digits counts as none.
     fn read_number(&mut self) -> io::Result<Option<f64>> {
         while self.peek()?.is_some_and(number::is_space) {
             self.read_at += 1;
         }
         let mut text = Vec::new();
+        if let Some(c @ (b'+' | b'-')) = self.peek()? {
+            text.push(c);
+            self.read_at += 1;
+        }
+        let word: &[u8] = match self.peek()? {
+            Some(b'n' | b'N') => b"nan",
+            Some(b'i' | b'I') => b"infinity",
+            _ => return self.read_digits(text),
+        };
+        let sign = text.len();
+        for &w in word {
+            match self.peek()? {
+                Some(c) if c.eq_ignore_ascii_case(&w) => {
+                    text.push(w);
+                    self.read_at += 1;
+                }
+                // As there: a letter that does not fit is consumed, unless `inf` is whole without it.
+                Some(_) if &text[sign..] != b"inf" => {
+                    self.read_at += 1;
+                    break;
+                }
+                _ => break,
+            }
+        }
+        let n = match &text[sign..] {
+            b"nan" => f64::NAN,
+            b"inf" | b"infinity" => f64::INFINITY,
+            _ => return Ok(None),
+        };
+        Ok(Some(if text.first() == Some(&b'-') { -n } else { n }))
+    }
+
+    /// The digits of a number; `text` is its sign.
+    fn read_digits(&mut self, mut text: Vec<u8>) -> io::Result<Option<f64>> {
+        let sign = text.len();
         let mut hex = false;
-        let mut exponent = false;
+        let mut exponent = None;
         let mut point = false;
+        let mut digits = false;
         while let Some(c) = self.peek()? {
             let after = text.last().copied();
             let ok = match c {
-                b'+' | b'-' => {
-                    after.is_none() || exponent && matches!(after, Some(b'e' | b'E' | b'p' | b'P'))
-                }
+                b'+' | b'-' => exponent == Some(text.len()),
                 b'0'..=b'9' => true,
-                b'x' | b'X' => !hex && matches!(&text[..], b"0" | b"-0" | b"+0"),
-                b'.' => !point && !exponent,
-                b'p' | b'P' if hex => !exponent,
-                b'e' | b'E' if !hex => !exponent && text.iter().any(u8::is_ascii_digit),
-                b'a'..=b'f' | b'A'..=b'F' => hex && !exponent,
+                b'x' | b'X' => !hex && after == Some(b'0') && text.len() == sign + 1,
+                b'.' => !point && exponent.is_none(),
+                b'p' | b'P' if hex => exponent.is_none() && digits,
+                b'e' | b'E' if !hex => exponent.is_none() && digits,
+                b'a'..=b'f' | b'A'..=b'F' => hex && exponent.is_none(),
                 _ => false,
             };
             if !ok || text.len() >= 200 {
                 break;
             }
-            hex |= matches!(c, b'x' | b'X');
-            point |= c == b'.';
-            exponent |= matches!(c, b'p' | b'P') || !hex && matches!(c, b'e' | b'E');
             text.push(c);
             self.read_at += 1;
+            match c {
+                b'x' | b'X' => {
+                    hex = true;
+                    digits = false;
+                }
+                b'.' => point = true,
+                b'p' | b'P' => exponent = Some(text.len()),
+                b'e' | b'E' if !hex => exponent = Some(text.len()),
+                b'+' | b'-' => {}
+                _ => digits = true,
+            }
         }
-        Ok(number::parse(&text))
+        if let Some(at) = exponent
+            && !text[at..].iter().any(u8::is_ascii_digit)
+        {
+            text.truncate(at - 1);
+        }
+        Ok(if digits { number::parse(&text) } else { None })
     }
 }
 
 /// Writes everything, unbuffered.
+/// Asks for room for what has been read, and for a string of it.
+fn room(heap: &Heap, out: &[u8], looked_at: &mut usize) -> io::Result<()> {
+    if super::has_room(heap, out.len(), looked_at) { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
+}
+
 fn raw_write(w: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     w.write_all(bytes)?;
     w.flush()
@@ -382,13 +442,13 @@ pub fn open(vm: &mut Vm) {
 /// The next line of `io.stdin` without its newline; `None` at its end or when it cannot be read.
 pub fn read_stdin_line(vm: &mut Vm) -> Option<Vec<u8>> {
     let stdin = vm.app.get::<IoState>()?.stdin.clone();
-    stdin.borrow_mut().read_line(false).ok().flatten()
+    stdin.borrow_mut().read_line(&vm.heap, false).ok().flatten()
 }
 
 /// What is left of `io.stdin`.
 pub fn read_stdin(vm: &mut Vm) -> io::Result<Vec<u8>> {
     match vm.app.get::<IoState>().map(|s| s.stdin.clone()) {
-        Some(stdin) => stdin.borrow_mut().read_all(),
+        Some(stdin) => stdin.borrow_mut().read_all(&vm.heap),
         None => {
             let mut all = Vec::new();
             io::stdin().lock().read_to_end(&mut all)?;
@@ -526,12 +586,12 @@ fn popen(vm: &mut Vm, _: Entry) -> NativeResult {
     flush_standard(vm);
     let mut c = Command::new("/bin/sh");
     c.arg("-c").arg(std::ffi::OsStr::from_bytes(&cmd));
-    let source = match mode.first() {
-        Some(b'r') => c.stdout(Stdio::piped()).spawn().and_then(|mut child| match child.stdout.take() {
+    let source = match &mode[..] {
+        b"r" | b"re" => c.stdout(Stdio::piped()).spawn().and_then(|mut child| match child.stdout.take() {
             Some(out) => Ok(Source::FromCommand(child, out)),
             None => Err(io::Error::from_raw_os_error(libc::EPIPE)),
         }),
-        Some(b'w') => c.stdin(Stdio::piped()).spawn().map(|mut child| {
+        b"w" | b"we" => c.stdin(Stdio::piped()).spawn().map(|mut child| {
             let i = child.stdin.take();
             Source::ToCommand(child, i)
         }),
@@ -719,12 +779,14 @@ enum Format {
 
 fn check_format(vm: &mut Vm, i: usize, v: Value) -> Result<Format, Raised> {
     if let Some(n) = v.as_num() {
-        return Ok(Format::Bytes(number::to_i32_trunc(n).max(0) as usize));
+        return match usize::try_from(number::to_i32_trunc(n)) {
+            Ok(n) => Ok(Format::Bytes(n)),
+            Err(_) => Err(vm.throw_memory()),
+        };
     }
-    let letter = v.as_obj::<Str>().and_then(|s| {
-        let b = s.bytes(&vm.heap);
-        b.strip_prefix(b"*").unwrap_or(b).first().copied()
-    });
+    let Some(s) = v.as_obj::<Str>() else { return Err(vm.arg_error(i, b"invalid option")) };
+    let b = s.bytes(&vm.heap);
+    let letter = b.strip_prefix(b"*").unwrap_or(b).first().copied();
     match letter {
         Some(b'l') => Ok(Format::Line(false)),
         Some(b'L') => Ok(Format::Line(true)),
@@ -763,9 +825,9 @@ fn read_one(vm: &mut Vm, s: &Shared, f: Format) -> Result<io::Result<bool>, Rais
             }
             Err(e) => return Ok(Err(e)),
         },
-        Format::Line(keep) => st.read_line(keep),
-        Format::All => st.read_all().map(Some),
-        Format::Bytes(n) => st.read_bytes(n),
+        Format::Line(keep) => st.read_line(&vm.heap, keep),
+        Format::All => st.read_all(&vm.heap).map(Some),
+        Format::Bytes(n) => st.read_bytes(&vm.heap, n),
     };
     drop(st);
     Ok(match r {
@@ -778,6 +840,7 @@ fn read_one(vm: &mut Vm, s: &Shared, f: Format) -> Result<io::Result<bool>, Rais
             vm.push(Value::NIL);
             Ok(false)
         }
+        Err(e) if e.kind() == io::ErrorKind::OutOfMemory => return Err(vm.throw_memory()),
         Err(e) => Err(e),
     })
 }

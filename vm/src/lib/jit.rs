@@ -145,6 +145,9 @@ fn security(vm: &mut Vm, _: Entry) -> NativeResult {
 /// Where the function attached to the event `bc` is kept in the registry.
 const BC_HANDLER: &str = "_VMEVENT_BC";
 
+/// Where the function attached to the event `errfin` is kept in the registry.
+const ERRFIN_HANDLER: &str = "_VMEVENT_ERRFIN";
+
 /// Where the functions attached to the compiler's events are kept, and which those are.
 const TRACE_HANDLERS: [(&[u8], &str, u8); 3] = [
     (b"trace", "_VMEVENT_TRACE", eventmask::TRACE),
@@ -156,7 +159,8 @@ const TRACE_HANDLERS: [(&[u8], &str, u8); 3] = [
 /// of each function that is compiled from source or loaded; `trace` passes what happened (`start`, `stop`, `abort`,
 /// `flush`), the trace, function and position, and for a side trace its parent and exit, for an abort its reason;
 /// `record` each recorded instruction: trace, function, position, depth of calls; `texit` trace and exit (and that no
-/// registers follow). They come before the program's next instruction. Raises `event 'x' is not supported`.
+/// registers follow). They come before the program's next instruction. `errfin` passes the error of a finalizer, which is
+/// not reported then. Raises `event 'x' is not supported`.
 fn attach(vm: &mut Vm, _: Entry) -> NativeResult {
     let f = Value::obj(vm.check_func(0)?);
     let registry = vm.registry;
@@ -164,6 +168,10 @@ fn attach(vm: &mut Vm, _: Entry) -> NativeResult {
         if registry.get_bytes(&vm.heap, BC_HANDLER.as_bytes()).raw_identical(f) {
             set_field(vm, registry, BC_HANDLER, Value::NIL);
             vm.on_load = None;
+        }
+        if registry.get_bytes(&vm.heap, ERRFIN_HANDLER.as_bytes()).raw_identical(f) {
+            set_field(vm, registry, ERRFIN_HANDLER, Value::NIL);
+            vm.on_finalizer_error = None;
         }
         for (_, key, bit) in TRACE_HANDLERS {
             if registry.get_bytes(&vm.heap, key.as_bytes()).raw_identical(f) {
@@ -178,6 +186,11 @@ fn attach(vm: &mut Vm, _: Entry) -> NativeResult {
         set_field(vm, registry, key, f);
         vm.events.listening |= bit;
         vm.events.deliver = Some(tell);
+        return Ok(Outcome::none());
+    }
+    if name == b"errfin" {
+        set_field(vm, registry, ERRFIN_HANDLER, f);
+        vm.on_finalizer_error = Some(finalizer_failed);
         return Ok(Outcome::none());
     }
     if name != b"bc" {
@@ -232,10 +245,23 @@ fn tell(vm: &mut Vm, event: TraceEvent) {
     };
     let handler = vm.registry.get_bytes(&vm.heap, TRACE_HANDLERS[kind].1.as_bytes());
     if !handler.is_nil() && vm.call(handler, &args).is_err() {
-        let err = vm.take_error();
-        let text = vm.raw_text(err);
-        eprintln!("VM handler failed: {}", String::from_utf8_lossy(&text));
+        handler_failed(vm);
     }
+}
+
+/// Calls the function attached to `errfin` with the error.
+fn finalizer_failed(vm: &mut Vm, err: Value) {
+    let handler = vm.registry.get_bytes(&vm.heap, ERRFIN_HANDLER.as_bytes());
+    if vm.call(handler, &[err]).is_err() {
+        handler_failed(vm);
+    }
+}
+
+/// Reports the error of an attached function; it goes no further.
+fn handler_failed(vm: &mut Vm) {
+    let err = vm.take_error();
+    let text = vm.raw_text(err);
+    eprintln!("VM handler failed: {}", String::from_utf8_lossy(&text));
 }
 
 /// Tells the function attached to `bc` about a function that was just made and those inside it, innermost first. An
@@ -254,9 +280,7 @@ fn loaded(vm: &mut Vm, f: Gc<Func>) {
         // What it loads itself is not listed.
         vm.on_load = None;
         if vm.call(handler, &[Value::obj(p)]).is_err() {
-            let err = vm.take_error();
-            let text = vm.raw_text(err);
-            eprintln!("VM handler failed: {}", String::from_utf8_lossy(&text));
+            handler_failed(vm);
         }
         let attached = !vm.registry.get_bytes(&vm.heap, BC_HANDLER.as_bytes()).is_nil();
         vm.on_load = attached.then_some(loaded as fn(&mut Vm, Gc<Func>));

@@ -1,6 +1,8 @@
 //! The math library, with LuaJIT's random number generator: the same sequence for the same seed.
 
 use super::set_field;
+use crate::bytecode::ops::Mm;
+use crate::error::messages as msg;
 use crate::interp::handlers::builtin as fast;
 use crate::interp::handlers::native::{typed_num, typed_num2};
 use crate::state::Vm;
@@ -54,16 +56,55 @@ unary_functions! {
     ceil ceil_direct = |x| x.ceil();
     cos cos_direct = |x| x.cos();
     cosh cosh_direct = |x| x.cosh();
-    deg deg_direct = |x| x * (180.0 / std::f64::consts::PI);
     exp exp_direct = |x| x.exp();
     floor floor_direct = |x| x.floor();
     log10 log10_direct = |x| x.log10();
-    rad rad_direct = |x| x * (std::f64::consts::PI / 180.0);
     sin sin_direct = |x| x.sin();
     sinh sinh_direct = |x| x.sinh();
     sqrt sqrt_direct = |x| x.sqrt();
     tan tan_direct = |x| x.tan();
     tanh tanh_direct = |x| x.tanh();
+}
+
+extern "C" fn deg_direct(x: f64) -> f64 {
+    x * (180.0 / std::f64::consts::PI)
+}
+
+extern "C" fn rad_direct(x: f64) -> f64 {
+    x * (std::f64::consts::PI / 180.0)
+}
+
+/// `math.deg(x)`.
+fn deg(vm: &mut Vm, e: Entry) -> NativeResult {
+    product(vm, e, deg_direct, "deg")
+}
+
+/// `math.rad(x)`.
+fn rad(vm: &mut Vm, e: Entry) -> NativeResult {
+    product(vm, e, rad_direct, "rad")
+}
+
+/// The argument times a constant, as the multiplication of the language has it: with `__mul`, and with its error. May
+/// call Lua.
+fn product(vm: &mut Vm, e: Entry, direct: Unary, name: &str) -> NativeResult {
+    if e.label() == 1 {
+        let r = if e.count() == 0 { Value::NIL } else { vm.top_value(e.count(), 0) };
+        return Ok(Outcome::one(r));
+    }
+    let v = vm.arg(0);
+    if let Some(x) = vm.to_number(v) {
+        return Ok(Outcome::one(Value::num(direct(x))));
+    }
+    let mul = vm.metamethod(v, Mm::Mul);
+    if mul.is_nil() {
+        let text = msg::fill(msg::BAD_OPERAND, &[b"perform arithmetic on", v.type_name().as_bytes()]);
+        let at = format!("[builtin:{name}]:0: ");
+        return Err(vm.throw_plain(&[at.as_bytes(), &text].concat()));
+    }
+    vm.prepare_call(mul);
+    vm.push(v);
+    vm.push(Value::num(direct(1.0)));
+    Ok(Outcome::call(2, 1))
 }
 
 /// Functions of two arguments.
@@ -166,11 +207,19 @@ fn frexp(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::top(2))
 }
 
-/// `math.ldexp(m, e)`.
+/// `math.ldexp(m, e)`: `e` may be any number, as the processor's instruction has it.
 fn ldexp(vm: &mut Vm, _: Entry) -> NativeResult {
     let m = vm.check_num(0)?;
-    let e = vm.check_int(1)?;
-    Ok(Outcome::one(Value::num(number::ldexp(m, e))))
+    let e = vm.check_num(1)?;
+    let r = if e.is_infinite() {
+        m * if e > 0.0 { f64::INFINITY } else { 0.0 }
+    } else if e.is_nan() {
+        e
+    } else {
+        // Beyond this every result is an infinity or zero.
+        number::ldexp(m, e.clamp(-10000.0, 10000.0) as i32)
+    };
+    Ok(Outcome::one(Value::num(r)))
 }
 
 /// `math.modf(x)`: whole and fractional part, both with the sign of `x`.

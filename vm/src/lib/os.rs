@@ -8,6 +8,7 @@ use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::table::Table;
 use crate::value::Value;
+use crate::value::number::to_i64;
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
@@ -36,7 +37,9 @@ fn clock(_: &mut Vm, _: Entry) -> NativeResult {
 
 /// `os.difftime(a, b)`.
 fn difftime(vm: &mut Vm, _: Entry) -> NativeResult {
-    let d = vm.check_num(0)?.trunc() - vm.opt_num(1, 0.0)?.trunc();
+    let b = to_i64(vm.opt_num(1, 0.0)?);
+    let a = to_i64(vm.check_num(0)?);
+    let d = a as f64 - b as f64;
     Ok(Outcome::one(Value::num(d)))
 }
 
@@ -139,13 +142,17 @@ fn execute(vm: &mut Vm, _: Entry) -> NativeResult {
     }
 }
 
-/// `os.exit(code or boolean)`: ends the process after flushing the standard streams.
+/// `os.exit(code or boolean, close)`: ends the process after flushing the standard streams; with `close` the
+/// finalizers that are left run before.
 fn exit(vm: &mut Vm, _: Entry) -> NativeResult {
     let code = match vm.arg(0) {
         Value::TRUE | Value::NIL => 0,
         Value::FALSE => 1,
         _ => vm.check_int(0)?,
     };
+    if vm.arg(1).truthy() {
+        vm.close();
+    }
     super::io::flush_standard(vm);
     std::process::exit(code)
 }
@@ -167,13 +174,14 @@ fn date(vm: &mut Vm, _: Entry) -> NativeResult {
         Some(s) => s.bytes(&vm.heap).to_vec(),
         None => b"%c".to_vec(),
     };
-    let time =
-        if vm.arg(1).is_nil() { sys::now_seconds() } else { crate::value::number::to_i64(vm.check_num(1)?) };
+    let time = if vm.arg(1).is_nil() { sys::now_seconds() } else { to_i64(vm.check_num(1)?) };
     let utc = format.first() == Some(&b'!');
     if utc {
         format.remove(0);
     }
-    if !format.starts_with(b"*t") {
+    // As in C, the text ends at a zero byte.
+    format.truncate(memchr::memchr(0, &format).unwrap_or(format.len()));
+    if format != b"*t" {
         return match sys::format_time(&format, time, utc) {
             Some(text) => Ok(Outcome::one(super::new_string(vm, &text)?)),
             None => Ok(Outcome::one(Value::NIL)),
@@ -208,7 +216,7 @@ fn time_field(
 ) -> Result<i32, Raised> {
     let v = t.get_bytes(&vm.heap, name.as_bytes());
     match (vm.to_number(v), default) {
-        (Some(n), _) => Ok(crate::value::number::to_i32_trunc(n)),
+        (Some(n), _) => Ok(to_i64(n) as i32),
         (None, Some(d)) => Ok(d),
         (None, None) => {
             let text = format!("field '{name}' missing in date table");

@@ -9,6 +9,7 @@ use crate::cell::gc_ref::Gc;
 use crate::state::Vm;
 use crate::state::frames::FrameRef;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome};
+use crate::state::profile::Grain;
 use crate::thread::Thread;
 use crate::value::Value;
 
@@ -90,8 +91,9 @@ impl Drop for Ticker {
 }
 
 /// `profile.start(mode, callback)`: from now on `callback(thread, samples, vmstate)` is called about every ten
-/// milliseconds of processor time, or `n` of them with `i<n>` in the mode. Samples are taken between two instructions
-/// whatever the mode: `f` and `l`, which make LuaJIT's compiler look more often, change nothing.
+/// milliseconds of processor time, or `n` of them with `i<n>` in the mode. The interpreter takes samples between two
+/// instructions; compiled code lets one in once a round, with `f` also where another function goes on, with `l` where
+/// another line does.
 fn start(vm: &mut Vm, _: Entry) -> NativeResult {
     let mode = match vm.opt_str(0)? {
         Some(s) => s.bytes(&vm.heap).to_vec(),
@@ -99,9 +101,15 @@ fn start(vm: &mut Vm, _: Entry) -> NativeResult {
     };
     let f = vm.check_func(1)?;
     let mut interval = INTERVAL_MS;
+    let mut grain = Grain::Trace;
     let mut rest = &mode[..];
     while let Some((&c, tail)) = rest.split_first() {
         rest = tail;
+        match c {
+            b'f' => grain = Grain::Function,
+            b'l' => grain = Grain::Line,
+            _ => {}
+        }
         if c == b'i' {
             let digits = rest.iter().take_while(|c| c.is_ascii_digit()).count();
             let n = rest[..digits]
@@ -118,6 +126,7 @@ fn start(vm: &mut Vm, _: Entry) -> NativeResult {
     match Ticker::start(vm, interval) {
         Ok(t) => {
             vm.app.set(t);
+            set_grain(vm, grain);
             Ok(Outcome::none())
         }
         Err(e) => Err(vm.throw_str(format!("cannot start the profiler: {e}").as_bytes())),
@@ -133,8 +142,20 @@ fn stop(vm: &mut Vm, _: Entry) -> NativeResult {
 fn end(vm: &mut Vm) {
     drop(vm.app.take::<Ticker>());
     vm.set_sampler(None);
+    set_grain(vm, Grain::Trace);
     let registry = vm.registry;
     set_field(vm, registry, CALLBACK, Value::NIL);
+}
+
+/// What was compiled for another grain is compiled again.
+fn set_grain(vm: &mut Vm, grain: Grain) {
+    if std::mem::replace(&mut vm.profile.grain, grain) == grain {
+        return;
+    }
+    if let Some(mut jit) = vm.jit.take() {
+        jit.flush(vm);
+        vm.jit = Some(jit);
+    }
 }
 
 /// Calls the callback. Nobody could catch its error: that is reported, and ends the profiler.

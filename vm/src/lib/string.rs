@@ -65,6 +65,7 @@ pub(super) fn range(len: usize, i: i32, j: i32) -> std::ops::Range<usize> {
 
 /// `string.len(s)`.
 fn len(vm: &mut Vm, _: Entry) -> NativeResult {
+    vm.fill_params(1);
     let s = vm.check_str(0)?;
     Ok(Outcome::one(Value::num(s.get(&vm.heap).len as f64)))
 }

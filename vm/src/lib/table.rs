@@ -1,4 +1,5 @@
-//! The table library. All accesses are raw, as in LuaJIT's C parts; `sort` and the `foreach` pair call Lua.
+//! The table library. All accesses are raw, as in LuaJIT's C parts; `sort` and the `foreach` pair call Lua. What LuaJIT
+//! has written in Lua says `got nil` of arguments that are missing (`fill_params`).
 
 use std::cmp::Ordering;
 
@@ -92,6 +93,7 @@ fn insert(vm: &mut Vm, e: Entry) -> NativeResult {
 
 /// `table.remove(t, pos)`: the element taken out; nothing if there is none there.
 fn remove(vm: &mut Vm, _: Entry) -> NativeResult {
+    vm.fill_params(2);
     let t = vm.check_tab(0)?;
     let len = t.len(&vm.heap) as i64;
     let pos = if vm.arg(1).is_nil() { len } else { vm.check_int(1)? as i64 };
@@ -110,6 +112,7 @@ fn remove(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `table.move(a1, f, e, t, a2)`: copies `a1[f..e]` to `a2[t..]` (to `a1` without `a2`); returns the target.
 fn move_(vm: &mut Vm, _: Entry) -> NativeResult {
+    vm.fill_params(5);
     let from = vm.check_tab(0)?;
     let f = vm.check_int(1)? as i64;
     let e = vm.check_int(2)? as i64;
@@ -171,6 +174,7 @@ fn concat(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `table.getn(t)`.
 fn getn(vm: &mut Vm, _: Entry) -> NativeResult {
+    vm.fill_params(1);
     let t = vm.check_tab(0)?;
     Ok(Outcome::one(Value::num(t.len(&vm.heap) as f64)))
 }
@@ -195,6 +199,7 @@ fn maxn(vm: &mut Vm, _: Entry) -> NativeResult {
 fn foreach(vm: &mut Vm, e: Entry) -> NativeResult {
     // Slot 2: the key that was handed out last.
     if e.label() == 0 {
+        vm.fill_params(2);
         vm.check_tab(0)?;
         vm.check_func(1)?;
         vm.set_top(3);
@@ -223,6 +228,7 @@ fn foreach(vm: &mut Vm, e: Entry) -> NativeResult {
 fn foreachi(vm: &mut Vm, e: Entry) -> NativeResult {
     // Slots 2 and 3: the index that was handed out last, the length.
     if e.label() == 0 {
+        vm.fill_params(2);
         let t = vm.check_tab(0)?;
         vm.check_func(1)?;
         let len = t.len(&vm.heap);

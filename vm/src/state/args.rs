@@ -36,6 +36,14 @@ impl Vm {
         if i < self.native_nargs { Some(self.arg(i)) } else { None }
     }
 
+    /// Makes the native one with `n` parameters: those without an argument are nil, not absent.
+    pub(crate) fn fill_params(&mut self, n: usize) {
+        if self.native_nargs < n {
+            self.set_top(n);
+            self.native_nargs = n;
+        }
+    }
+
     /// Height of the frame.
     #[inline(always)]
     pub fn top_count(&self) -> usize {

@@ -159,6 +159,53 @@ pub struct TraceInfo {
     pub link_kind: &'static str,
 }
 
+/// An instruction of a trace as `jit.util.traceir` tells it: in LuaJIT's numbers, references counted from the border
+/// between constants (negative) and instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TraceIns {
+    /// Kinds of the operands, two bits each: 0 reference, 1 literal, 3 none.
+    pub mode: u32,
+    /// Operation in the upper byte; type, and flags for a guard and a loop-carried value, in the lower one.
+    pub ot: u32,
+    /// First operand.
+    pub op1: i32,
+    /// Second operand.
+    pub op2: i32,
+    /// Where the result is, as far as it is known.
+    pub place: u32,
+}
+
+/// A constant of a trace.
+#[derive(Clone, Copy, Debug)]
+pub struct TraceConst {
+    /// Its value. A pointer is the number of its address.
+    pub value: TraceValue,
+    /// Its type, in LuaJIT's numbers.
+    pub ty: u32,
+    /// Place of a key in its table.
+    pub slot: Option<u32>,
+}
+
+/// Value of a constant of a trace.
+#[derive(Clone, Copy, Debug)]
+pub enum TraceValue {
+    /// A value of the language.
+    Lua(Value),
+    /// A signed 64-bit integer.
+    Int64(i64),
+    /// An unsigned one.
+    UInt64(u64),
+}
+
+/// Machine code of a trace.
+#[derive(Clone, Debug)]
+pub struct TraceCode {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Where they are.
+    pub address: usize,
+}
+
 /// Cold-path hooks of the JIT compiler. The hot path is [`TraceTable`] alone.
 pub trait JitHooks {
     /// The hot counter of the instruction at `pc` ran out. The implementor may start recording (by
@@ -185,6 +232,17 @@ pub trait JitHooks {
     fn flush(&mut self, vm: &mut Vm);
     /// What a trace consists of; `None` when there is none with this number.
     fn trace_info(&self, no: TraceNo) -> Option<TraceInfo>;
+    /// Instruction `r` of a trace (from 0, which stands for its base).
+    fn trace_ins(&self, no: TraceNo, r: i32) -> Option<TraceIns>;
+    /// Constant `r < 0` of a trace.
+    fn trace_const(&self, no: TraceNo, r: i32) -> Option<TraceConst>;
+    /// Snapshot `n` of a trace: its first instruction, the number of its slots, then its entries (slot in the upper
+    /// byte, flags, reference).
+    fn trace_snap(&self, no: TraceNo, n: usize) -> Option<Vec<u32>>;
+    /// Machine code of a trace; waits for it if it is being made.
+    fn trace_code(&mut self, vm: &mut Vm, no: TraceNo) -> Option<TraceCode>;
+    /// Address that an exit of a trace goes to.
+    fn trace_exit(&self, no: TraceNo, exit: usize) -> Option<usize>;
     /// What code generation has cost so far.
     fn costs(&self) -> CompileCosts;
 }

@@ -206,7 +206,11 @@ pub struct Vm {
     /// What the compiler has to tell.
     pub events: hooks::Events,
     /// What the profiler asks for.
-    pub(crate) profile: profile::Profile,
+    pub profile: profile::Profile,
+    /// The pending error meets no message handler: there is no stack for one.
+    pub(crate) no_handler: bool,
+    /// Called with the error of a finalizer, instead of a report (`jit.attach`).
+    pub(crate) on_finalizer_error: Option<fn(&mut Vm, Value)>,
     /// Called with each function made of a chunk (`jit.attach`).
     pub(crate) on_load: Option<fn(&mut Vm, Gc<crate::function::closure::Func>)>,
     /// Buffer of concatenations.

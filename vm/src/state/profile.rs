@@ -23,6 +23,17 @@ pub mod vmstate {
     pub const COMPILER: u8 = b'J';
 }
 
+/// Where compiled code lets a sample in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Grain {
+    /// Where a trace begins and once in each round of its loop.
+    Trace,
+    /// Also where another function goes on (mode `f`).
+    Function,
+    /// Also where another line goes on (mode `l`).
+    Line,
+}
+
 /// Takes a sample: the coroutine that runs, how many ticks it stands for, and what the VM was doing at the first.
 pub type OnSample = fn(&mut Vm, Gc<Thread>, u32, u8);
 
@@ -35,6 +46,8 @@ pub struct Profile {
     pub(crate) ticks: AtomicU32,
     /// The state at the first of them.
     pub(crate) tick_state: AtomicU8,
+    /// How often compiled code lets a sample in: see [`Grain`].
+    pub grain: Grain,
     /// Called with each sample; set while a profiler runs.
     pub(crate) on_sample: Option<OnSample>,
     /// A sample is being taken.
@@ -49,6 +62,7 @@ impl Default for Profile {
             state: AtomicU8::new(vmstate::INTERPRETED),
             ticks: AtomicU32::new(0),
             tick_state: AtomicU8::new(vmstate::INTERPRETED),
+            grain: Grain::Trace,
             on_sample: None,
             busy: false,
             thread: None,

@@ -46,6 +46,7 @@ impl Vm {
 
     /// Takes the pending error value.
     pub fn take_error(&mut self) -> Value {
+        self.no_handler = false;
         std::mem::replace(&mut self.err, Value::NIL)
     }
 
@@ -82,7 +83,10 @@ impl Vm {
     pub(crate) fn raise_stack(&mut self, e: StackError) -> Raised {
         match e {
             StackError::Overflow => self.throw_here(msg::STACK_OVERFLOW.as_bytes()),
-            StackError::ErrorInError => self.throw_plain(msg::ERROR_IN_ERROR.as_bytes()),
+            StackError::ErrorInError => {
+                self.no_handler = true;
+                self.throw_plain(msg::STACK_OVERFLOW.as_bytes())
+            }
         }
     }
 

@@ -65,6 +65,9 @@ pub struct Thread {
     pub exdata: u64,
     /// Second word of host data.
     pub exdata2: u64,
+    /// A message handler has been called and nothing was caught since: the next error that meets one becomes
+    /// `error in error handling`.
+    pub handling: bool,
 }
 
 // SAFETY: `Thread` is `repr(C)` and starts with its header of kind `Thread`.
@@ -118,6 +121,7 @@ impl Heap {
                 open: None,
                 exdata: 0,
                 exdata2: 0,
+                handling: false,
             })
         };
         Gc::from_addr(p as u64).expect("the allocator never returns null")
