@@ -469,11 +469,11 @@ fn another_thread_stops_a_loop() {
 #[test]
 fn loops_look_at_limits_only_while_there_are_some() {
     use crate::bytecode::ops::Op;
-    use crate::interp::tables::BACK_EDGES;
+    use crate::interp::handlers::forloop::{ILOOP, LOOP_POLLS};
     use crate::state::hookmask;
     let mut vm = machine();
     let looks = |vm: &Vm| {
-        let [plain, polls] = [BACK_EDGES[2].0, BACK_EDGES[2].1].map(|h| h as usize);
+        let (plain, polls) = (ILOOP as usize, LOOP_POLLS as usize);
         [Op::LOOP, Op::ILOOP].map(|op| {
             let now = vm.plain[op as usize] as usize;
             assert!(now == plain || now == polls);
