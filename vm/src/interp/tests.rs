@@ -470,10 +470,10 @@ fn another_thread_stops_a_loop() {
 fn loops_look_at_limits_only_while_there_are_some() {
     use crate::bytecode::ops::Op;
     use crate::interp::handlers::forloop::{ILOOP, LOOP_POLLS};
-    use crate::state::hookmask;
+    use crate::state::{Handler, hookmask};
     let mut vm = machine();
     let looks = |vm: &Vm| {
-        let (plain, polls) = (ILOOP as usize, LOOP_POLLS as usize);
+        let (plain, polls) = (ILOOP as Handler as usize, LOOP_POLLS as Handler as usize);
         [Op::LOOP, Op::ILOOP].map(|op| {
             let now = vm.plain[op as usize] as usize;
             assert!(now == plain || now == polls);
