@@ -42,16 +42,17 @@ pub enum RealIpHeader {
     XRealIp,
     /// `X-Forwarded-For`: the last address that is not trusted.
     XForwardedFor,
+    /// The address that a proxy gave with the PROXY protocol.
+    ProxyProtocol,
     /// Another header.
     Other(Box<[u8]>),
 }
 
 fn real_ip_header(_: &mut Cx<'_>, node: &Node) -> Result<RealIpHeader, Fail> {
     let name = node.arg(0);
-    if name == b"proxy_protocol" {
-        return Err(Fail::Message("\"proxy_protocol\" is not supported in \"real_ip_header\"".to_owned()));
-    }
-    Ok(if name.eq_ignore_ascii_case(b"x-real-ip") {
+    Ok(if name == b"proxy_protocol" {
+        RealIpHeader::ProxyProtocol
+    } else if name.eq_ignore_ascii_case(b"x-real-ip") {
         RealIpHeader::XRealIp
     } else if name.eq_ignore_ascii_case(b"x-forwarded-for") {
         RealIpHeader::XForwardedFor

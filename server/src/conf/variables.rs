@@ -129,6 +129,8 @@ builtins! {
     ProxyPort "proxy_port" ro;
     ProxyProtocolAddr "proxy_protocol_addr" ro;
     ProxyProtocolPort "proxy_protocol_port" ro;
+    ProxyProtocolServerAddr "proxy_protocol_server_addr" ro;
+    ProxyProtocolServerPort "proxy_protocol_server_port" ro;
     QueryString "query_string" ro;
     RealipRemoteAddr "realip_remote_addr" ro;
     RealipRemotePort "realip_remote_port" ro;
@@ -226,6 +228,8 @@ pub enum Family {
     UpstreamCookie,
     /// `$upstream_trailer_NAME`: a trailer of the upstream's response.
     UpstreamTrailer,
+    /// `$proxy_protocol_tlv_NAME`: an entry of the PROXY protocol's header.
+    ProxyProtocolTlv,
 }
 
 const FAMILIES: &[(&str, Family)] = &[
@@ -237,6 +241,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("upstream_http_", Family::UpstreamHttp),
     ("upstream_cookie_", Family::UpstreamCookie),
     ("upstream_trailer_", Family::UpstreamTrailer),
+    ("proxy_protocol_tlv_", Family::ProxyProtocolTlv),
 ];
 
 impl Family {

@@ -15,11 +15,12 @@ use super::begin::{limits_of, make_request};
 use super::engine::{self, Course};
 use super::filters::poll_drive;
 use super::{Wait, Worker};
-use crate::conf::model::{Level, Server};
+use crate::conf::model::{Level, ListenAddr, Server};
 use crate::conf::settings::LingeringClose;
 use crate::http1::clock;
 use crate::http1::conn::Conn;
 use crate::http1::parse::{Head, HeadError};
+use crate::http1::proxy_protocol::{self, ProxyProtocol, Seen};
 use crate::request::body::discard;
 use crate::request::{Request, Stat, postpone};
 
@@ -42,6 +43,8 @@ pub struct Serving {
     busy: Option<Box<Busy>>,
     /// The worker stops, and the connection knows.
     draining: bool,
+    /// A proxy's header precedes the first request.
+    proxied: bool,
 }
 
 /// Serves a connection to its end. `listen` is the index of the listen entry it belongs to. When the worker
@@ -52,7 +55,8 @@ pub fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Serving {
     stats.add(Stat::Active, 1);
     let http = w.env.http();
     conn.arm(http.servers[http.listens[listen].default_server].client_header_timeout);
-    Serving { w, conn, listen, busy: None, draining: false }
+    let proxied = w.env.config.listen_of(listen, conn.local).is_some_and(|l| l.options.proxy_protocol);
+    Serving { w, conn, listen, busy: None, draining: false, proxied }
 }
 
 impl Drop for Serving {
@@ -97,7 +101,25 @@ impl Serving {
             self.draining = true;
             conn.arm(DRAIN_MS);
         }
-        match conn.poll_fill(cx) {
+        let mut filled = conn.poll_fill(cx);
+        while self.proxied && matches!(filled, Poll::Ready(Ok(1..))) {
+            match conn.with_input(read_proxied) {
+                Ok(None) => {}
+                Ok(Some(said)) => {
+                    self.proxied = false;
+                    said.into_iter().for_each(|p| _ = conn.proxied.set(Box::new(p)));
+                    if conn.input_len() > 0 {
+                        return Poll::Ready(true);
+                    }
+                }
+                Err(text) => {
+                    self.tell_of_proxy(text);
+                    return Poll::Ready(false);
+                }
+            }
+            filled = conn.poll_fill(cx);
+        }
+        match filled {
             Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(true),
             Poll::Ready(Ok(_)) => {
                 self.tell("client closed connection");
@@ -121,20 +143,47 @@ impl Serving {
 impl Serving {
     /// nginx's line for a client that leaves, or says nothing, before its first request or between two.
     fn tell(&self, what: &str) {
+        self.log(Level::Info, |who, listen| {
+            if self.conn.requests.get() > 0 {
+                return format!("client {who} closed keepalive connection").into_bytes();
+            }
+            let doing = if self.proxied { "reading PROXY protocol" } else { "waiting for request" };
+            format!("{what} while {doing}, client: {who}, server: {listen}").into_bytes()
+        });
+    }
+
+    /// nginx's line for a wrong header of a proxy.
+    fn tell_of_proxy(&self, text: Vec<u8>) {
+        self.log(Level::Error, |who, listen| {
+            let rest = format!(" while reading PROXY protocol, client: {who}, server: {listen}");
+            [&text, rest.as_bytes()].concat()
+        });
+    }
+
+    /// Logs a line that is made from the client's address and the listening one.
+    fn log(&self, level: Level, line: impl FnOnce(&str, &ListenAddr) -> Vec<u8>) {
         let (w, conn) = (&self.w, &self.conn);
         let http = w.env.http();
         let listen = w.env.config.listen_of(self.listen, conn.local).unwrap_or(&http.listens[self.listen]);
         let logs = &http.servers[listen.default_server].level.error_logs;
-        if !w.env.logs.enabled(logs, Level::Info) {
+        if !w.env.logs.enabled(logs, level) {
             return;
         }
         let who = conn.peer.map_or_else(|| "unix:".to_owned(), |peer| peer.ip().to_canonical().to_string());
-        let line = if conn.requests.get() > 0 {
-            format!("client {who} closed keepalive connection")
-        } else {
-            format!("{what} while waiting for request, client: {who}, server: {}", listen.addr)
-        };
-        w.env.logs.error(logs, Level::Info, Some(conn.serial), line.as_bytes());
+        w.env.logs.error(logs, level, Some(conn.serial), &line(&who, &listen.addr));
+    }
+}
+
+/// What a proxy says of a client: nothing, when it speaks for itself.
+type Said = Option<ProxyProtocol>;
+
+/// What a proxy says ahead of the client, if it is all there, and the bytes that it took. Its error is a text for the
+/// log.
+fn read_proxied(input: &[u8]) -> (Result<Option<Said>, Vec<u8>>, usize) {
+    match proxy_protocol::read(input) {
+        Seen::Part => (Ok(None), 0),
+        Seen::Header(said, len) => (Ok(Some(said)), len),
+        Seen::Broken(text) => (Err(text), 0),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `real_ip_header`: the client's address out of a header of a trusted proxy.
+//! `real_ip_header`: the client's address out of a header, or the PROXY protocol, of a trusted proxy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -19,6 +19,10 @@ pub fn apply(req: &Rc<Request>) {
     let headers = req.headers.borrow();
     let found = match &level.filters.real_ip_header {
         RealIpHeader::XRealIp => single(headers.get(b"x-real-ip")),
+        RealIpHeader::ProxyProtocol => req.conn.proxied.get().and_then(|p| {
+            let ip = p.addr.parse::<IpAddr>().ok()?;
+            Some(SocketAddr::new(ip, p.port))
+        }),
         RealIpHeader::Other(name) => single(headers.get(name)),
         RealIpHeader::XForwardedFor => {
             let lines: Vec<&[u8]> = headers.all(b"x-forwarded-for").collect();

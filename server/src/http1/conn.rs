@@ -5,7 +5,7 @@
 //! it waits for readiness and takes buffers from the worker's stock when bytes
 //! have come. Knows nothing of requests.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::deadline::Deadline;
+use super::proxy_protocol::ProxyProtocol;
 
 /// Size of a fresh input buffer.
 const INPUT_BYTES: usize = 4096;
@@ -172,6 +173,8 @@ pub struct Conn {
     pub local: Option<SocketAddr>,
     /// Number of the connection in this process group, for `$connection` and logs.
     pub serial: u64,
+    /// What a proxy in front said of it, where the PROXY protocol is spoken.
+    pub proxied: OnceCell<Box<ProxyProtocol>>,
     /// When it was accepted, by the monotonic clock.
     pub accepted_ms: u64,
     /// Requests so far.
@@ -194,6 +197,7 @@ impl Conn {
             peer,
             local,
             serial,
+            proxied: OnceCell::new(),
             accepted_ms: super::clock::monotonic_ms(),
             requests: Cell::new(0),
             bytes_sent: Cell::new(0),

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod conn;
 pub mod deadline;
 pub mod parse;
+pub mod proxy_protocol;
 pub mod sendfile;
 pub mod strftime;
 pub mod tcp_info;

@@ -12,7 +12,9 @@ use super::response::HeadState;
 use super::{Request, Stat, args, guards, with_match};
 use crate::conf::model::{Level, MapFound};
 use crate::conf::variables::{Builtin, Family, Pattern, VarId, VarKind, Variables};
+use crate::http1::proxy_protocol::ProxyProtocol;
 use crate::http1::tcp_info::TcpInfo;
+use crate::http1::write::write_decimal;
 use crate::http1::{clock, strftime};
 use crate::regex::MatchData;
 
@@ -263,6 +265,18 @@ fn split(req: &Request, id: VarId, n: usize, out: &mut Vec<u8>) -> bool {
     true
 }
 
+/// What a proxy in front said, if it did.
+fn proxied(req: &Request, out: &mut Vec<u8>, show: impl FnOnce(&ProxyProtocol, &mut Vec<u8>)) -> bool {
+    req.conn.proxied.get().map(|p| show(p, out)).is_some()
+}
+
+/// A port; 0 is shown as nothing.
+fn port(n: u16, out: &mut Vec<u8>) {
+    if n > 0 {
+        write_decimal(out, u64::from(n));
+    }
+}
+
 fn family(req: &Request, f: Family, name: &str, out: &mut Vec<u8>) -> bool {
     let Some((_, rest)) = Family::of(name) else { return false };
     let rest = rest.as_bytes();
@@ -290,6 +304,22 @@ fn family(req: &Request, f: Family, name: &str, out: &mut Vec<u8>) -> bool {
         Family::SentTrailer => {
             let res = req.response.borrow();
             join(res.trailers.iter().map(|(n, v)| (&n[..], &v[..])), rest, out)
+        }
+        Family::ProxyProtocolTlv => {
+            let Some(proxied) = req.conn.proxied.get() else { return false };
+            match proxied.tlv(&String::from_utf8_lossy(rest)) {
+                Ok(Some(value)) => {
+                    out.extend_from_slice(&value);
+                    true
+                }
+                Ok(None) => false,
+                Err(text) => {
+                    if !text.is_empty() {
+                        req.log(Level::Error, text.as_bytes());
+                    }
+                    false
+                }
+            }
         }
     }
 }
@@ -564,7 +594,13 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
         Builtin::TcpinfoRtt => tcp_info(req, |i| i.rtt_us, out),
         Builtin::TcpinfoRttvar => tcp_info(req, |i| i.rttvar_us, out),
         Builtin::TcpinfoSndCwnd => tcp_info(req, |i| i.snd_cwnd, out),
-        Builtin::ProxyProtocolAddr | Builtin::ProxyProtocolPort | Builtin::UpstreamCacheStatus => false,
+        Builtin::ProxyProtocolAddr => proxied(req, out, |p, out| out.extend_from_slice(p.addr.as_bytes())),
+        Builtin::ProxyProtocolPort => proxied(req, out, |p, out| port(p.port, out)),
+        Builtin::ProxyProtocolServerAddr => {
+            proxied(req, out, |p, out| out.extend_from_slice(p.server_addr.as_bytes()))
+        }
+        Builtin::ProxyProtocolServerPort => proxied(req, out, |p, out| port(p.server_port, out)),
+        Builtin::UpstreamCacheStatus => false,
         Builtin::UpstreamAddr
         | Builtin::UpstreamBytesReceived
         | Builtin::UpstreamBytesSent

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use moonlit_server::conf::{Options, load};
 use moonlit_server::http1::body::Decoder;
 use moonlit_server::http1::parse::{Head, HeadError, Limits};
+use moonlit_server::http1::proxy_protocol::{self, Seen};
 use moonlit_server::request::escape::{Place, escape};
 use moonlit_server::request::uri::normalise;
 
@@ -136,6 +137,47 @@ fn heads_parse_the_same_in_pieces_and_whole() {
         // Whatever it was, the log line can be made of it.
         whole.give_up(&bytes);
         let _ = whole.line.of(&bytes);
+    });
+}
+
+#[test]
+fn headers_of_proxies_read_the_same_in_pieces_and_whole() {
+    rounds(50_000, |c| {
+        let mut bytes = Vec::new();
+        if c.below(2) == 0 {
+            for _ in 0..c.below(9) {
+                let parts = [
+                    "PROXY ", "TCP4 ", "TCP6 ", "UNKNOWN", "1.2.3.4 ", "::1 ", "80 ", "65536 ", "443", "\r\n",
+                ];
+                bytes.extend_from_slice(c.of(&parts).as_bytes());
+            }
+        } else {
+            bytes.extend_from_slice(b"\r\n\r\n\0\r\nQUIT\n");
+            let (kind, family) = (c.below(4), c.below(5));
+            bytes.extend_from_slice(&[
+                [0x21, 0x20, 0x31, 0x2f][kind],
+                [0x11, 0x21, 0x12, 0x00, 0xff][family],
+                0,
+            ]);
+            let len = c.below(80);
+            bytes.push(len as u8);
+            (0..len).for_each(|_| bytes.push(c.of(&["\x20", "\x01", "\0", "\x05", "a"]).as_bytes()[0]));
+        }
+        bytes.extend_from_slice(b"GET / HTTP/1.1\r\n");
+        damage(&mut bytes, c);
+        let whole = proxy_protocol::read(&bytes);
+        let shown = String::from_utf8_lossy(&bytes).escape_debug().to_string();
+        for n in 0..bytes.len() {
+            match (proxy_protocol::read(&bytes[..n]), &whole) {
+                (Seen::Part, _) | (Seen::Broken(_), Seen::Broken(_)) => {}
+                (part, whole) => assert_eq!(part, *whole, "{shown} {n}"),
+            }
+        }
+        if let Seen::Header(said, len) = whole {
+            assert!(len <= bytes.len());
+            let names = ["alpn", "ssl", "ssl_verify", "ssl_cn", "0x61", "ssl_0x1", "unique_id", "0x", "é"];
+            let _ = said.map(|said| said.tlv(c.of(&names)));
+        }
     });
 }
 

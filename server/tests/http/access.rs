@@ -197,3 +197,68 @@ fn copies_of_a_request_go_elsewhere_and_nobody_waits_for_them() {
     assert_eq!(body(&s.raw(b"GET /without/off HTTP/1.0\r\n\r\n")), "off");
     assert_eq!(body(&s.raw(b"GET /seen HTTP/1.0\r\n\r\n")), "");
 }
+
+#[test]
+fn a_proxy_in_front_says_who_the_client_is() {
+    let s = start(
+        "log_format p '$proxy_protocol_addr';
+         server { listen 8080 proxy_protocol; client_header_timeout 300ms;
+           location / { echo \"$proxy_protocol_addr|$proxy_protocol_port|$proxy_protocol_server_addr|$proxy_protocol_server_port|$remote_addr|$realip_remote_addr\"; }
+           location /real { set_real_ip_from 127.0.0.0/8; real_ip_header proxy_protocol;
+             echo \"$remote_addr:$remote_port $realip_remote_addr\"; }
+           location /tlv { echo \"$proxy_protocol_tlv_alpn|$proxy_protocol_tlv_0xe0|$proxy_protocol_tlv_ssl_cn|$proxy_protocol_tlv_ssl_verify\"; }
+           location /odd { echo \"<$proxy_protocol_tlv_nothing>\"; }
+         }",
+        &[],
+    );
+    let request =
+        |path: &str| format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").into_bytes();
+    let line = b"PROXY TCP4 192.0.2.7 198.51.100.1 35646 80\r\n";
+    let r = s.raw(&[line, &request("/")[..]].concat());
+    assert!(r.contains("192.0.2.7|35646|198.51.100.1|80|127.0.0.1|127.0.0.1\n"), "{r}");
+    let r = s.raw(&[line, &request("/real")[..]].concat());
+    assert!(r.contains("192.0.2.7:35646 127.0.0.1\n"), "{r}");
+    let r = s.raw(&[b"PROXY UNKNOWN\r\n", &request("/")[..]].concat());
+    assert!(r.contains("||||127.0.0.1|127.0.0.1\n"), "{r}");
+    // Version 2, with entries; a connection keeps what was said for all its requests.
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x21\0".to_vec();
+    let mut rest = [&[0x20, 1, 0xd, 0xb8][..], &[0; 11], &[1], &[0; 15], &[2], &[0, 5, 0, 6]].concat();
+    rest.extend_from_slice(b"\x01\0\x02h2\xe0\0\x01x\x20\0\x09\x01\0\0\0\x02\x22\0\x01c");
+    header.push(rest.len() as u8);
+    header.extend_from_slice(&rest);
+    let two = [&header, &b"GET /tlv HTTP/1.1\r\nHost: t\r\n\r\n"[..], &request("/")].concat();
+    let r = s.raw(&two);
+    assert!(r.contains("h2|x|c|2\n"), "{r}");
+    assert!(r.contains("2001:db8::1|5|::2|6|127.0.0.1|127.0.0.1\n"), "{r}");
+    // In pieces.
+    use std::io::{Read, Write};
+    let mut c = s.connect();
+    for piece in [&header[..5], &header[5..30], &header[30..]] {
+        c.write_all(piece).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    c.write_all(&request("/tlv")).unwrap();
+    let mut r = String::new();
+    c.read_to_string(&mut r).unwrap();
+    assert!(r.contains("h2|x|c|2\n"), "{r}");
+    // What is none ends the connection without a word; so does one that never comes to its end.
+    assert_eq!(s.raw(&request("/")), "");
+    assert!(s.error_log().contains("[error]"), "{}", s.error_log());
+    let log = s.error_log();
+    assert!(
+        log.contains(
+            "broken header: \"GET / HTTP/1.1\" while reading PROXY protocol, client: 127.0.0.1, server: "
+        ),
+        "{log}"
+    );
+    let mut c = s.connect();
+    c.write_all(b"PROXY TCP4").unwrap();
+    let mut r = String::new();
+    c.read_to_string(&mut r).unwrap();
+    assert_eq!(r, "");
+    let r = s.raw(&[line, &request("/odd")[..]].concat());
+    assert!(r.contains("<>\n"), "{r}");
+    let r = s.raw(&[&header, &request("/odd")[..]].concat());
+    assert!(r.contains("<>\n"), "{r}");
+    assert!(s.error_log().contains("unknown PROXY protocol TLV \"nothing\""));
+}

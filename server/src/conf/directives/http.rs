@@ -174,7 +174,8 @@ fn listen_option(
             );
             *set = true;
         }
-        ("proxy_protocol" | "ssl" | "http2" | "quic" | "spdy", None) => return refuse(name),
+        ("proxy_protocol", None) => options.proxy_protocol = true,
+        ("ssl" | "http2" | "quic" | "spdy", None) => return refuse(name),
         ("setfib" | "accept_filter", Some(_)) => {
             return Err(Fail::Message(format!("{name} is not supported on this platform")));
         }
@@ -300,11 +301,38 @@ fn plain_name(name: &str) -> Option<ServerName> {
     (!name.contains('*')).then(|| ServerName::Exact(boxed(name)))
 }
 
+/// What the lines of one address said of its protocols.
+#[derive(Default)]
+struct Protocols {
+    /// What the last line named that counts.
+    named: Option<bool>,
+    /// Lines differed.
+    changed: bool,
+}
+
+impl Protocols {
+    /// Whether a further line contradicts what is known: nginx lets one line name the protocols for all, if it is the
+    /// only one that differs or the one with the address's options.
+    fn redefines(&mut self, line: &ListenLine, before: bool, has_options: bool) -> bool {
+        let now = line.options.proxy_protocol;
+        let named = self.named;
+        let differs = named.is_some_and(|named| named != now);
+        if now == before {
+            self.named = Some(now);
+            return line.set && self.changed || differs;
+        }
+        let contradicts = if now { has_options && !line.set || self.changed } else { line.set || differs };
+        (self.named, self.changed) = (Some(false), true);
+        contradicts
+    }
+}
+
 /// The listen addresses of all servers, with their names and default servers.
 pub fn listens(all: &mut Build, servers: &[Level]) -> Result<Vec<Listen>, ConfError> {
     let mut listens: Vec<Listen> = Vec::new();
     let mut has_default: Vec<bool> = Vec::new();
     let mut has_options: Vec<bool> = Vec::new();
+    let mut protocols: Vec<Protocols> = Vec::new();
     for (index, server) in servers.iter().enumerate() {
         for line in &server.server_part.listens {
             let at = listens.iter().position(|listen| listen.addr == line.addr).unwrap_or_else(|| {
@@ -318,9 +346,20 @@ pub fn listens(all: &mut Build, servers: &[Level]) -> Result<Vec<Listen>, ConfEr
                 });
                 has_default.push(false);
                 has_options.push(false);
+                protocols.push(Protocols::default());
                 listens.len() - 1
             });
             let listen = &mut listens[at];
+            // The protocol holds for the address, whichever of its lines names it.
+            let fresh = listen.servers.is_empty();
+            let proxied = line.options.proxy_protocol || listen.options.proxy_protocol;
+            if !fresh && protocols[at].redefines(line, listen.options.proxy_protocol, has_options[at]) {
+                let message = format!("protocol options redefined for {}", line.addr);
+                all.warnings.push((
+                    LogLevel::Warn,
+                    format!("{message} in {}:{}", line.place.file.display(), line.place.line),
+                ));
+            }
             if line.default_server {
                 if has_default[at] {
                     let message = format!("a duplicate default server for {}", line.addr);
@@ -337,6 +376,7 @@ pub fn listens(all: &mut Build, servers: &[Level]) -> Result<Vec<Listen>, ConfEr
                 has_options[at] = true;
                 listen.options = line.options.clone();
             }
+            listen.options.proxy_protocol = proxied;
             listen.bind |= line.bind;
             listen.servers.push(index);
             for name in &server.server_part.names {
