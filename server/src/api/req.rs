@@ -17,7 +17,7 @@ use crate::lua::worker::{Rooted, here};
 use crate::phase::{Phase, Phases};
 use crate::request::Request;
 use crate::request::body::{Body, BodyError, BodyFile, BodyWriter, read_body};
-use crate::request::escape::{Place, escape};
+use crate::request::escape::{Place, escape, is_plain};
 
 /// The functions.
 pub const FNS: &[ApiFn] = &[
@@ -159,24 +159,27 @@ pub fn header_values(vm: &mut Vm, i: usize) -> Vec<Vec<u8>> {
     }
     let items = match v.as_obj::<Table>() {
         Some(t) => array_values(vm, t),
-        None => vec![v],
+        None => return vec![clean_value(vm.raw_text(v))],
     };
-    items.into_iter().map(|v| clean_value(&vm.raw_text(v))).collect()
+    items.into_iter().map(|v| clean_value(vm.raw_text(v))).collect()
 }
 
-fn escaped(text: &[u8], place: Place) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    escape(text, place, &mut out);
+fn escaped(text: Vec<u8>, place: Place) -> Vec<u8> {
+    if is_plain(&text, place) {
+        return text;
+    }
+    let mut out = Vec::with_capacity(text.len() + 8);
+    escape(&text, place, &mut out);
     out
 }
 
 /// Control characters must not reach the wire: they are escaped.
-fn clean_value(v: &[u8]) -> Vec<u8> {
+fn clean_value(v: Vec<u8>) -> Vec<u8> {
     escaped(v, Place::HeaderValue)
 }
 
 /// What is no token character is escaped in names.
-pub fn clean_name(name: &[u8]) -> Vec<u8> {
+pub fn clean_name(name: Vec<u8>) -> Vec<u8> {
     escaped(name, Place::HeaderName)
 }
 
@@ -189,7 +192,7 @@ fn set_header(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `ngx.req.clear_header(name)`.
 fn clear_header(vm: &mut Vm, _: Entry) -> NativeResult {
-    let name = clean_name(&vm.raw_text(vm.arg(0)));
+    let name = clean_name(vm.raw_text(vm.arg(0)));
     apply_header(vm, &name, &[], true)
 }
 
@@ -215,7 +218,7 @@ fn add_header(vm: &mut Vm, _: Entry) -> NativeResult {
 fn header_name(vm: &mut Vm) -> Result<Vec<u8>, Raised> {
     match vm.arg(0) {
         v if v.is_nil() => Err(vm.throw_str(b"bad 'name' argument: string expected, got nil")),
-        v => Ok(clean_name(&vm.raw_text(v))),
+        v => Ok(clean_name(vm.raw_text(v))),
     }
 }
 

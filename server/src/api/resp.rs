@@ -44,7 +44,7 @@ fn set_resp_header(vm: &mut Vm, e: Entry) -> NativeResult {
 /// `add_header(name, value)`: another line beside those of that name. Raises `invalid header value` for nil.
 fn add_header(vm: &mut Vm, _: Entry) -> NativeResult {
     let req = request(vm)?;
-    let name = clean_name(&transformed(vm, &req, 0));
+    let name = clean_name(transformed(vm, &req, 0));
     if vm.arg(1).is_nil() {
         return Err(vm.throw_str(b"invalid header value"));
     }
@@ -178,7 +178,7 @@ fn newindex(vm: &mut Vm, _: Entry) -> NativeResult {
     if refuse_late(&req) {
         return Ok(Outcome::none());
     }
-    let name = clean_name(&name);
+    let name = clean_name(name);
     let values = header_values(vm, 2);
     if name.eq_ignore_ascii_case(b"content-length")
         && values.last().is_some_and(|v| v.is_empty() || !v.iter().all(u8::is_ascii_digit))

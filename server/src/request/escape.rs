@@ -26,28 +26,73 @@ pub enum Place {
 }
 
 impl Place {
-    fn keeps(self, b: u8) -> bool {
-        let plain = (0x21..0x7f).contains(&b);
+    const ALL: [Place; 10] = [
+        Place::Uri,
+        Place::Args,
+        Place::Component,
+        Place::ScriptArgs,
+        Place::Html,
+        Place::Refresh,
+        Place::Memcached,
+        Place::HeaderName,
+        Place::HeaderValue,
+        Place::Redirect,
+    ];
+
+    const fn bit(self) -> u16 {
+        1 << self as u16
+    }
+
+    const fn keeps(self, b: u8) -> bool {
+        let plain = 0x21 <= b && b < 0x7f;
         match self {
             Place::Uri => plain && !matches!(b, b'#' | b'%' | b'?'),
             Place::Args => plain && !matches!(b, b'#' | b'%' | b'&' | b'+' | b'?'),
-            Place::Component => b.is_ascii_alphanumeric() || b"-._~!'()*".contains(&b),
+            Place::Component => {
+                b.is_ascii_alphanumeric()
+                    || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'\'' | b'(' | b')' | b'*')
+            }
             Place::ScriptArgs => plain && !matches!(b, b'#' | b'%' | b'+' | b'?'),
             Place::Html => plain && !matches!(b, b'#' | b'%' | b'"' | b'\''),
             Place::Refresh => plain && !matches!(b, b'%' | b'"' | b'\''),
             Place::Memcached => b > 0x20 && b != b'%',
-            Place::HeaderName => plain && !b"\"(),/:;<=>?@[\\]{}".contains(&b),
+            Place::HeaderName => {
+                plain
+                    && !matches!(b, b'"' | b'(' | b')' | b',' | b'/' | b':'..=b'@' | b'['..=b']' | b'{' | b'}')
+            }
             Place::HeaderValue => b >= 0x20 && b != 0x7f || b == b'\t',
             Place::Redirect => plain && b != b'"',
         }
     }
 }
 
+/// The places that keep a byte, a bit each.
+const KEPT: [u16; 256] = {
+    let mut kept = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        let mut place = 0;
+        while place < Place::ALL.len() {
+            if Place::ALL[place].keeps(b as u8) {
+                kept[b] |= Place::ALL[place].bit();
+            }
+            place += 1;
+        }
+        b += 1;
+    }
+    kept
+};
+
+/// Whether `text` stays as it is in its place.
+pub fn is_plain(text: &[u8], place: Place) -> bool {
+    text.iter().all(|b| KEPT[usize::from(*b)] & place.bit() != 0)
+}
+
 /// Appends `text`, escaped for its place.
 pub fn escape(text: &[u8], place: Place, out: &mut Vec<u8>) {
     out.reserve(text.len());
     for &b in text {
-        if place.keeps(b) {
+        if KEPT[usize::from(b)] & place.bit() != 0 {
             out.push(b);
         } else {
             out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
@@ -97,6 +142,12 @@ mod tests {
         assert_eq!(esc(b"a b&c/d?e\xff'", Place::Component), "a%20b%26c%2Fd%3Fe%FF'");
         assert_eq!(esc(b"a b&c/d?e#+", Place::Uri), "a%20b&c/d%3Fe%23+");
         assert_eq!(esc(b"&+=", Place::Args), "%26%2B=");
+        assert!(is_plain(b"a b", Place::HeaderValue) && !is_plain(b"a b", Place::HeaderName));
+        assert_eq!(
+            esc(b"X-Lua_1!#$%&'*+^`|~ (:@[]{}\x7f", Place::HeaderName),
+            "X-Lua_1!#$%&'*+^`|~%20%28%3A%40%5B%5D%7B%7D%7F"
+        );
+        assert_eq!(esc(b"a\tb\r\n\x7f%", Place::HeaderValue), "a\tb%0D%0A%7F%");
         let mut o = Vec::new();
         unescape(b"a%20b+c%zz%4", true, &mut o);
         assert_eq!(o, b"a b c%zz%4");
