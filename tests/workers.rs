@@ -173,3 +173,21 @@ fn compiled_loops_end_when_their_time_on_cpu_is_used_up() {
     assert_eq!(server.log().matches("CPU time limit exceeded").count(), 2 * codes.len(), "{}", server.log());
     assert!(!server.log().contains("exited on signal"), "{}", server.log());
 }
+
+#[test]
+fn interrupted_system_calls_go_on_unless_the_configuration_says_otherwise() {
+    const FLAGS: &str = r#"
+      server { LISTEN location / { content_by_lua_block {
+        local ffi = require "ffi"
+        ffi.cdef "int sigaction(int signum, const void *act, void *oldact);"
+        -- Handler, mask and flags, as the C library of this system lays them out.
+        local action = ffi.new("uint8_t[160]")
+        assert(ffi.C.sigaction(15, nil, action) == 0)
+        local flags = ffi.cast("uint32_t *", action + 136)[0]
+        ngx.print(bit.band(flags, 0x10000000) ~= 0, " ", bit.band(flags, 4) ~= 0)
+      } } }"#;
+    let server = Server::start("restart-on", FLAGS);
+    assert_eq!(server.get("/"), "true true");
+    let server = Server::start("restart-off", &format!("lua_sa_restart off; {FLAGS}"));
+    assert_eq!(server.get("/"), "false true");
+}

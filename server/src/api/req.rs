@@ -315,7 +315,9 @@ fn set_uri_args(vm: &mut Vm, _: Entry) -> NativeResult {
             }
         },
     };
-    *request(vm)?.args.borrow_mut() = args;
+    let req = request(vm)?;
+    *req.args.borrow_mut() = args;
+    req.args_given.set(true);
     Ok(Outcome::none())
 }
 

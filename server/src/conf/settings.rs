@@ -170,7 +170,7 @@ settings! {
         /// Timers that may wait at a time.
         lua_max_pending_timers: u64 = 1024, number_arg, HTTP, Arity::Exactly(1);
         /// Whether interrupted system calls are restarted.
-        lua_sa_restart: bool = true, only_on, HTTP, Arity::Exactly(1);
+        lua_sa_restart: bool = true, flag_arg, HTTP, Arity::Exactly(1);
         /// Compiled expressions kept per worker.
         lua_regex_cache_max_entries: u64 = 1024, number_arg, HTTP, Arity::Exactly(1);
         /// Backtracking limit of `ngx.re`; 0 is the library's.
@@ -351,21 +351,11 @@ fn search_path(cx: &mut Cx<'_>, node: &Node) -> Result<Box<[u8]>, Fail> {
 
 /// A flag whose work is not there yet: `on` is refused by name.
 pub(super) fn only_off(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
-    only(cx, node, false)
-}
-
-/// A flag that cannot be switched off yet: `off` is refused by name.
-fn only_on(cx: &mut Cx<'_>, node: &Node) -> Result<bool, Fail> {
-    only(cx, node, true)
-}
-
-fn only(cx: &mut Cx<'_>, node: &Node, there: bool) -> Result<bool, Fail> {
-    if flag_arg(cx, node)? == there {
-        return Ok(there);
+    if !flag_arg(cx, node)? {
+        return Ok(false);
     }
     let error = super::error::ConfError::at(&node.place, format!("unknown directive \"{}\"", node.name()));
-    let hint =
-        format!("\"{} {}\" is known, but this server does not support it yet", node.name(), node.text(0));
+    let hint = format!("\"{} on\" is known, but this server does not support it yet", node.name());
     Err(error.with_hint(Some(hint)).into())
 }
 

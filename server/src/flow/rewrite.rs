@@ -152,7 +152,8 @@ fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
     }
     *req.uri.borrow_mut() = uri;
     req.internal.set(true);
-    *req.args.borrow_mut() = args;
+    let before = req.args.replace(args);
+    req.args_given.set(req.args_given.get() || !before.is_empty());
     req.internal.set(true);
     match r.flag {
         RewriteFlag::Break => {

@@ -185,6 +185,8 @@ pub struct Request {
     pub uri: RefCell<Vec<u8>>,
     /// The query.
     pub args: RefCell<Vec<u8>>,
+    /// The query was set by the configuration or a script: an empty one is a value then.
+    pub args_given: Cell<bool>,
     /// The path was changed since the location was looked up.
     pub uri_changed: Cell<bool>,
     /// Internal redirects that are still allowed.

@@ -81,6 +81,7 @@ impl Request {
             host: RefCell::default(),
             uri: RefCell::default(),
             args: RefCell::default(),
+            args_given: Cell::new(false),
             uri_changed: Cell::new(false),
             redirects_left: Cell::new(REDIRECTS_MAX),
             cycled: Cell::new(false),
@@ -134,6 +135,7 @@ impl Request {
             host,
             uri,
             args,
+            args_given,
             uri_changed,
             redirects_left,
             cycled,
@@ -179,6 +181,7 @@ impl Request {
             trim(buffer.get_mut());
         }
         headers.get_mut().trim();
+        args_given.set(false);
         uri_changed.set(false);
         redirects_left.set(REDIRECTS_MAX);
         cycled.set(false);

@@ -180,6 +180,7 @@ fn set_builtin(req: &Request, b: Builtin, value: Option<&[u8]>) -> Result<(), Se
     match b {
         Builtin::Args => {
             *req.args.borrow_mut() = value.unwrap_or_default().to_vec();
+            req.args_given.set(value.is_some());
             Ok(())
         }
         Builtin::LimitRate => {
@@ -411,9 +412,9 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
     let conn = &req.conn;
     match b {
         Builtin::Args | Builtin::QueryString => {
-            // No arguments are no value.
+            // No arguments are no value, unless somebody wanted none.
             let args = req.args.borrow();
-            !args.is_empty() && bytes(&args, out)
+            (!args.is_empty() || req.args_given.get()) && bytes(&args, out)
         }
         Builtin::IsArgs => text(if req.args.borrow().is_empty() { "" } else { "?" }, out),
         Builtin::Uri | Builtin::DocumentUri => bytes(&req.uri.borrow(), out),

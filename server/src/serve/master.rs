@@ -125,7 +125,7 @@ impl<'f, F: AppFactory> Master<'f, F> {
             libc::SIGIO,
             libc::SIGCHLD,
         ];
-        self.signals = Some(Signals::install(&caught, &[libc::SIGPIPE, libc::SIGSYS], &[])?);
+        self.signals = Some(Signals::install(&caught, &[libc::SIGPIPE, libc::SIGSYS], &[], true)?);
         Ok(())
     }
 
@@ -358,7 +358,7 @@ impl<'f, F: AppFactory> Master<'f, F> {
         start::note_process();
         self.signals = None;
         self.workers.clear();
-        let signals = match start::worker_signals(true) {
+        let signals = match start::worker_signals(&self.cycle.config, true) {
             Ok(signals) => signals,
             Err(error) => {
                 self.cycle.log(Level::Alert, &format!("sigaction() failed {}", os_text(&error)));

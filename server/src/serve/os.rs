@@ -321,8 +321,8 @@ pub struct Signals {
 impl Signals {
     /// Catches the first signals from now on, ignores the second, and lets the kernel do what it does
     /// by default for the third. Replaces what a parent process had installed: to be called anew
-    /// after a fork.
-    pub fn install(caught: &[i32], ignored: &[i32], default: &[i32]) -> io::Result<Signals> {
+    /// after a fork. With `restart`, system calls that a signal interrupts go on after it.
+    pub fn install(caught: &[i32], ignored: &[i32], default: &[i32], restart: bool) -> io::Result<Signals> {
         let (reader, writer) = UnixStream::pair()?;
         writer.set_nonblocking(true)?;
         SIGNAL_PIPE.store(writer.as_raw_fd(), Ordering::Relaxed);
@@ -338,7 +338,8 @@ impl Signals {
                     let mut action: libc::sigaction = std::mem::zeroed();
                     action.sa_sigaction = handler;
                     let plain = handler == libc::SIG_IGN || handler == libc::SIG_DFL;
-                    action.sa_flags = if plain { 0 } else { libc::SA_SIGINFO | libc::SA_RESTART };
+                    let flags = if restart { libc::SA_SIGINFO | libc::SA_RESTART } else { libc::SA_SIGINFO };
+                    action.sa_flags = if plain { 0 } else { flags };
                     libc::sigemptyset(&mut action.sa_mask);
                     check(libc::sigaction(*signal, &action, std::ptr::null_mut()))?;
                 }
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn signal_arrives_with_its_sender() {
-        let mut signals = Signals::install(&[libc::SIGUSR2], &[], &[]).expect("installs");
+        let mut signals = Signals::install(&[libc::SIGUSR2], &[], &[], true).expect("installs");
         kill(std::process::id(), libc::SIGUSR2).expect("sends");
         assert_eq!(
             signals.wait(Some(Duration::from_secs(5))),

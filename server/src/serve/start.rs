@@ -326,8 +326,9 @@ pub fn enter_worker<A: App>(cycle: &Cycle<A>, change_account: bool) -> Result<()
 }
 
 /// The signals of a process that serves. SIGALRM and SIGIO, which would end it, are caught for the log's sake;
-/// system calls go on after any of them (`lua_sa_restart on`).
-pub fn worker_signals(has_master: bool) -> io::Result<Signals> {
+/// system calls go on after any of them unless the configuration says `lua_sa_restart off`.
+pub fn worker_signals(config: &Config, has_master: bool) -> io::Result<Signals> {
+    let restart = config.http.as_ref().is_none_or(|http| http.lua.settings.lua_sa_restart);
     let mut caught = vec![libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGWINCH];
     caught.extend([libc::SIGALRM, libc::SIGIO]);
     let mut ignored = vec![libc::SIGPIPE, libc::SIGSYS, libc::SIGUSR2];
@@ -336,7 +337,7 @@ pub fn worker_signals(has_master: bool) -> io::Result<Signals> {
     } else {
         caught.push(libc::SIGHUP);
     }
-    Signals::install(&caught, &ignored, &[libc::SIGCHLD])
+    Signals::install(&caught, &ignored, &[libc::SIGCHLD], restart)
 }
 
 /// Without a master: this process reloads by itself.
@@ -354,7 +355,7 @@ fn single<F: AppFactory>(
     ready: Ready,
 ) -> i32 {
     let prepared = enter_worker(&cycle, false).and_then(|()| {
-        worker_signals(false)
+        worker_signals(&cycle.config, false)
             .map_err(|error| (Level::Alert, format!("sigaction() failed {}", os_text(&error))))
     });
     let signals = match prepared {

@@ -103,6 +103,29 @@ fn wrong_arguments_have_upstream_s_words() {
 }
 
 #[test]
+fn a_query_set_to_nothing_is_a_value() {
+    let s = start(
+        "server { listen 8080;
+           location /lua { content_by_lua_block {
+             local v, say = ngx.var, function() ngx.print(tostring(ngx.var.args), '|') end
+             say() ngx.req.set_uri_args('') say() ngx.req.set_uri_args({}) say() v.args = '' say() v.args = nil say()
+             v.args = 'x=1' say() } }
+           location /set { set $args ''; content_by_lua_block { ngx.print('<', tostring(ngx.var.args), '>') } }
+           location /rewrite { rewrite ^ /show?; }
+           location /exec { rewrite_by_lua_block { ngx.req.set_uri_args('') ngx.exec('/show') } }
+           location /show { content_by_lua_block { ngx.print('<', tostring(ngx.var.args), '>') } } }",
+        &[],
+    );
+    let show = |path: &str| body(&s.raw(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())).to_owned();
+    assert_eq!(show("/lua?a"), "a||||nil|x=1|");
+    assert_eq!(show("/lua"), "nil||||nil|x=1|");
+    assert_eq!(show("/set"), "<>");
+    // What a rewrite takes away was there; a jump begins anew.
+    assert_eq!((show("/rewrite?a"), show("/rewrite")), ("<>".to_owned(), "<nil>".to_owned()));
+    assert_eq!(show("/exec"), "<nil>");
+}
+
+#[test]
 fn variable_that_a_script_takes_away_stays_away() {
     let s = start(
         "map $uri $m { default m; } geo $g { default g; } split_clients $uri $c { * c; }
