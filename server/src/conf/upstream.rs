@@ -54,6 +54,8 @@ pub struct UpstreamServer {
     pub down: bool,
     /// `resolve`: host and port whose addresses are looked up again and again.
     pub resolve: Option<(String, u16)>,
+    /// `service=`: what is looked up is where this service of the host is.
+    pub service: Option<String>,
 }
 
 impl UpstreamServer {
@@ -69,7 +71,13 @@ impl UpstreamServer {
             backup: false,
             down: false,
             resolve: None,
+            service: None,
         }
+    }
+
+    /// What its addresses are known by: the name as written, with the service in front where there is one.
+    pub fn label(&self) -> String {
+        self.service.as_ref().map_or_else(|| self.name.clone(), |service| format!("{service}.{}", self.name))
     }
 }
 

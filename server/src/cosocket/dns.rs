@@ -1,4 +1,4 @@
-//! DNS messages: a question out, addresses in. Pure bytes.
+//! DNS messages: a question out, addresses or services in. Pure bytes.
 //!
 //! An answer counts only if it repeats our question; pointers and records are
 //! followed a bounded number of times, whatever the message claims.
@@ -23,6 +23,8 @@ pub enum Kind {
     A,
     /// IPv6 addresses.
     Aaaa,
+    /// Where a service is.
+    Srv,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
         match self {
             Kind::A => 1,
             Kind::Aaaa => 28,
+            Kind::Srv => 33,
         }
     }
 }
@@ -101,15 +104,15 @@ impl Question {
         if asked != self.name.0 || r.u16()? != self.kind.number() || r.u16()? != 1 {
             return None;
         }
-        let mut answer =
-            Answer { code: (flags & 15) as u8, truncated: flags & 0x200 != 0, found: Vec::new(), ttl_s: 0 };
+        let (code, truncated) = ((flags & 15) as u8, flags & 0x200 != 0);
+        let mut answer = Answer { code, truncated, found: Vec::new(), services: Vec::new(), ttl_s: 0 };
         if answer.code == 0 && !answer.truncated {
             self.collect(&mut r, records, &mut answer);
         }
         Some(answer)
     }
 
-    /// Addresses of the name and of the names it is an alias of.
+    /// Addresses or services of the name and of the names it is an alias of.
     fn collect(&self, r: &mut Reader<'_>, records: u16, answer: &mut Answer) {
         let mut list = Vec::new();
         for _ in 0..records {
@@ -124,11 +127,12 @@ impl Question {
                 match (&record.data, self.kind) {
                     (Data::A(ip), Kind::A) => answer.found.push(IpAddr::V4(*ip)),
                     (Data::Aaaa(ip), Kind::Aaaa) => answer.found.push(IpAddr::V6(*ip)),
+                    (Data::Service(at), Kind::Srv) => answer.services.push(at.clone()),
                     _ => continue,
                 }
                 ttl_s = ttl_s.min(record.ttl_s);
             }
-            if !answer.found.is_empty() {
+            if !answer.found.is_empty() || !answer.services.is_empty() {
                 answer.ttl_s = ttl_s;
                 return;
             }
@@ -152,8 +156,23 @@ pub struct Answer {
     pub truncated: bool,
     /// The addresses.
     pub found: Vec<IpAddr>,
+    /// Where the service is.
+    pub services: Vec<Service>,
     /// How long they hold.
     pub ttl_s: u32,
+}
+
+/// One place of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Those of the least number come first.
+    pub priority: u16,
+    /// Its share among those of one priority.
+    pub weight: u16,
+    /// The port.
+    pub port: u16,
+    /// The host.
+    pub target: String,
 }
 
 struct Record {
@@ -166,6 +185,7 @@ enum Data {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
     Alias(String),
+    Service(Service),
     Other,
 }
 
@@ -242,6 +262,11 @@ impl Reader<'_> {
             (1, 1) => Data::A(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
             (28, 1) => Data::Aaaa(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
             (5, 1) => Data::Alias(Reader { all: self.all, at: start }.name()?),
+            (33, 1) => {
+                let mut r = Reader { all: self.all, at: start };
+                let (priority, weight, port) = (r.u16()?, r.u16()?, r.u16()?);
+                Data::Service(Service { priority, weight, port, target: r.name()? })
+            }
             _ => Data::Other,
         };
         // The topmost bit would make the time negative; such times mean zero.
@@ -286,6 +311,28 @@ mod tests {
         let got = q.decode(&answer(&[other, a, alias])).unwrap();
         assert_eq!(got.found, ["127.0.0.2".parse::<IpAddr>().unwrap()]);
         assert_eq!((got.code, got.ttl_s), (0, 10));
+    }
+
+    #[test]
+    fn services_are_found_with_their_priorities() {
+        let mut q = question();
+        q.kind = Kind::Srv;
+        let mut m = q.encode();
+        (m[2], m[7]) = (0x81, 2);
+        m.extend_from_slice(b"\xc0\x0c\0\x21\0\x01\0\0\0\x1e\0\x0a\0\x01\0\x05\x1f\x90\x01a\xc0\x10");
+        m.extend_from_slice(b"\xc0\x0c\0\x21\0\x01\0\0\0\x0a\0\x0b\0\x02\0\0\0\x50\x01B\x01c\0");
+        let got = q.decode(&m).unwrap();
+        let at = |priority, weight, port, target: &str| Service {
+            priority,
+            weight,
+            port,
+            target: target.to_owned(),
+        };
+        assert_eq!(got.services, [at(1, 5, 8080, "a.example.org"), at(2, 0, 80, "b.c")]);
+        assert_eq!((got.ttl_s, got.found.len()), (10, 0));
+        for n in 0..m.len() {
+            let _ = q.decode(&m[..n]);
+        }
     }
 
     #[test]

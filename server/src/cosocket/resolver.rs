@@ -20,7 +20,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::sync::Notify;
 
-use super::dns::{Answer, Kind, Name, Question};
+use super::dns::{Answer, Kind, Name, Question, Service};
 use super::target::literal;
 use super::trace::Trace;
 
@@ -32,6 +32,8 @@ const LOOKUP_MS: u64 = 30_000;
 const CACHE_ENTRIES_MAX: usize = 4096;
 /// Longest time an answer is kept, whatever it says.
 const TTL_S_MAX: u32 = 7 * 24 * 3600;
+/// Places of a service that are looked at.
+const SERVICES_MAX: usize = 256;
 /// How often the system's files are looked at.
 const FILES_LOOK: Duration = Duration::from_secs(5);
 /// Servers and search domains taken from the system's file.
@@ -170,6 +172,15 @@ pub struct Resolver {
     files: RefCell<Files>,
 }
 
+/// A place of a service, with the addresses of its host.
+#[derive(Debug)]
+pub struct Place {
+    /// What the name server said.
+    pub at: Service,
+    /// The addresses.
+    pub found: Result<Vec<IpAddr>, Failure>,
+}
+
 struct Cached {
     found: Vec<IpAddr>,
     until: Instant,
@@ -277,6 +288,35 @@ impl Resolver {
         let key = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let until = self.cache.borrow().get(&key).map(|c| c.until);
         Ok((found, until.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))))
+    }
+
+    /// Where a service of a host is, and how long that holds. A service without a dot is one over TCP: `http` is
+    /// asked for as `_http._tcp.HOST`. Nothing of it is kept here but the addresses of its hosts.
+    pub async fn lookup_service(
+        self: &Rc<Self>,
+        service: &str,
+        host: &str,
+    ) -> Result<(Vec<Place>, Duration), Failure> {
+        let full = if service.contains('.') {
+            format!("{service}.{host}")
+        } else {
+            format!("_{service}._tcp.{host}")
+        };
+        let name = Name::new(&full).ok_or(Failure::NOT_FOUND)?;
+        let answer = self.ask_kind(&name, Kind::Srv, &self.conf().servers).await?;
+        if answer.services.is_empty() {
+            return Err(Failure::NOT_FOUND);
+        }
+        let mut valid = Duration::from_secs(u64::from(answer.ttl_s.min(TTL_S_MAX)));
+        let mut places = Vec::new();
+        for at in answer.services.into_iter().take(SERVICES_MAX) {
+            let found = self.lookup(&at.target).await;
+            if let Ok((_, target_valid)) = &found {
+                valid = valid.min(*target_valid);
+            }
+            places.push(Place { at, found: found.map(|(found, _)| found) });
+        }
+        Ok((places, self.valid_ms.map_or(valid, Duration::from_millis)))
     }
 
     fn turned(&self, found: &[IpAddr]) -> Vec<IpAddr> {

@@ -77,6 +77,13 @@ impl Peer {
         }
     }
 
+    /// Another weight than that of the configuration.
+    pub(super) fn set_weight(&mut self, weight: Option<i64>) {
+        if let Some(weight) = weight {
+            (self.weight, self.effective_weight) = (weight, weight);
+        }
+    }
+
     fn rests(&self, now_s: u64) -> bool {
         self.max_fails > 0
             && self.fails >= self.max_fails
@@ -201,7 +208,7 @@ pub(super) fn listed(conf: &Upstream, backup: bool) -> Vec<Peer> {
     let servers = conf.servers.iter().filter(|s| s.backup == backup);
     servers
         .flat_map(|s| {
-            let name: Arc<str> = s.name.as_str().into();
+            let name: Arc<str> = s.label().into();
             s.addrs.iter().map(move |addr| Peer::new(s, name.clone(), addr))
         })
         .collect()

@@ -1,4 +1,5 @@
-//! `server NAME resolve`: names of a group are looked up again whenever their answers grow old.
+//! `server NAME resolve`, `server NAME service=SERVICE resolve`: names of a group are looked up again whenever their
+//! answers grow old.
 //!
 //! One worker asks; what it finds is in the group's zone for all of them.
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use super::Upstreams;
 use super::resolvers::Resolvers;
-use super::zone::GroupZone;
+use super::zone::{Found, GroupZone};
 use crate::conf::model::{ErrorLogs, Level};
 use crate::conf::upstream::Upstream;
 use crate::cosocket::resolver::{Failure, Resolver};
@@ -44,6 +45,7 @@ pub fn begin(ups: &Upstreams, resolvers: &Resolvers, log: &Log, draining: &Rc<to
                 at,
                 host,
                 port,
+                service: server.service.clone(),
                 log: log.clone(),
             };
             let draining = draining.clone();
@@ -66,17 +68,16 @@ struct Watched {
     at: usize,
     host: String,
     port: u16,
+    service: Option<String>,
     log: Log,
 }
 
 impl Watched {
     async fn watch(self) {
         loop {
-            let wait = match tokio::time::timeout(self.timeout, self.resolver.lookup(&self.host)).await {
+            let wait = match tokio::time::timeout(self.timeout, self.look()).await {
                 Ok(Ok((found, valid))) => {
-                    let addrs: Vec<SocketAddr> =
-                        found.into_iter().map(|ip| SocketAddr::new(ip, self.port)).collect();
-                    self.set(&addrs);
+                    self.set(&found);
                     valid
                 }
                 Ok(Err(failure)) => {
@@ -95,8 +96,42 @@ impl Watched {
         }
     }
 
-    fn set(&self, addrs: &[SocketAddr]) {
-        let left_out = self.zone.resolved(&self.conf, self.at, addrs);
+    async fn look(&self) -> Result<(Vec<Found>, Duration), Failure> {
+        let backup = self.conf.servers[self.at].backup;
+        let Some(service) = &self.service else {
+            let (found, valid) = self.resolver.lookup(&self.host).await?;
+            let found = found.into_iter().map(|ip| Found::plain(SocketAddr::new(ip, self.port), backup));
+            return Ok((found.collect(), valid));
+        };
+        let (places, valid) = self.resolver.lookup_service(service, &self.host).await?;
+        let mut failed = None;
+        let first = places.iter().filter(|p| p.found.is_ok()).map(|p| p.at.priority).min();
+        let mut found = Vec::new();
+        for place in places {
+            match place.found {
+                Ok(ips) => found.extend(ips.into_iter().map(|ip| Found {
+                    addr: SocketAddr::new(ip, place.at.port),
+                    weight: Some(i64::from(place.at.weight.max(1))),
+                    backup: backup || Some(place.at.priority) != first,
+                })),
+                Err(failure) => {
+                    let line = format!(
+                        "{} could not be resolved ({failure}) while resolving service {service} of {}",
+                        place.at.target, self.host
+                    );
+                    self.log.logs.error(&self.log.to, Level::Error, None, line.as_bytes());
+                    failed = Some(failure);
+                }
+            }
+        }
+        match failed {
+            Some(failure) if found.is_empty() => Err(failure),
+            _ => Ok((found, valid)),
+        }
+    }
+
+    fn set(&self, found: &[Found]) {
+        let left_out = self.zone.resolved(&self.conf, self.at, found);
         if left_out > 0 {
             let line = format!(
                 "no room for {left_out} addresses of \"{}\" in the zone of upstream \"{}\"",
@@ -107,7 +142,10 @@ impl Watched {
     }
 
     fn failed(&self, failure: Failure) {
-        let line = format!("{} could not be resolved ({failure})", self.host);
+        let line = match &self.service {
+            None => format!("{} could not be resolved ({failure})", self.host),
+            Some(service) => format!("service {service} of {} could not be resolved ({failure})", self.host),
+        };
         self.log.logs.error(&self.log.to, Level::Error, None, line.as_bytes());
     }
 }

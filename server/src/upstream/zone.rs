@@ -9,7 +9,7 @@
 //! +0    edition, used ordinary places, used backup places
 //! +32   ordinary places, then backup places, RECORD bytes each:
 //!       server's number + 1 (0: empty) | port | family (0: as in the configuration) | address | scope | down
-//!       effective weight | current weight | conns | fails | accessed | checked | serial
+//!       effective weight | current weight | conns | fails | accessed | checked | serial | weight (0: as configured)
 //! ```
 
 use std::io;
@@ -21,7 +21,7 @@ use crate::conf::upstream::{PeerAddr, Upstream, UpstreamServer};
 use crate::shared::shm::{Guard, Region};
 
 const HEADER: usize = 32;
-const RECORD: usize = 88;
+const RECORD: usize = 96;
 
 const H_EDITION: usize = 0;
 const H_USED: [usize; 2] = [8, 16];
@@ -39,8 +39,27 @@ const R_FAILS: usize = 56;
 const R_ACCESSED: usize = 64;
 const R_CHECKED: usize = 72;
 const R_SERIAL: usize = 80;
+const R_WEIGHT: usize = 88;
 
-const _: () = assert!(R_SERIAL + 8 == RECORD);
+const _: () = assert!(R_WEIGHT + 8 == RECORD);
+
+/// An address that a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The address.
+    pub addr: SocketAddr,
+    /// Its weight, where the name server gave one; that of the configuration comes before it.
+    pub weight: Option<i64>,
+    /// Asked only when the others cannot be.
+    pub backup: bool,
+}
+
+impl Found {
+    /// An address of which nothing else is said.
+    pub fn plain(addr: SocketAddr, backup: bool) -> Found {
+        Found { addr, weight: None, backup }
+    }
+}
 
 /// The part of a zone that belongs to one group.
 pub struct GroupZone {
@@ -76,7 +95,9 @@ impl GroupZone {
         let spare = total
             .checked_sub(lists.primary.len() + lists.backup.len())
             .ok_or(io::Error::from(io::ErrorKind::StorageFull))?;
-        let grows = |backup: bool| conf.servers.iter().any(|s| s.resolve.is_some() && s.backup == backup);
+        let grows = |backup: bool| {
+            conf.servers.iter().any(|s| s.resolve.is_some() && (s.backup == backup || s.service.is_some()))
+        };
         let (first, second) = match (grows(false), grows(true)) {
             (false, false) => (0, 0),
             (true, false) => (spare, 0),
@@ -89,17 +110,21 @@ impl GroupZone {
             let mut known = Lists::default();
             old.hold().load(old_conf, &mut known);
             for (at, server) in conf.servers.iter().enumerate().filter(|(_, s)| s.resolve.is_some()) {
-                let same = |p: &&Peer| !p.gone && *p.server == *server.name;
-                let peers = if server.backup { &known.backup } else { &known.primary };
-                let addrs: Vec<SocketAddr> = peers
-                    .iter()
-                    .filter(same)
-                    .filter_map(|p| match p.addr {
-                        PeerAddr::Inet(addr) => Some(addr),
+                let label = server.label();
+                let tiers = [(false, &known.primary), (true, &known.backup)];
+                let found: Vec<Found> = tiers
+                    .into_iter()
+                    .filter(|(backup, _)| *backup == server.backup || server.service.is_some())
+                    .flat_map(|(backup, peers)| peers.iter().map(move |peer| (backup, peer)))
+                    .filter(|(_, peer)| !peer.gone && *peer.server == *label)
+                    .filter_map(|(backup, peer)| match peer.addr {
+                        PeerAddr::Inet(addr) => {
+                            Some(Found { addr, weight: server.service.as_ref().map(|_| peer.weight), backup })
+                        }
                         PeerAddr::Unix(_) => None,
                     })
                     .collect();
-                change(&mut lists, room, conf, at, &addrs);
+                change(&mut lists, room, conf, at, &found);
             }
         }
         lists.edition = 1;
@@ -117,12 +142,12 @@ impl GroupZone {
     }
 
     /// A server's name has these addresses now. Returns how many had no room.
-    pub fn resolved(&self, conf: &Arc<Upstream>, server: usize, addrs: &[SocketAddr]) -> usize {
+    pub fn resolved(&self, conf: &Arc<Upstream>, server: usize, found: &[Found]) -> usize {
         let mut held = self.hold();
         let mut lists = Lists::default();
         held.load(conf, &mut lists);
         let before = lists.edition;
-        let left_out = change(&mut lists, self.room, conf, server, addrs);
+        let left_out = change(&mut lists, self.room, conf, server, found);
         if lists.edition != before {
             held.store_whole(&lists, conf);
         }
@@ -136,38 +161,52 @@ fn change(
     room: [usize; 2],
     conf: &Arc<Upstream>,
     server: usize,
-    addrs: &[SocketAddr],
+    found: &[Found],
 ) -> usize {
     let line = &conf.servers[server];
-    let room = room[usize::from(line.backup)];
-    let list = lists.of(line.backup);
+    let label: Arc<str> = line.label().into();
     let mut changed = false;
-    for peer in list.iter_mut().filter(|p| !p.gone && *p.server == *line.name) {
-        if !addrs.iter().any(|a| peer.addr == PeerAddr::Inet(*a)) {
-            peer.gone = true;
-            changed = true;
-        }
-    }
     let mut left_out = 0;
-    let name: Arc<str> = line.name.as_str().into();
-    for addr in addrs {
-        let addr = PeerAddr::Inet(*addr);
-        if list.iter().any(|p| !p.gone && *p.server == *line.name && p.addr == addr) {
+    for backup in [false, true] {
+        if backup != line.backup && line.service.is_none() {
             continue;
         }
-        let mut peer = Peer::new(line, name.clone(), &addr);
-        match list.iter().position(|p| p.gone) {
-            Some(place) => {
-                peer.serial = list[place].serial + 1;
-                list[place] = peer;
-            }
-            None if list.len() < room => list.push(peer),
-            None => {
-                left_out += 1;
-                continue;
+        let room = room[usize::from(backup)];
+        let list = lists.of(backup);
+        let wanted: Vec<Peer> = found
+            .iter()
+            .filter(|f| f.backup == backup)
+            .map(|f| {
+                let mut peer = Peer::new(line, label.clone(), &PeerAddr::Inet(f.addr));
+                peer.set_weight(f.weight.filter(|_| line.weight == 1));
+                peer
+            })
+            .collect();
+        let same =
+            |a: &Peer, b: &Peer| !a.gone && a.server == b.server && a.addr == b.addr && a.weight == b.weight;
+        for peer in list.iter_mut().filter(|p| !p.gone && p.server == label) {
+            if !wanted.iter().any(|w| same(peer, w)) {
+                peer.gone = true;
+                changed = true;
             }
         }
-        changed = true;
+        for mut peer in wanted {
+            if list.iter().any(|p| same(p, &peer)) {
+                continue;
+            }
+            match list.iter().position(|p| p.gone) {
+                Some(place) => {
+                    peer.serial = list[place].serial + 1;
+                    list[place] = peer;
+                }
+                None if list.len() < room => list.push(peer),
+                None => {
+                    left_out += 1;
+                    continue;
+                }
+            }
+            changed = true;
+        }
     }
     if changed {
         lists.edition += 1;
@@ -228,7 +267,11 @@ impl Held<'_> {
         let line = number.checked_sub(1).and_then(|at| conf.servers.get(at));
         let addr = line.and_then(|line| self.addr(line, r));
         let mut peer = match (line, addr) {
-            (Some(line), Some(addr)) => Peer::new(line, line.name.as_str().into(), &addr),
+            (Some(line), Some(addr)) => {
+                let mut peer = Peer::new(line, line.label().into(), &addr);
+                peer.set_weight(Some(self.word(r + R_WEIGHT) as i64).filter(|weight| *weight > 0));
+                peer
+            }
             _ => {
                 let nowhere = PeerAddr::Inet(SocketAddr::from(([0, 0, 0, 0], 0)));
                 let mut peer =
@@ -284,13 +327,13 @@ impl Held<'_> {
         for (backup, list) in [(false, &lists.primary), (true, &lists.backup)] {
             for (at, peer) in list.iter().enumerate().take(self.room[usize::from(backup)]) {
                 let r = self.record(backup, at);
-                let number = conf
-                    .servers
-                    .iter()
-                    .position(|s| {
-                        !peer.gone && *s.name == *peer.server && s.backup == backup && is_of(s, peer)
-                    })
-                    .map_or(0, |n| n as u32 + 1);
+                let fits = |s: &UpstreamServer| {
+                    (s.backup == backup || s.service.is_some())
+                        && *s.label() == *peer.server
+                        && is_of(s, peer)
+                };
+                let number =
+                    conf.servers.iter().position(|s| !peer.gone && fits(s)).map_or(0, |n| n as u32 + 1);
                 let mut record = [0u8; R_EFFECTIVE];
                 record[R_SERVER..R_SERVER + 4].copy_from_slice(&number.to_ne_bytes());
                 let line = number.checked_sub(1).map(|n| &conf.servers[n as usize]);
@@ -315,6 +358,8 @@ impl Held<'_> {
                 }
                 self.bytes[r..r + R_EFFECTIVE].copy_from_slice(&record);
                 self.set_word(r + R_SERIAL, peer.serial);
+                let own = line.is_some_and(|line| line.weight != peer.weight);
+                self.set_word(r + R_WEIGHT, if own { peer.weight as u64 } else { 0 });
             }
             self.set_word(H_USED[usize::from(backup)], list.len() as u64);
         }
@@ -403,13 +448,13 @@ mod tests {
         let conf = group(vec![name]);
         let (zone, [a, b]) = workers(&conf, HEADER + 3 * RECORD);
         assert_eq!(port(&a, Ended::Well), None);
-        let addr = |n: u8| SocketAddr::from(([127, 0, 0, n], u16::from(n)));
+        let addr = |n: u8| Found::plain(SocketAddr::from(([127, 0, 0, n], u16::from(n))), false);
         assert_eq!(zone.resolved(&conf, 0, &[addr(1), addr(2)]), 0);
         assert_eq!(port(&b, Ended::Well).as_deref(), Some("1"));
         assert_eq!(port(&a, Ended::Well).as_deref(), Some("2"));
         let mut held = Picker::new(&a, Key::default());
         held.pick().expect("one is open");
-        let v6: SocketAddr = "[fe80::1%7]:9".parse().expect("an address");
+        let v6 = Found::plain("[fe80::1%7]:9".parse().expect("an address"), false);
         assert_eq!(zone.resolved(&conf, 0, &[addr(2), addr(3), v6, addr(4)]), 1, "three have room");
         let names: Vec<String> =
             b.view().primary.iter().filter(|p| !p.gone).map(|p| p.name.to_string()).collect();
@@ -422,6 +467,43 @@ mod tests {
         assert_eq!(next.view().primary.len(), 3, "a reload keeps what is known");
         zone.resolved(&conf, 0, &[]);
         assert_eq!(port(&b, Ended::Well), None);
+    }
+
+    #[test]
+    fn places_of_a_service_have_weights_and_tiers() {
+        let mut http = UpstreamServer::plain("svc".to_owned(), Vec::new());
+        (http.resolve, http.service) = (Some(("svc".to_owned(), 80)), Some("http".to_owned()));
+        let mut heavy = http.clone();
+        (heavy.service, heavy.weight) = (Some("other".to_owned()), 7);
+        let conf = group(vec![http, heavy]);
+        let (zone, [a, b]) = workers(&conf, 1 << 15);
+        let at = |n: u8, weight, backup| Found {
+            addr: SocketAddr::from(([127, 0, 0, n], u16::from(n))),
+            weight: Some(weight),
+            backup,
+        };
+        assert_eq!(zone.resolved(&conf, 0, &[at(1, 2, false), at(2, 1, false), at(3, 1, true)]), 0);
+        let seen: Vec<String> =
+            (0..6).filter_map(|n| port(if n % 2 == 0 { &a } else { &b }, Ended::Well)).collect();
+        assert_eq!(seen.join(" "), "1 2 1 1 2 1");
+        // The configuration's weight comes first; the other service's places stay.
+        zone.resolved(&conf, 1, &[at(4, 3, false)]);
+        let shown = |peers: &Rc<Peers>| {
+            let view = peers.view();
+            let one =
+                |p: &Peer| format!("{}*{}", p.addr.to_string().rsplit(':').next().unwrap_or(""), p.weight);
+            let list = |l: &[Peer]| l.iter().filter(|p| !p.gone).map(one).collect::<Vec<_>>().join(" ");
+            (list(&view.primary), list(&view.backup))
+        };
+        assert_eq!(shown(&a), ("1*2 2*1 4*7".to_owned(), "3*1".to_owned()));
+        // Another weight, another tier: another place.
+        zone.resolved(&conf, 0, &[at(1, 5, false), at(2, 1, true)]);
+        assert_eq!(shown(&b), ("1*5 4*7".to_owned(), "2*1".to_owned()));
+        let next = GroupZone::new(&conf, 1 << 15, Some((&zone, &conf))).expect("mapped");
+        let next = Rc::new(Peers::new(&conf, Some(Arc::new(next))));
+        assert_eq!(shown(&next), ("1*5 4*7".to_owned(), "2*1".to_owned()), "a reload keeps what is known");
+        zone.resolved(&conf, 0, &[]);
+        assert_eq!(shown(&a), ("4*7".to_owned(), String::new()));
     }
 
     #[test]

@@ -228,6 +228,47 @@ fn complaints_are_nginx_s_own() {
 }
 
 #[test]
+fn services_of_upstreams_are_checked() {
+    for (server, expected) in [
+        ("a.test service=http", "service upstream \"a.test\" requires \"resolve\" parameter"),
+        ("a.test:80 service=http resolve", "service upstream \"a.test:80\" may not have port"),
+        ("127.0.0.1 service=http resolve", "service upstream \"127.0.0.1\" requires domain name"),
+        ("a.test service= resolve", "service is empty"),
+    ] {
+        let text = format!("events {{}} http {{ upstream u {{ zone u 64k; server {server}; }} }}");
+        let said = load(&text).map(|_| ()).expect_err(server);
+        assert!(said[0].starts_with(&format!("{expected} in ")), "{said:?}");
+    }
+}
+
+#[test]
+fn protocols_that_lines_of_one_address_disagree_about_are_told() {
+    let warned = |lines: &[&str]| {
+        let servers: String = lines.iter().map(|l| format!("server {{ listen 127.0.0.1:8080 {l}; }} ")).collect();
+        let folder = Folder::new();
+        folder.write("conf/nginx.conf", &format!("events {{}} http {{ {servers} }}"));
+        let loaded = conf::load(&folder.options()).unwrap_or_else(|_| panic!("{lines:?}"));
+        let said = |(_, text): &(_, String)| text.contains("protocol options redefined for 127.0.0.1:8080");
+        loaded.config.warnings.iter().filter(|w| said(w)).count()
+    };
+    // As nginx counts them.
+    for (lines, expected) in [
+        (&["proxy_protocol", ""][..], 0),
+        (&["", "proxy_protocol"], 0),
+        (&["proxy_protocol", "proxy_protocol"], 0),
+        (&["proxy_protocol", "backlog=100"], 1),
+        (&["backlog=100", "proxy_protocol"], 1),
+        (&["backlog=100 proxy_protocol", ""], 0),
+        (&["", "backlog=100 proxy_protocol", ""], 0),
+        (&["proxy_protocol", "", "proxy_protocol"], 1),
+        (&["", "proxy_protocol", "proxy_protocol"], 1),
+        (&["", "", "proxy_protocol"], 0),
+    ] {
+        assert_eq!(warned(lines), expected, "{lines:?}");
+    }
+}
+
+#[test]
 fn installed_nginx_says_the_same() {
     if Command::new("nginx").arg("-v").output().is_err() {
         eprintln!("SKIPPED: no nginx is installed to compare with");

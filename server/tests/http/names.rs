@@ -16,7 +16,8 @@ struct Dns {
 }
 
 impl Dns {
-    /// `known.test` has these addresses for a second, `mute.test` gets no answer, nothing else is there.
+    /// `known.test` has these addresses for a second, `mute.test` gets no answer, nothing else is there. A service
+    /// of anything is at `known.test`, at the port that is its name; a backup of it is at port 1.
     fn new(known: &[Ipv4Addr]) -> Dns {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
         let at = socket.local_addr().expect("bound");
@@ -33,6 +34,23 @@ impl Dns {
                     continue;
                 }
                 let list = list.lock().expect("no panic in the test").clone();
+                if n > 4 && m[n - 4..n - 2] == [0, 33] {
+                    let label = String::from_utf8_lossy(&m[13..13 + usize::from(m[12])]).into_owned();
+                    let Some(port) = label.trim_start_matches('_').parse::<u16>().ok() else {
+                        m[3] |= 3;
+                        let _ = socket.send_to(&m, from);
+                        continue;
+                    };
+                    for (priority, port) in [(2, 1), (1, port)] {
+                        m[7] += 1;
+                        m.extend_from_slice(b"\xc0\x0c\0\x21\0\x01\0\0\0\x01\0\x12");
+                        m.extend_from_slice(&[0, priority, 0, 3]);
+                        m.extend_from_slice(&port.to_be_bytes());
+                        m.extend_from_slice(b"\x05known\x04test\0");
+                    }
+                    let _ = socket.send_to(&m, from);
+                    continue;
+                }
                 if m[13..].starts_with(b"known") && !list.is_empty() {
                     m[7] = list.len() as u8;
                     for ip in list {
@@ -165,4 +183,32 @@ fn group_follows_the_addresses_of_its_names() {
     let log = s.error_log();
     assert!(log.contains("known.test could not be resolved (3: Host not found)"), "{log}");
     assert!(log.contains("no live upstreams while connecting to upstream"), "{log}");
+}
+
+#[test]
+fn group_follows_where_a_service_is() {
+    let dns = Dns::new(&[ONE]);
+    let port = upstreams();
+    let s = start(
+        &format!(
+            "resolver {at} ipv6=off;
+             upstream u {{ zone u 64k; server any.test service={port} resolve max_fails=0; }}
+             upstream n {{ zone n 64k; server any.test service=none resolve; }}
+             server {{ listen 8080; location / {{ proxy_pass http://u; }} location /n {{ proxy_pass http://n; }} }}",
+            at = dns.at
+        ),
+        &[],
+    );
+    wait("the first answer", || body(&s.get("/")) == "127.0.0.1");
+    dns.set(&[TWO]);
+    wait("the other address", || (0..4).all(|_| body(&s.get("/")) == "127.0.0.2"));
+    dns.set(&[]);
+    wait("nobody", || status(&s.get("/")) == "502");
+    assert_eq!(status(&s.get("/n")), "502");
+    let log = s.error_log();
+    assert!(log.contains("service none of any.test could not be resolved (3: Host not found)"), "{log}");
+    let line = format!(
+        "known.test could not be resolved (3: Host not found) while resolving service {port} of any.test"
+    );
+    assert!(log.contains(&line), "{log}");
 }

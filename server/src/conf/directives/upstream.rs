@@ -135,14 +135,26 @@ fn server(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
             None if text == "drain" => {
                 return Err(Fail::Message(format!("the \"{text}\" parameter is not supported yet")));
             }
-            Some(("service" | "route", _)) => {
+            Some(("service", "")) => return Err(Fail::Message("service is empty".to_owned())),
+            Some(("service", name)) => server.service = Some(name.to_owned()),
+            Some(("route", _)) => {
                 return Err(Fail::Message(format!("the \"{text}\" parameter is not supported yet")));
             }
             _ => return Err(invalid()),
         }
     }
     let fail = |why: &str| Fail::Message(format!("{why} in upstream \"{}\"", node.text(0)));
+    let wrong = |why: &str| Err(Fail::Message(format!("service upstream \"{}\" {why}", node.text(0))));
+    if server.service.is_some() && !resolve_later {
+        return wrong("requires \"resolve\" parameter");
+    }
     let url = url::parse(node.arg(0), 80).map_err(fail)?;
+    if server.service.is_some() && (url.port_text.is_some() || url.is_unix()) {
+        return wrong("may not have port");
+    }
+    if server.service.is_some() && url.addr.is_some() {
+        return wrong("requires domain name");
+    }
     if !url.uri.is_empty() {
         return Err(fail("invalid host"));
     }
