@@ -12,3 +12,5 @@ mod headers;
 mod layout;
 #[path = "suite/lua.rs"]
 mod lua;
+#[path = "suite/scarce.rs"]
+mod scarce;

@@ -103,44 +103,67 @@ fn an_endless_compiled_loop_yields_at_its_deadline() {
 
 #[test]
 fn every_allocation_of_compiled_code_may_fail() {
-    for code in PROGRAMS {
+    PROGRAMS.iter().for_each(|code| allocations_fail(machine(), code, &[]));
+}
+
+/// C data in compiled loops: made, sunk into exits, handed to C.
+#[cfg(feature = "ffi")]
+#[test]
+fn every_allocation_of_compiled_c_data_may_fail() {
+    for code in [
+        "local ffi = ... local P = ffi.typeof('struct { int x, y; }') local s = 0
+         for i = 1, 300 do local p = P(i, 1) s = s + p.x + p.y end return s",
+        "local ffi = ... local P, t = ffi.typeof('struct { double x; }'), {} for i = 1, 200 do t[i] = P(i) end
+         local s = 0 for r = 1, 5 do for i = 1, #t do s = s + t[i].x end end return s",
+        "local ffi = ... local a, n = ffi.new('int64_t[?]', 100), 0LL for r = 1, 5 do for i = 0, 99 do a[i] = a[i] + i n = n + a[i] end end
+         return tostring(n)",
+        "local ffi = ... local n = 1ULL for i = 1, 400 do n = n * 3 + i if n % 7 == 0 then n = n + 1 end end return tostring(n)",
+        "local ffi = ... local s = 0 for i = 1, 200 do s = s + #ffi.string(ffi.cast('const char *', 'text'), i % 5) end return s",
+        "local ffi = ... local t = {} for i = 1, 200 do t[i % 10 + 1] = ffi.new('char[4]', 'abc') end return ffi.string(t[3])",
+    ] {
         let mut vm = machine();
-        let f = vm.load(code.as_bytes(), b"=x", b"t", None).expect("compiles");
-        let f = Value::obj(f);
-        vm.heap.roots.add(f);
-        let first = vm.call(f, &[]).expect("runs")[0];
-        let want = text(&mut vm, first);
-        let mut n = 1u64;
-        loop {
-            vm.heap.fail_allocation(n);
-            let r = vm.call(f, &[]);
-            let through = vm.heap.allocations_left() > 0;
-            match r {
-                Ok(v) => {
-                    let got = text(&mut vm, v[0]);
-                    let late = vm.safepoint().is_err();
-                    if late {
-                        vm.take_error();
-                    }
-                    // Within `pcall` the failure may be counted as one of the program's own.
-                    assert!(got == want || code.contains("pcall"), "{code} with allocation {n}: {got}");
+        let ffi = Value::obj(moonlit_ffi::install(&mut vm, Vec::new()));
+        vm.heap.roots.add(ffi);
+        allocations_fail(vm, code, &[ffi]);
+    }
+}
+
+fn allocations_fail(mut vm: Box<Vm>, code: &str, args: &[Value]) {
+    let f = vm.load(code.as_bytes(), b"=x", b"t", None).expect("compiles");
+    let f = Value::obj(f);
+    vm.heap.roots.add(f);
+    let first = vm.call(f, args).expect("runs")[0];
+    let want = text(&mut vm, first);
+    let mut n = 1u64;
+    loop {
+        vm.heap.fail_allocation(n);
+        let r = vm.call(f, args);
+        let through = vm.heap.allocations_left() > 0;
+        match r {
+            Ok(v) => {
+                let got = text(&mut vm, v[0]);
+                let late = vm.safepoint().is_err();
+                if late {
+                    vm.take_error();
                 }
-                Err(_) => {
-                    let e = vm.take_error();
-                    let got = text(&mut vm, e);
-                    assert!(got.ends_with("not enough memory"), "{code} with allocation {n}: {got}");
-                }
+                // Within `pcall` the failure may be counted as one of the program's own.
+                assert!(got == want || code.contains("pcall"), "{code} with allocation {n}: {got}");
             }
-            vm.heap.fail_allocation(0);
-            if through {
-                break;
+            Err(_) => {
+                let e = vm.take_error();
+                let got = text(&mut vm, e);
+                assert!(got.ends_with("not enough memory"), "{code} with allocation {n}: {got}");
             }
-            if n % 32 == 1 {
-                check(&mut vm).unwrap_or_else(|e| panic!("{code} with allocation {n}: {e}"));
-            }
-            n += 1;
-            assert!(n < 100_000, "{code} never gets through");
         }
+        vm.heap.fail_allocation(0);
+        if through {
+            break;
+        }
+        if n % 32 == 1 {
+            check(&mut vm).unwrap_or_else(|e| panic!("{code} with allocation {n}: {e}"));
+        }
+        n += 1;
+        assert!(n < 100_000, "{code} never gets through");
     }
 }
 
