@@ -4,9 +4,10 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+
+use crate::mapping::Mapping;
 
 /// Bytes of a place: as many as no two workers should write to at once.
 const PLACE_BYTES: usize = 64;
@@ -15,36 +16,16 @@ const COUNTERS: usize = PLACE_BYTES / size_of::<AtomicU64>();
 
 /// Places for the counters of some workers. Processes forked after its creation share it.
 pub struct Counters {
-    base: NonNull<AtomicU64>,
+    map: Mapping,
     places: usize,
 }
-
-// SAFETY: what `base` points to are atomic numbers, mapped as long as the `Counters` live.
-unsafe impl Send for Counters {}
-// SAFETY: as above.
-unsafe impl Sync for Counters {}
 
 impl Counters {
     /// Counters at zero. Errors are the system's.
     pub fn new(places: usize) -> io::Result<Counters> {
         let places = places.max(1);
         let len = places.checked_mul(PLACE_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
-        let p = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if p == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(p.cast()).expect("mmap without MAP_FIXED never returns page zero");
-        Ok(Counters { base, places })
+        Ok(Counters { map: Mapping::new(len)?, places })
     }
 
     /// How many workers have a place of their own.
@@ -56,7 +37,9 @@ impl Counters {
         assert!(counter < COUNTERS);
         // SAFETY: the mapping is page-aligned and holds `places` times `COUNTERS` numbers; both indices are within.
         // Zeroed bytes are such numbers.
-        unsafe { &*self.base.as_ptr().add(place % self.places * COUNTERS + counter) }
+        unsafe {
+            &*self.map.base().cast::<AtomicU64>().as_ptr().add(place % self.places * COUNTERS + counter)
+        }
     }
 
     /// Adds to a counter of a place; places beyond the last one are shared.
@@ -68,13 +51,6 @@ impl Counters {
     pub fn sum(&self, counter: usize) -> u64 {
         let total = (0..self.places).map(|p| self.at(p, counter).load(Relaxed)).fold(0, u64::wrapping_add);
         u64::try_from(total as i64).unwrap_or(0)
-    }
-}
-
-impl Drop for Counters {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made in `new` with this length, and nobody can reach it any more.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.places * PLACE_BYTES) };
     }
 }
 

@@ -16,6 +16,8 @@ pub mod memory;
 
 pub mod cpu_time;
 
+pub mod mapping;
+
 pub mod counters;
 
 // S1: a request, no Lua.

@@ -14,8 +14,9 @@
 use std::cell::UnsafeCell;
 use std::io;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::mapping::Mapping;
 
 /// Bytes in front of the zone's own bytes, for the lock and the dirty flag.
 const CONTROL_BYTES: usize = 128;
@@ -29,13 +30,13 @@ struct Control {
 
 const _: () = assert!(size_of::<Control>() <= CONTROL_BYTES);
 
-/// A shared anonymous mapping. Children forked after its creation share it.
+/// The mapping with its lock. Children forked after its creation share it.
 pub struct Region {
-    base: NonNull<u8>,
+    map: Mapping,
     len: usize,
 }
 
-// SAFETY: the bytes behind `base` are reached only through `Guard`, which holds the process-shared
+// SAFETY: the mapping's bytes are reached only through `Guard`, which holds the process-shared
 // mutex, and through the atomic flag; the mapping lives as long as the `Region`.
 unsafe impl Send for Region {}
 // SAFETY: as above; the mutex excludes threads just as it excludes processes.
@@ -45,22 +46,7 @@ impl Region {
     /// Maps `len` zeroed bytes and initialises the lock. Errors are the system's.
     pub fn new(len: usize) -> io::Result<Region> {
         let total = len.checked_add(CONTROL_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no existing memory.
-        let p = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                total,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if p == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(p.cast::<u8>()).expect("mmap without MAP_FIXED never returns page zero");
-        let region = Region { base, len };
+        let region = Region { map: Mapping::new(total)?, len };
         region.init_mutex()?;
         Ok(region)
     }
@@ -68,7 +54,7 @@ impl Region {
     fn control(&self) -> &Control {
         // SAFETY: the mapping starts page-aligned, is longer than `Control` (asserted above), and zeroed
         // bytes are a valid `Control`; both fields allow shared mutation.
-        unsafe { self.base.cast::<Control>().as_ref() }
+        unsafe { self.map.base().cast::<Control>().as_ref() }
     }
 
     fn init_mutex(&self) -> io::Result<()> {
@@ -114,14 +100,6 @@ impl Region {
     }
 }
 
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: `base` and the length are those of the mapping made in `new`; guards borrow the region, so
-        // none is alive. The mutex is not destroyed: other processes may still use their mapping.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len + CONTROL_BYTES) };
-    }
-}
-
 /// The lock, held; dereferences to the zone's bytes.
 pub struct Guard<'a> {
     region: &'a Region,
@@ -159,7 +137,9 @@ impl Deref for Guard<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: the range lies inside the mapping made in `Region::new`; the mutex is held, so no other
         // thread or process writes while the returned borrow (tied to the guard) lives.
-        unsafe { std::slice::from_raw_parts(self.region.base.as_ptr().add(CONTROL_BYTES), self.region.len) }
+        unsafe {
+            std::slice::from_raw_parts(self.region.map.base().as_ptr().add(CONTROL_BYTES), self.region.len)
+        }
     }
 }
 
@@ -167,7 +147,10 @@ impl DerefMut for Guard<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`, and the borrow is exclusive because it comes from `&mut self`.
         unsafe {
-            std::slice::from_raw_parts_mut(self.region.base.as_ptr().add(CONTROL_BYTES), self.region.len)
+            std::slice::from_raw_parts_mut(
+                self.region.map.base().as_ptr().add(CONTROL_BYTES),
+                self.region.len,
+            )
         }
     }
 }
