@@ -244,7 +244,8 @@ fn services_of_upstreams_are_checked() {
 #[test]
 fn protocols_that_lines_of_one_address_disagree_about_are_told() {
     let warned = |lines: &[&str]| {
-        let servers: String = lines.iter().map(|l| format!("server {{ listen 127.0.0.1:8080 {l}; }} ")).collect();
+        let servers: String =
+            lines.iter().map(|l| format!("server {{ listen 127.0.0.1:8080 {l}; }} ")).collect();
         let folder = Folder::new();
         folder.write("conf/nginx.conf", &format!("events {{}} http {{ {servers} }}"));
         let loaded = conf::load(&folder.options()).unwrap_or_else(|_| panic!("{lines:?}"));
