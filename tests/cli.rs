@@ -335,7 +335,22 @@ fn bytecode_is_saved_in_every_form() {
     let list: Vec<String> = bytes.iter().map(|b| b.to_string()).collect();
     let c = run(command().args(["-b", "-t", "c", &source, "-"]), "");
     let c = text(&c.stdout);
-    assert!(c.starts_with("#ifdef __cplusplus\nextern \"C\"\n#endif\n#ifdef _WIN32\n__declspec(dllexport)\n#endif\nconst unsigned char luaJIT_BC_cli_mod[] = {\n"), "{c}");
+    assert!(
+        c.starts_with(
+            "#ifdef __cplusplus\nextern \"C\"\n#endif\n#ifdef _WIN32\n__declspec(dllexport)\n#elif"
+        ),
+        "{c}"
+    );
+    assert!(c.contains("\n#endif\nconst unsigned char luaJIT_BC_cli_mod[] = {\n"), "{c}");
+    assert!(c.lines().all(|l| l.starts_with('#') || l.len() <= 78), "{c}");
+    for (input, name) in [("return 1", "return"), ("x_1 = 'a/b-c.d.e'", "b_c_d")] {
+        let c = run(command().args(["-b", "-t", "h", "-e", input, "-"]), "");
+        assert!(
+            text(&c.stdout).starts_with(&format!("#define luaJIT_BC_{name}_SIZE ")),
+            "{}",
+            text(&c.stdout)
+        );
+    }
     let body = c.split("= {\n").nth(1).and_then(|b| b.strip_suffix("\n};\n")).expect("an array");
     assert_eq!(body.replace('\n', ""), list.join(","));
     let header = format!("{folder}/cli-mod.h");
@@ -350,11 +365,22 @@ fn bytecode_is_saved_in_every_form() {
     );
 
     let object = format!("{folder}/cli-mod.o");
-    for arch in ["x64", "arm64"] {
-        check(&["-b", "-a", arch, &source, &object], "", "", "", 0);
+    let starts: [(&str, &str, &[u8]); 6] = [
+        ("linux", "x64", b"\x7fELF\x02\x01\x01\0"),
+        ("linux", "ARM64", b"\x7fELF\x02\x01\x01\0"),
+        ("freebsd", "mips", b"\x7fELF\x01\x02\x01\x09"),
+        ("windows", "x64", b"\x64\x86\x02\0"),
+        ("osx", "arm64", b"\xcf\xfa\xed\xfe\x0c\0\0\x01"),
+        ("osx", "x64", b"\xcf\xfa\xed\xfe\x07\0\0\x01"),
+    ];
+    for (os, arch, start) in starts {
+        check(&["-b", "-a", arch, "-o", os, &source, &object], "", "", "", 0);
         let o = std::fs::read(&object).expect("it was written");
-        assert!(o.starts_with(b"\x7fELF\x02\x01\x01"));
+        assert!(o.starts_with(start), "{os} {arch}");
         assert!(o.windows(bytes.len()).any(|w| w == bytes));
+        if os != "linux" {
+            continue;
+        }
         match Command::new("nm").arg(&object).output() {
             Ok(nm) => {
                 assert!(text(&nm.stdout).trim_end().ends_with(" R luaJIT_BC_cli_mod"), "{}", text(&nm.stdout))
@@ -365,10 +391,14 @@ fn bytecode_is_saved_in_every_form() {
     for (args, message) in [
         (&["-b", "-t", "exe", "x", "y"][..], "unknown file type"),
         (&["-b", "-a", "vax", "x", "y"], "unknown architecture"),
-        (&["-b", "-a", "mips", "x", "y"], "no object files for architecture 'mips'"),
-        (&["-b", "-o", "windows", "x", "y"], "no object files for OS 'windows'"),
+        (&["-b", "-o", "beos", "x", "y"], "unknown OS name"),
+        (&["-b", "-o", "osx", "-a", "x86", "-e", "return", "y.o"], "unsupported architecture for OSX"),
+        (
+            &["-b", "-o", "windows", "-a", "mips", "-e", "return", "y.o"],
+            "unsupported architecture for Windows",
+        ),
         (&["-b", "-W", "x", "y"], "-W: there is no 32-bit form of this bytecode"),
-        (&["-b", "-e", "return 1", "x.c"], "cannot derive module name, use -n name"),
+        (&["-b", "-e", "::l::", "x.c"], "cannot derive module name, use -n name"),
         (&["-b", "-n", "a b", "x", "y"], "bad module name"),
         (&["-b", "nowhere.lua", "y"], "cannot open nowhere.lua: No such file or directory"),
         (&["-b", "-e", "return", "/nowhere/y"], "/nowhere/y: No such file or directory"),

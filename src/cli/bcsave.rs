@@ -1,5 +1,6 @@
 //! `-b`: lists bytecode, or saves it raw, as C source, or as an object file that a linker takes.
 
+use super::object_file::{self, ARCHS, Arch, Format, SYSTEMS};
 use super::script::{Cli, Done, Failed};
 use crate::native::DumpOptions;
 use moonlit_vm::lib::base;
@@ -46,23 +47,14 @@ impl Kind {
     }
 }
 
-/// Machines an object file can be for: name and ELF machine number. Bytecode itself is for all of them.
-const ARCHS: &[(&str, u16)] = &[("x64", 62), ("arm64", 183)];
-/// Architectures LuaJIT knows besides.
-const OTHER_ARCHS: &[&str] =
-    &["x86", "arm", "arm64be", "ppc", "mips", "mipsel", "mips64", "mips64el", "mips64r6", "mips64r6el"];
-/// Systems whose object files are ELF.
-const ELF_SYSTEMS: &[&str] = &["linux", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris"];
-/// Systems LuaJIT knows besides.
-const OTHER_SYSTEMS: &[&str] = &["windows", "osx"];
-
 /// What the words ask for.
 struct Wanted {
     list: bool,
     dump: DumpOptions,
     name: Option<String>,
     kind: Option<Kind>,
-    machine: u16,
+    arch: Arch,
+    format: Format,
     chunk: Option<Vec<u8>>,
     filename: Option<Vec<u8>>,
     files: Vec<Vec<u8>>,
@@ -137,13 +129,13 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn parse(words: &[Vec<u8>]) -> Result<Wanted, Wrong> {
-    let native = ARCHS.iter().find(|a| a.0 == if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" });
     let mut w = Wanted {
         list: false,
         dump: DumpOptions { strip: true, deterministic: false },
         name: None,
         kind: None,
-        machine: native.map_or(62, |a| a.1),
+        arch: object_file::native_arch(),
+        format: object_file::native_format(),
         chunk: None,
         filename: None,
         files: Vec::new(),
@@ -206,22 +198,13 @@ impl Wanted {
                 }
                 b'a' => {
                     let word = text(&value()?).to_lowercase();
-                    self.machine = match ARCHS.iter().find(|a| a.0 == word) {
-                        Some(a) => a.1,
-                        None if OTHER_ARCHS.contains(&&word[..]) => {
-                            return Err(Wrong::Text(format!("no object files for architecture '{word}'")));
-                        }
-                        None => return Err(Wrong::Text("unknown architecture".into())),
-                    };
+                    let arch = ARCHS.iter().find(|a| a.name == word);
+                    self.arch = *arch.ok_or_else(|| Wrong::Text("unknown architecture".into()))?;
                 }
                 b'o' => {
                     let word = text(&value()?).to_lowercase();
-                    if OTHER_SYSTEMS.contains(&&word[..]) {
-                        return Err(Wrong::Text(format!("no object files for OS '{word}'")));
-                    }
-                    if !ELF_SYSTEMS.contains(&&word[..]) {
-                        return Err(Wrong::Text("unknown OS name".into()));
-                    }
+                    let system = SYSTEMS.iter().find(|s| s.0 == word);
+                    self.format = system.ok_or_else(|| Wrong::Text("unknown OS name".into()))?.1;
                 }
                 b'F' => self.filename = Some(value()?),
                 _ => return Err(Wrong::Usage),
@@ -230,16 +213,17 @@ impl Wanted {
         Ok(())
     }
 
-    /// The module's name: given, or the input's without folder and extension.
+    /// The module's name: given, or the input's (a chunk's, too) without folder and extension.
     fn module(&self) -> Result<String, String> {
         if let Some(n) = &self.name {
             return Ok(n.clone());
         }
-        let input = self.files.first().filter(|_| self.chunk.is_none()).map(|f| text(f));
-        let base = input.as_deref().map(|f| f.rsplit('/').next().unwrap_or(f));
-        let stem = base.map(|b| b.rsplit_once('.').map_or(b, |(head, _)| head));
+        let input = self.chunk.as_ref().or(self.files.first()).map_or(String::new(), |f| text(f));
+        // What ends in a separator has no last part.
+        let base = input.rsplit(['/', '\\']).next().filter(|b| !b.is_empty()).unwrap_or(&input);
+        let stem = base.rsplit_once('.').map_or(base, |(head, _)| head);
         let ok = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        let name: String = stem.unwrap_or_default().chars().take_while(|&c| ok(c)).collect();
+        let name: String = stem.chars().take_while(|&c| ok(c)).collect();
         match name.is_empty() {
             true => Err("cannot derive module name, use -n name".into()),
             false => Ok(name.replace(['.', '-'], "_")),
@@ -256,7 +240,8 @@ impl Wanted {
             Kind::C => c_source(&self.module()?, bytecode, false),
             Kind::Header => c_source(&self.module()?, bytecode, true),
             Kind::Object => {
-                elf::object(&format!("{SYMBOL_PREFIX}{}", self.module()?), bytecode, self.machine)
+                let symbol = format!("{SYMBOL_PREFIX}{}", self.module()?);
+                object_file::write(self.format, self.arch, &symbol, bytecode)?
             }
         })
     }
@@ -270,121 +255,26 @@ fn c_source(name: &str, bytecode: &[u8], header: bool) -> Vec<u8> {
             bytecode.len()
         ),
         false => format!(
-            "#ifdef __cplusplus\nextern \"C\"\n#endif\n#ifdef _WIN32\n__declspec(dllexport)\n#endif\n\
+            "#ifdef __cplusplus\nextern \"C\"\n#endif\n#ifdef _WIN32\n__declspec(dllexport)\n\
+             #elif (defined(__ELF__) || defined(__MACH__) || defined(__psp2__)) \
+             && !((defined(__sun__) && defined(__svr4__)) || defined(__CELLOS_LV2__))\n\
+             __attribute__((visibility(\"default\")))\n#endif\n\
              const unsigned char {SYMBOL_PREFIX}{name}[] = {{\n"
         ),
     };
+    // A line's numbers count with a comma each.
     let mut width = 0;
     for (i, b) in bytecode.iter().enumerate() {
         let word = b.to_string();
-        if width + word.len() + 1 > 78 {
+        width += word.len() + 1;
+        if width > 78 {
             out.push_str(",\n");
-            width = 0;
+            width = word.len() + 1;
         } else if i > 0 {
             out.push(',');
-            width += 1;
         }
         out.push_str(&word);
-        width += word.len();
     }
     out.push_str("\n};\n");
     out.into_bytes()
-}
-
-/// Relocatable ELF files with one read-only object.
-mod elf {
-    const HEADER: usize = 64;
-    const SECTION: usize = 64;
-    const SYMBOL: usize = 24;
-    const NAMES: &[u8] = b"\0.symtab\0.shstrtab\0.strtab\0.rodata\0.note.GNU-stack\0";
-
-    fn name(of: &[u8]) -> u32 {
-        let at = NAMES.windows(of.len() + 1).position(|w| &w[..of.len()] == of && w[of.len()] == 0);
-        at.map_or(0, |a| a as u32)
-    }
-
-    /// A section header.
-    struct Section {
-        name: &'static [u8],
-        kind: u32,
-        flags: u64,
-        at: usize,
-        size: usize,
-        link: u32,
-        info: u32,
-        align: u64,
-        entry: u64,
-    }
-
-    /// 64-bit little-endian object file: `symbol` names `bytes`.
-    pub(super) fn object(symbol: &str, bytes: &[u8], machine: u16) -> Vec<u8> {
-        let strings = [b"\0", symbol.as_bytes(), b"\0"].concat();
-        let sections_at = HEADER;
-        let symbols_at = sections_at + 6 * SECTION;
-        let names_at = symbols_at + 2 * SYMBOL;
-        let strings_at = names_at + NAMES.len();
-        let data_at = (strings_at + strings.len()).next_multiple_of(32);
-        let section = |name, kind, flags, at, size| Section {
-            name,
-            kind,
-            flags,
-            at,
-            size,
-            link: 0,
-            info: 0,
-            align: 1,
-            entry: 0,
-        };
-        let sections = [
-            Section { align: 0, ..section(b"", 0, 0, 0, 0) },
-            // One local symbol, the empty one, comes first.
-            Section {
-                link: 3,
-                info: 1,
-                align: 8,
-                entry: SYMBOL as u64,
-                ..section(b".symtab", 2, 0, symbols_at, 2 * SYMBOL)
-            },
-            section(b".shstrtab", 3, 0, names_at, NAMES.len()),
-            section(b".strtab", 3, 0, strings_at, strings.len()),
-            Section { align: 32, ..section(b".rodata", 1, 2, data_at, bytes.len()) },
-            section(b".note.GNU-stack", 1, 0, data_at, 0),
-        ];
-        let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-        for half in [1u16, machine] {
-            out.extend(half.to_le_bytes());
-        }
-        out.extend(1u32.to_le_bytes());
-        for long in [0u64, 0, sections_at as u64] {
-            out.extend(long.to_le_bytes());
-        }
-        out.extend(0u32.to_le_bytes());
-        for half in [HEADER as u16, 0, 0, SECTION as u16, sections.len() as u16, 2] {
-            out.extend(half.to_le_bytes());
-        }
-        for s in &sections {
-            out.extend(name(s.name).to_le_bytes());
-            out.extend(s.kind.to_le_bytes());
-            for long in [s.flags, 0, s.at as u64, s.size as u64] {
-                out.extend(long.to_le_bytes());
-            }
-            out.extend(s.link.to_le_bytes());
-            out.extend(s.info.to_le_bytes());
-            out.extend(s.align.to_le_bytes());
-            out.extend(s.entry.to_le_bytes());
-        }
-        // An empty symbol comes first.
-        out.resize(symbols_at + SYMBOL, 0);
-        out.extend(1u32.to_le_bytes());
-        // A global object in section 4.
-        out.extend([0x11, 0]);
-        out.extend(4u16.to_le_bytes());
-        out.extend(0u64.to_le_bytes());
-        out.extend((bytes.len() as u64).to_le_bytes());
-        out.extend_from_slice(NAMES);
-        out.extend_from_slice(&strings);
-        out.resize(data_at, 0);
-        out.extend_from_slice(bytes);
-        out
-    }
 }

@@ -5,6 +5,7 @@ pub mod args;
 mod bcsave;
 mod highlight;
 mod interrupt;
+mod object_file;
 mod repl;
 #[cfg(feature = "server")]
 mod resty;
