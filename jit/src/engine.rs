@@ -61,6 +61,8 @@ struct Compiled {
     proto: Option<Gc<Proto>>,
     original: Instr,
     installed: Option<Installed>,
+    /// Number of its job: a result is for the trace it was ordered for, not for a later one of the same number.
+    ticket: u64,
     /// Forks before it was installed.
     forks: u64,
     sides: u32,
@@ -80,7 +82,8 @@ pub struct Engine {
     opts: Options,
     shared: Shared,
     version: u64,
-    epoch: u64,
+    /// Jobs so far.
+    tickets: u64,
     worker: Option<Worker>,
     runtime: Option<Runtime>,
     /// Runtimes from before a fork: their code still runs here, their memory is not ours to write.
@@ -123,7 +126,7 @@ impl Engine {
             opts,
             shared,
             version: 1,
-            epoch: 0,
+            tickets: 0,
             worker: None,
             runtime: None,
             inherited: Vec::new(),
@@ -423,7 +426,9 @@ impl Engine {
         if trace.link == Link::Root(0) {
             trace.link = Link::Root(no as u32);
         }
-        let job = Job { trace: trace.clone(), env, epoch: self.epoch };
+        self.tickets += 1;
+        let ticket = self.tickets;
+        let job = Job { trace: trace.clone(), env, ticket };
         if let Kind::Side { parent, exit } = kind {
             if let Some(Some(p)) = self.traces.get_mut(parent as usize) {
                 p.counts[exit as usize] = NEVER;
@@ -460,6 +465,7 @@ impl Engine {
             proto,
             original,
             installed: None,
+            ticket,
             forks: self.forks,
             sides: 0,
         };
@@ -472,11 +478,11 @@ impl Engine {
             vm.tell(TraceEvent::Stop { no: no as u32, at });
         }
         self.stats.0 += 1;
-        if self.worker.is_none() {
-            self.worker = Some(Worker::start(self.opts.jitsync, &self.gate)?);
-        }
-        if let Some(w) = self.worker.as_mut() {
-            w.submit(job)?;
+        if let Err(e) = self.order(job) {
+            self.traces[no] = None;
+            self.unlink_proto(vm, proto, no as u32);
+            self.punish(vm, kind);
+            return Err(e);
         }
         if let Kind::Loop { pc, .. } = kind {
             vm.set_hot(pc as *const u32, PENDING_COUNT);
@@ -487,6 +493,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Hands a job to the worker, which starts with the first one.
+    fn order(&mut self, job: Job) -> Result<(), Abort> {
+        let worker = match &mut self.worker {
+            Some(w) => w,
+            none => none.insert(Worker::start(self.opts.jitsync, &self.gate)?),
+        };
+        worker.submit(job)
+    }
+
     /// After a fork: the thread is gone with its jobs, the code memory belongs to the parent. Traces that
     /// are installed go on in this process's copy; everything new gets a new thread and a new arena.
     fn check_fork(&mut self, vm: &mut Vm) {
@@ -494,7 +509,6 @@ impl Engine {
             return;
         }
         self.forks = arena::forks();
-        self.epoch += 1;
         // Not dropped: a lock inside its channels may be held by the thread that does not exist here.
         std::mem::forget(self.worker.take());
         self.inherited.extend(self.runtime.take());
@@ -533,10 +547,10 @@ impl Engine {
             }
         }
         let no = done.trace_no;
-        if done.epoch != self.epoch {
-            return Err(Abort::Outdated);
+        match self.traces.get(no as usize) {
+            Some(Some(t)) if t.ticket == done.ticket => {}
+            _ => return Err(Abort::Outdated),
         }
-        let Some(Some(_)) = self.traces.get(no as usize) else { return Err(Abort::Outdated) };
         let rt = self.runtime.as_mut().ok_or(Abort::CodeAreaFull)?;
         self.costs.traces += 1;
         self.costs.us += done.compile_us as u64;
@@ -836,10 +850,10 @@ impl JitHooks for Engine {
             rec.iter().flat_map(|r| &r.keep).for_each(|v| mark(*v));
             proto.iter().for_each(|p| mark(Value::obj(*p)));
         }
-        // A trace that waits for its code is kept whatever happens to its prototype meanwhile.
-        for t in self.traces.iter().flatten().filter(|t| t.installed.is_none()) {
+        // A trace that waits for its code lives as long as its prototype, like one that has it. Nobody may ever ask
+        // for the code, so the wait keeps nothing alive.
+        for t in self.traces.iter().flatten().filter(|t| t.proto.is_none()) {
             t.keep.iter().for_each(|v| mark(*v));
-            t.proto.iter().for_each(|p| mark(Value::obj(*p)));
         }
     }
 
@@ -849,7 +863,6 @@ impl JitHooks for Engine {
                 continue;
             }
             let Some(t) = self.traces[no].take() else { continue };
-            self.epoch += t.installed.is_none() as u64;
             let Some(i) = t.installed else { continue };
             self.retired.push(*t);
             // Whoever jumps here goes back to the interpreter instead.
@@ -869,7 +882,6 @@ impl JitHooks for Engine {
             vm.tell(TraceEvent::Flush);
         }
         self.abort(vm, Abort::Outdated);
-        self.epoch += 1;
         for no in 1..self.traces.len() {
             let Some(t) = self.traces[no].take() else { continue };
             Engine::unpatch(&t, no as u32);

@@ -20,8 +20,8 @@ pub struct Job {
     pub trace: Trace,
     /// Addresses and numbers.
     pub env: Env,
-    /// Epoch at record time: an outdated result is dropped.
-    pub epoch: u64,
+    /// Its number, unlike any other's.
+    pub ticket: u64,
 }
 
 /// What comes back.
@@ -29,8 +29,8 @@ pub struct Job {
 pub struct Done {
     /// Trace number of the job.
     pub trace_no: u32,
-    /// Its epoch.
-    pub epoch: u64,
+    /// The job's number: the result for a trace that is gone is dropped.
+    pub ticket: u64,
     /// Machine code.
     pub code: Result<Vec<u8>, Abort>,
     /// Shared stubs, with the first result.
@@ -85,7 +85,7 @@ fn run(c: &mut Compiler, job: Job, first: &mut bool) -> Done {
     let start = std::time::Instant::now();
     let code = c.compile(&job.trace, &job.env);
     let compile_us = start.elapsed().as_micros().min(u32::MAX as u128) as u32;
-    Done { trace_no: job.env.trace_no, epoch: job.epoch, code, stubs, compile_us }
+    Done { trace_no: job.env.trace_no, ticket: job.ticket, code, stubs, compile_us }
 }
 
 impl Worker {

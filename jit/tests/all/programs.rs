@@ -288,6 +288,49 @@ fn nothing_stale_is_entered_when_the_world_changes_while_a_trace_is_compiled() {
     vm.heap.roots.remove(root);
 }
 
+/// Waiting for code keeps no prototype alive, and what dies meanwhile leaves the other traces their code.
+#[test]
+fn a_trace_dies_with_its_prototype_while_it_is_compiled() {
+    let mut vm = Vm::new();
+    moonlit_vm::lib::open_all(&mut vm);
+    let gate = install_with_gate(&mut vm, options(&["hotloop=2", "hotexit=1"]));
+    gate.set(true);
+    let src = "local util = require('jit.util')
+        local function loop() return load('local s = 0 for i = 1, 100 do s = s + i end return s') end
+        loop()()
+        local kept = loop()
+        kept()
+        assert(util.traceinfo(1) and util.traceinfo(2))
+        collectgarbage() collectgarbage()
+        assert(not util.traceinfo(1) and util.traceinfo(2), 'the first is gone')
+        -- Another trace with the number of the one that is gone.
+        local other = loop()
+        other()
+        assert(util.traceinfo(1))
+        return function()
+            assert(kept() == 5050 and other() == 5050)
+            return util.tracemc(1) and util.tracemc(2) and true
+        end";
+    let f = vm.load(src.as_bytes(), b"=gate", b"t", None).expect("compiles");
+    let both = match vm.call(Value::obj(f), &[]) {
+        Ok(v) => v[0],
+        Err(_) => {
+            let e = vm.take_error();
+            panic!("{}", String::from_utf8_lossy(&vm.raw_text(e)));
+        }
+    };
+    let root = vm.heap.roots.add(both);
+    gate.set(false);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(300);
+    while vm.call(both, &[]).expect("runs")[0] != Value::TRUE {
+        assert!(std::time::Instant::now() < end, "a trace waits for ever");
+        std::thread::yield_now();
+    }
+    moonlit_vm::gc::full(&mut vm);
+    moonlit_vm::gc::check::check(&mut vm).expect("the heap is sound");
+    vm.heap.roots.remove(root);
+}
+
 #[test]
 fn heap_is_sound_after_whole_collections_under_an_allocating_trace() {
     for zeal in [moonlit_vm::heap::zeal::Zeal::Off, moonlit_vm::heap::zeal::Zeal::Steps] {
