@@ -46,10 +46,6 @@ const MISSING: &[(&str, &str)] = &[
     ),
     ("jit.prngstate", "OpenResty's"),
     ("jit.dis_*", "the disassemblers"),
-    (
-        "moonlit -b",
-        "object files for other systems than ELF ones, and other architectures than x64 and arm64",
-    ),
 ];
 
 fn library(out: &mut String, name: &str, rows: &[NativeRow]) {
