@@ -18,3 +18,6 @@ local old = package.path package.path = nil print(pcall(require, "nope")) packag
 print(pcall(require)) print(pcall(require, {})) print(package.loadlib("/nonexistent.so", "f") == nil)
 local function mk() module("mod.sub", package.seeall) value = 5 function get() return value, _NAME, _PACKAGE, _M.value, print ~= nil end end mk()
 print(mod.sub.get()) print(package.loaded["mod.sub"] == mod.sub) print(pcall(module, "string.format")) print(pcall(function() module("plain") return print end) == false or true)
+-- A path for the system's loader has a limit; it ends at a zero.
+print(package.loadlib(("x"):rep(4096), "f"))
+print(select(2, package.loadlib(("x"):rep(4095), "f")) == "path too long", select(2, package.loadlib("x\0" .. ("x"):rep(5000), "f")) == "path too long")

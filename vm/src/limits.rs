@@ -20,6 +20,8 @@ pub const NATIVE_RUNS_MAX: u32 = 190;
 pub const COROUTINE_DEPTH_MAX: u32 = 10_000;
 /// Length of an `__index` or `__newindex` chain.
 pub const META_LOOP_MAX: usize = 100;
+/// Bytes of the path of a library for `package.loadlib`.
+pub const LIBRARY_PATH_MAX: usize = 4095;
 /// Captures of a pattern.
 pub const PATTERN_CAPTURES_MAX: usize = 32;
 /// Locals of one function.

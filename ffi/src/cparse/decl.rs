@@ -18,7 +18,7 @@ const DEPTH_MAX: u32 = 100;
 /// Derivations of one declarator.
 const DERIVATIONS_MAX: usize = 100;
 /// Nested `#pragma pack(push)`.
-const PACK_STACK_MAX: usize = 64;
+const PACK_STACK_MAX: usize = 6;
 
 /// What is being read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -600,7 +600,7 @@ impl<'t, 's> Parser<'t, 's> {
             match self.slice() {
                 b"push" => {
                     if self.pack_stack.len() >= PACK_STACK_MAX {
-                        return Err(self.error(text::LEVELS));
+                        return Err(self.error_near(text::LEVELS));
                     }
                     self.pack_stack.push(self.pack);
                 }

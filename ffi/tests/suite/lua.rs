@@ -154,6 +154,19 @@ fn collecting_at_every_safepoint_changes_nothing() {
     }
 }
 
+/// Six saved alignments, as LuaJIT has them.
+#[test]
+fn pragma_pack_has_a_depth() {
+    let mut m = Machine::new();
+    let program = r##"local function f(n)
+            local ok, e = pcall(ffi.cdef, ("#pragma pack(push, 1)\n"):rep(n) .. "#pragma pack(pop)\nstruct s" .. n .. " {char a; int b;};")
+            return ok, e or ffi.sizeof("struct s" .. n)
+        end
+        local ok, size = f(6)
+        return ok, size, f(7)"##;
+    assert_eq!(m.run(program), "true\t5\tfalse\tchunk has too many syntax levels near 'push' at line 7");
+}
+
 #[test]
 fn a_yield_across_a_callback_is_refused() {
     let mut m = Machine::new();

@@ -3,6 +3,7 @@
 use super::{registry_table, set_field};
 use crate::function::closure::Func;
 use crate::heap::gc_ref::Gc;
+use crate::limits::LIBRARY_PATH_MAX;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
@@ -278,13 +279,18 @@ fn loader_croot(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `package.loadlib(path, name)`: always nil, the reason and `absent`.
 fn loadlib(vm: &mut Vm, _: Entry) -> NativeResult {
-    vm.check_str(0)?;
+    // C strings end at a zero.
+    let path = vm.check_str(0)?.bytes(&vm.heap).iter().take_while(|&&b| b != 0).count();
     vm.check_str(1)?;
+    let (text, place) = match path > LIBRARY_PATH_MAX {
+        true => (&b"path too long"[..], &b"open"[..]),
+        false => (NO_C, &b"absent"[..]),
+    };
     vm.push(Value::NIL);
-    let text = vm.heap.str(NO_C);
-    vm.push(Value::obj(text));
-    let absent = vm.heap.str(b"absent");
-    vm.push(Value::obj(absent));
+    for t in [text, place] {
+        let t = vm.heap.str(t);
+        vm.push(Value::obj(t));
+    }
     Ok(Outcome::top(3))
 }
 
