@@ -194,5 +194,6 @@ fn exec(vm: &mut Vm, _: Entry) -> NativeResult {
             return Err(vm.throw_str(b"unsafe uri"));
         }
     };
+    req.args_given.set(cut.is_some());
     Ok(end_run(Verdict::Internal { uri: target, args: Some(args) }))
 }

@@ -150,6 +150,7 @@ fn subrequest(vm: &mut Vm, n: usize, uri: &[u8], options: Value) -> Result<Rc<Re
         method: method.as_bytes().to_vec(),
         uri: target,
         args,
+        args_given: cut.is_some(),
         body,
         headers,
         share_vars: flag(vm, options, "share_all_vars")?,

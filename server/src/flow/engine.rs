@@ -529,8 +529,8 @@ fn count_change(req: &Rc<Request>) -> bool {
 
 fn internal_redirect(req: &Rc<Request>, uri: Vec<u8>, args: Option<Vec<u8>>) -> bool {
     *req.uri.borrow_mut() = uri;
+    req.args_given.set(args.is_some() && req.args_given.get());
     *req.args.borrow_mut() = args.unwrap_or_default();
-    req.args_given.set(false);
     req.clear_for_redirect();
     let target = req.uri.borrow().clone();
     count_redirect(req, "internally redirecting to", &target)

@@ -124,7 +124,8 @@ fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
     let uri = req.eval(&r.uri);
     let mut args = r.args.as_ref().map(|a| req.eval(a)).unwrap_or_default();
     if r.keep_args && !req.args.borrow().is_empty() {
-        if !args.is_empty() {
+        // Arguments that come out empty count as such.
+        if r.args.is_some() {
             args.push(b'&');
         }
         args.extend_from_slice(&req.args.borrow());
@@ -153,7 +154,7 @@ fn rewrite(req: &Rc<Request>, r: &Rewrite) -> Step {
     *req.uri.borrow_mut() = uri;
     req.internal.set(true);
     let before = req.args.replace(args);
-    req.args_given.set(req.args_given.get() || !before.is_empty());
+    req.args_given.set(r.args.is_some() || req.args_given.get() || !before.is_empty());
     req.internal.set(true);
     match r.flag {
         RewriteFlag::Break => {

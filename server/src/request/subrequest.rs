@@ -22,6 +22,8 @@ pub struct Spec {
     pub uri: Vec<u8>,
     /// The query.
     pub args: Vec<u8>,
+    /// There was a question mark: an empty query is a value.
+    pub args_given: bool,
     /// The body; `None` for none.
     pub body: Option<Vec<u8>>,
     /// Headers to be set.
@@ -48,6 +50,7 @@ pub fn create(spare: &Spare, parent: &Rc<Request>, spec: Spec) -> Rc<Request> {
     let mut shared = spare.take(&parent.env, &parent.server.borrow());
     let req = Rc::get_mut(&mut shared).expect("nobody else knows the request yet");
     begin(req, parent, spec.uri, spec.args);
+    req.args_given.set(spec.args_given);
     let headers = req.headers.get_mut();
     match &spec.body {
         Some(b) => headers.set(b"Content-Length", b.len().to_string().as_bytes()),

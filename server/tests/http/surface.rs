@@ -113,6 +113,11 @@ fn a_query_set_to_nothing_is_a_value() {
            location /set { set $args ''; content_by_lua_block { ngx.print('<', tostring(ngx.var.args), '>') } }
            location /rewrite { rewrite ^ /show?; }
            location /exec { rewrite_by_lua_block { ngx.req.set_uri_args('') ngx.exec('/show') } }
+           location /mark { content_by_lua_block { ngx.exec('/show?') } }
+           location /try { set $args ''; try_files /none /show; }
+           location /both { rewrite ^ /show?$arg_none; }
+           location /capture { content_by_lua_block {
+             for _, u in ipairs {'/show', '/show?'} do ngx.print(ngx.location.capture(u).body) end } }
            location /show { content_by_lua_block { ngx.print('<', tostring(ngx.var.args), '>') } } }",
         &[],
     );
@@ -123,6 +128,11 @@ fn a_query_set_to_nothing_is_a_value() {
     // What a rewrite takes away was there; a jump begins anew.
     assert_eq!((show("/rewrite?a"), show("/rewrite")), ("<>".to_owned(), "<nil>".to_owned()));
     assert_eq!(show("/exec"), "<nil>");
+    assert_eq!(
+        (show("/mark"), show("/try"), show("/both?x")),
+        ("<>".to_owned(), "<>".to_owned(), "<&x>".to_owned())
+    );
+    assert_eq!(show("/capture"), "<nil><>");
 }
 
 #[test]
