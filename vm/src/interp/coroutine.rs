@@ -8,7 +8,6 @@ use super::ret::do_return;
 use crate::bytecode::ops::Op;
 use crate::cell::gc_ref::Gc;
 use crate::error::messages as msg;
-use crate::function::closure::Func;
 use crate::limits::{COROUTINE_DEPTH_MAX, STACK_START};
 use crate::state::Vm;
 use crate::state::native::{Entry, Raised};
@@ -29,12 +28,7 @@ impl Vm {
             let t = self.cur.get(&self.heap);
             (t.exdata, t.exdata2)
         };
-        // Room for the body's frame, as a vararg function's too: the stack need not grow at once.
-        let frame = f.as_obj::<Func>().and_then(|f| f.as_lua(&self.heap)).map_or(0, |f| {
-            let proto = f.get(&self.heap).proto;
-            FIRST_BASE + 2 + proto.get(&self.heap).framesize as usize
-        });
-        let co = self.heap.new_thread(env, frame.max(STACK_START - crate::limits::STACK_EXTRA));
+        let co = self.heap.new_thread(env, STACK_START - crate::limits::STACK_EXTRA);
         let t = co.get_mut(&mut self.heap);
         t.exdata = x;
         t.exdata2 = x2;
