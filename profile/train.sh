@@ -5,8 +5,11 @@
 #
 #     sh profile/train.sh
 #
-# Needs llvm-profdata of Rust's LLVM version (`rustup component add llvm-tools`, or $LLVM_PROFDATA) and python3.
-# Takes two release builds' time.
+# Then first.order: the functions that a short program and a freshly started server run, in the order of their first
+# call. The linker puts them side by side: a page of code is read for what it holds, not for one function of it.
+#
+# Needs llvm-profdata of Rust's LLVM version (`rustup component add llvm-tools`, or $LLVM_PROFDATA), python3 and
+# valgrind. Takes three release builds' time.
 set -eu
 cd "$(dirname "$0")/.."
 merge=${LLVM_PROFDATA:-$(ls "$(rustc --print sysroot)"/lib/rustlib/*/bin/llvm-profdata 2>/dev/null || command -v llvm-profdata)}
@@ -28,3 +31,21 @@ done
 python3 scripts/serve/soak.py --server "$target/release/moonlitd" --requests 100000 || true
 "$merge" merge -sparse -o profile/release.profdata "$counts"/*.profraw
 ls -l profile/release.profdata
+
+CARGO_TARGET_DIR=$target cargo build --release -p moonlit --bins
+seen=$target/seen
+rm -rf "$seen"
+mkdir -p "$seen"
+watch="valgrind --tool=callgrind --demangle=no --callgrind-out-file=$seen/%p"
+$watch "$target/release/moonlit" -e '' 2>"$seen/log"
+for mode in -joff -jon; do
+    $watch "$target/release/moonlit" "$mode" profile/first.lua >/dev/null 2>>"$seen/log"
+done
+printf '#!/bin/sh\nexec %s %s "$@" 2>>%s\n' "$watch" "$target/release/moonlitd" "$seen/log" >"$seen/moonlitd"
+chmod +x "$seen/moonlitd"
+python3 scripts/serve/soak.py --server "$seen/moonlitd" --requests 2000 --connections 4 || true
+# A function is named where it is met first; a clone for recursion (name'2) is the same one.
+for counted in $(ls "$seen" | grep '^[0-9]*$' | sort -n); do
+    sed -n "s/^c\{0,1\}fn=([0-9]*) \(_R[^']*\).*/\1/p" "$seen/$counted"
+done | awk '!known[$0]++' >profile/first.order
+wc -l profile/first.order
