@@ -35,11 +35,14 @@ pub fn atomic<W: World>(w: &mut W) {
     }
     let heap = w.heap();
     let mut threads = std::mem::take(&mut heap.lists.threads);
-    for t in threads.drain(..) {
+    for t in threads.iter().copied() {
         prune_upvals(heap, t.cast());
         if !seen(heap, t.cast()) {
             mark::clear_above_top(heap, t.cast());
         }
+    }
+    if !heap.gens.sticky {
+        threads.clear();
     }
     heap.lists.threads = threads;
     heap.phase = Phase::SweepStrings;
@@ -61,7 +64,7 @@ fn drain<W: World>(w: &mut W) {
 }
 
 /// Was the stack looked at since the thread ran last?
-fn seen(heap: &Heap, t: Gc<Thread>) -> bool {
+pub fn seen(heap: &Heap, t: Gc<Thread>) -> bool {
     t.get(heap).hdr.flags & SEEN != 0
 }
 

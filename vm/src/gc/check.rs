@@ -3,8 +3,8 @@
 //! Invariants checked:
 //! - a value's tag is its object's kind; the object is a whole cell of a block of its group, or large;
 //! - no object is freed, poisoned memory;
-//! - while marking, a black marked object refers to marked objects only (weak references aside), unless
-//!   it is on the way to be looked at again;
+//! - a black marked object refers to marked objects only (weak references aside), unless it is on the way to be looked
+//!   at again; while marks stay for a minor cycle, a marked object that is not black is on that way;
 //! - interned strings are found under their contents, and are the only ones with them;
 //! - every live key of a table is found from its main node; `asize`, `hmask` and `extra` agree;
 //! - closed upvalues point to themselves, open ones into the stack of their thread;
@@ -63,10 +63,13 @@ pub fn check_world<W: World>(w: &mut W) -> Result<usize, Breach> {
     }
     while let Some(h) = todo.pop() {
         let hdr = h.get(heap);
-        let black = heap.phase == Phase::Mark
-            && hdr.gc & gcbits::BLACK != 0
+        let settled = (heap.phase == Phase::Mark || heap.gens.sticky)
             && heap.is_marked(h)
             && !pending.contains(&h.addr());
+        let black = settled && hdr.gc & gcbits::BLACK != 0;
+        if settled && !black && ![Kind::Str, Kind::Cdata, Kind::Thread].map(|k| k as u8).contains(&hdr.kind) {
+            return Err(format!("a marked {} that is neither black nor remembered", kind_name(hdr.kind)));
+        }
         let (kind, weak) = (hdr.kind, hdr.gc & (gcbits::WEAK_KEY | gcbits::WEAK_VAL) != 0);
         inspect(heap, h)?;
         let mut kids = Vec::new();

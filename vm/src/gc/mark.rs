@@ -93,11 +93,13 @@ const LEAF: usize = 24;
 
 /// Looks at gray objects until `budget` bytes are done; returns what is left of it (0 or less: stopped).
 pub fn propagate(heap: &mut Heap, budget: isize) -> isize {
-    if heap.acct.live < heap.acct.fetch_ahead_from {
+    let left = if heap.acct.live < heap.acct.fetch_ahead_from {
         Marker::<Direct>::new(heap).propagate(budget)
     } else {
         Marker::<Ahead>::new(heap).propagate(budget)
-    }
+    };
+    heap.gens.work += (budget - left) as u64;
+    left
 }
 
 /// Marks what a coroutine refers to: the slots below `top`.

@@ -7,6 +7,9 @@
 //! stores into black objects are noted by the barrier; noted objects are looked at again before the
 //! atomic step, so that little is left for it. New objects are white and are found by marking as any
 //! other. After the atomic step whatever is unmarked is dead.
+//!
+//! In a heap that is not small, cycles have generations: the marks of a cycle may stay for the next one, which then finds
+//! old objects marked and looks only at new ones ([`crate::heap::Generations`]; `pace` says when that pays).
 
 mod atomic;
 pub mod check;
@@ -107,11 +110,16 @@ pub fn set_stopped(vm: &mut Vm, stopped: bool) {
 /// cycle ended.
 pub fn step_by(vm: &mut Vm, kbytes: usize) -> bool {
     note_running(vm);
-    let cycles = vm.heap.acct.cycles;
+    let mut cycles = vm.heap.acct.cycles;
     for _ in 0..kbytes.max(1) {
+        // After the end of a cycle that was asked for, everything that was dead at its beginning is gone.
+        vm.heap.gens.force_major |= vm.heap.phase == Phase::Pause || vm.heap.gens.minor;
         unit_step(vm);
         if vm.heap.acct.cycles != cycles {
-            return true;
+            if !vm.heap.gens.minor {
+                return true;
+            }
+            cycles = vm.heap.acct.cycles;
         }
     }
     false
@@ -147,8 +155,15 @@ pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
         // Every time while the heap is small; a test that makes it large should still end.
         let heap = w.heap();
         heap.lists.small_steps = heap.lists.small_steps.wrapping_add(1);
-        if heap.lists.small_steps.is_multiple_of(1 + (heap.acct.live >> 16) as u32) {
-            full_world(w);
+        let n = heap.lists.small_steps;
+        if n.is_multiple_of(1 + (heap.acct.live >> 16) as u32) {
+            if heap.phase == Phase::Pause && !n.is_multiple_of(8) {
+                begin(w);
+                atomic::atomic(w);
+                finish_sweep(w.heap());
+            } else {
+                full_world(w);
+            }
         }
     } else if w.heap().over_limit() {
         full_world(w);
@@ -192,6 +207,7 @@ pub fn full_world<W: World>(w: &mut W) {
         atomic::atomic(w);
     }
     finish_sweep(w.heap());
+    w.heap().gens.force_major = true;
     begin(w);
     atomic::atomic(w);
     finish_sweep(w.heap());
@@ -308,17 +324,46 @@ fn begin<W: World>(w: &mut W) {
     w.release_unused();
     let heap = w.heap();
     ensure_names(heap);
+    pace::cycle_begins(heap);
     heap.begin_mark();
+    let minor = heap.gens.minor;
     let l = &mut heap.lists;
     l.gray.clear();
-    l.again.clear();
     l.sliced.clear();
     l.weak.clear();
-    l.threads.clear();
     l.traced.clear();
     l.rounds = 0;
+    if !minor {
+        l.again.clear();
+        l.threads.clear();
+    }
     heap.phase = Phase::Mark;
+    if minor {
+        old_ones(heap);
+    }
     mark_roots(w);
+}
+
+/// What a minor cycle begins with beside the roots: old objects that were written to, or that are written to without a
+/// barrier.
+fn old_ones(heap: &mut Heap) {
+    take_again(heap);
+    let threads = std::mem::take(&mut heap.lists.threads);
+    for t in threads {
+        if atomic::seen(heap, t.cast()) {
+            // It has not run since its stack was looked at.
+            heap.lists.threads.push(t);
+        } else {
+            heap.lists.gray.push(t);
+        }
+    }
+    // A trace may refer to what is younger than its prototype.
+    for i in 0..heap.lists.traced_protos.len() {
+        let p = heap.lists.traced_protos[i];
+        if heap.is_marked(p) {
+            heap.lists.gray.push(p);
+        }
+    }
 }
 
 fn mark_roots<W: World>(w: &mut W) {

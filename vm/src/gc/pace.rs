@@ -11,7 +11,8 @@ const STEP_MAX: usize = 96 * 1024;
 
 /// So many cycles after its start, and after each collection by hand, a small heap is collected in small steps, so
 /// that it stays small. A program that has made so much garbage makes more: it gets fewer and larger steps.
-const EARLY_CYCLES: u32 = 48;
+/// A minor cycle counts a third.
+const EARLY_CYCLES: u32 = 3 * 48;
 
 fn is_early(heap: &Heap) -> bool {
     heap.acct.cycles_on_end < EARLY_CYCLES
@@ -40,17 +41,93 @@ const STRINGS_WEIGH_BELOW: usize = 1 << 20;
 /// one when it is swept: a program that makes nothing but strings runs a third faster when they are collected in time.
 const STRING_WEIGHT: u32 = 224;
 
+/// The young generation, as a share of what the pause allows the heap to grow by (30 %) ...
+const NURSERY_PERCENT: usize = 30;
+/// ... and at least.
+const NURSERY_MIN: usize = 256 * 1024;
+/// Growth of the old generation, as a share of the same, after which the next cycle is a major one. Together with the
+/// young generation it reaches about what the heap would reach without generations.
+const OLD_PERCENT: usize = 60;
+/// A major cycle comes after so many minor ones at the latest: what died old is not kept for ever.
+const MINORS_MAX: u32 = 12;
+/// A minor cycle pays when, for what was allocated, it marked less than this share of what a major one would have.
+const PAYS_PERCENT: u64 = 80;
+/// After so many minor cycles in a row that did not pay ...
+const UNPAID_MAX: u32 = 2;
+/// ... there are none during so many major ones; twice as many the next time, up to the second number.
+const PAUSE_FIRST: u32 = 4;
+const PAUSE_MAX: u32 = 64;
+
+/// Bytes that the pause allows a heap to grow by in which `live` bytes live.
+fn growth(heap: &Heap, live: usize) -> usize {
+    (live as u64 * heap.acct.pause_percent.saturating_sub(100) as u64 / 100) as usize
+}
+
+/// A cycle begins: a minor one or a major one?
+pub fn cycle_begins(heap: &mut Heap) {
+    let stress = heap.zeal != Zeal::Off;
+    let full = heap.gens.base + growth(heap, heap.gens.base) / 100 * OLD_PERCENT;
+    let live = heap.acct.live;
+    let large = live >= heap.acct.generations_from;
+    let g = &mut heap.gens;
+    let most = if stress { 3 } else { MINORS_MAX };
+    g.minor = g.sticky
+        && !g.force_major
+        && g.minors < most
+        && (stress || live < full)
+        && (stress || g.unpaid < UNPAID_MAX);
+    g.force_major = false;
+    g.work = 0;
+    if g.minor {
+        return;
+    }
+    if g.unpaid >= UNPAID_MAX {
+        g.next_pause = (g.next_pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX);
+        g.pause = g.next_pause;
+    } else if g.minors == MINORS_MAX {
+        g.next_pause = 0;
+    }
+    g.unpaid = 0;
+    g.pause = g.pause.saturating_sub(1);
+    g.sticky = stress || g.pause == 0 && large;
+}
+
+/// Takes down what the cycle that ended has cost.
+fn note_cost(heap: &mut Heap) {
+    let allocated = heap.acct.allocated.wrapping_sub(heap.gens.allocated_before) as u64;
+    heap.gens.allocated_before = heap.acct.allocated;
+    let between_majors = growth(heap, heap.gens.base) as u64;
+    let live = heap.acct.live;
+    let g = &mut heap.gens;
+    if g.minor {
+        g.minors += 1;
+        let paid = g.work as u128 * between_majors as u128 * 100
+            < g.major_work as u128 * allocated as u128 * PAYS_PERCENT as u128;
+        g.unpaid = if paid { 0 } else { g.unpaid + 1 };
+    } else {
+        g.minors = 0;
+        g.base = live;
+        g.major_work = g.work;
+    }
+}
+
 /// A cycle has ended: the next one begins when the heap has grown by the pause.
 pub fn cycle_ended(heap: &mut Heap) {
-    heap.acct.cycles_on_end = heap.acct.cycles_on_end.saturating_add(1);
+    heap.acct.cycles_on_end = heap.acct.cycles_on_end.saturating_add(if heap.gens.minor { 1 } else { 3 });
     let early = is_early(heap);
     let a = &mut heap.acct;
     // What was allocated while sweeping is neither counted alive nor dead.
     a.live = a.live_sum + a.external + heap.intern.slots.len() * 8;
     a.cycles += 1;
-    let grown = (a.live as u64 * a.pause_percent as u64 / 100) as usize;
-    let least = if early { a.threshold_min.min(EARLY_MIN) } else { a.threshold_min };
-    let wait = grown.saturating_sub(a.used).max(a.live / 8).max(least);
+    note_cost(heap);
+    let least = if early { heap.acct.threshold_min.min(EARLY_MIN) } else { heap.acct.threshold_min };
+    let (grows, least) = match growth(heap, heap.acct.live) {
+        g if heap.gens.sticky => (g / 100 * NURSERY_PERCENT, least.min(NURSERY_MIN)),
+        g => (g, least),
+    };
+    let a = &mut heap.acct;
+    // A pause of less than 100 % still lets the program get on.
+    let wait = (a.live + grows).saturating_sub(a.used).max(a.live / 8).max(least);
     a.string_weight = if !early && a.live < STRINGS_WEIGH_BELOW { STRING_WEIGHT } else { 0 };
     set_credit(heap, wait);
 }

@@ -18,6 +18,8 @@ pub struct Accounting {
     pub used: usize,
     /// ... of which outside the arenas and the list of large objects.
     pub external: usize,
+    /// Bytes ever charged; wraps.
+    pub allocated: usize,
     /// Bytes that may still be allocated before the next step is due. What the sweep frees does not add
     /// to it: steps follow each other by allocation, not by size.
     pub credit: isize,
@@ -33,6 +35,8 @@ pub struct Accounting {
     pub live_sum: usize,
     /// From this live size on, marking fetches objects ahead: it pays on heaps larger than the caches.
     pub fetch_ahead_from: usize,
+    /// From this live size on, cycles have generations: what lives in a smaller heap is marked in a moment.
+    pub generations_from: usize,
     /// Full cycles so far.
     pub cycles: u64,
     /// Steps never wait for less than this much garbage.
@@ -66,6 +70,7 @@ impl Accounting {
             stopped: false,
             used: 0,
             external: 0,
+            allocated: 0,
             credit: EARLY_MIN as isize,
             limit: usize::MAX,
             pause_percent: 200,
@@ -73,6 +78,7 @@ impl Accounting {
             live: 0,
             live_sum: 0,
             fetch_ahead_from: 1 << 20,
+            generations_from: 1 << 20,
             cycles: 0,
             threshold_min: THRESHOLD_MIN,
             string_weight: 0,
@@ -86,6 +92,7 @@ impl Accounting {
     #[inline(always)]
     pub fn charge(&mut self, bytes: usize) {
         self.used += bytes;
+        self.allocated = self.allocated.wrapping_add(bytes);
         self.credit -= bytes as isize;
         if self.credit <= 0 {
             self.due = 1;

@@ -67,6 +67,12 @@ struct LargeFront {
     index: u32,
 }
 
+/// Mark of a large object that no cycle has reached.
+const UNMARKED: u32 = 0;
+/// Mark of one born while a cycle swept: that sweep passes it over, and it is not marked. One value for every other
+/// cycle: the next sweep takes it when nobody reached it.
+const NEWBORN: u32 = u32::MAX - 1;
+
 const FRONT: usize = std::mem::size_of::<LargeFront>();
 const GROUP_SHIFT: u32 = 30;
 const INDEX_MASK: u32 = (1 << GROUP_SHIFT) - 1;
@@ -185,8 +191,13 @@ impl Heap {
         if p.is_null() || p as u64 >= 1 << 47 {
             std::alloc::handle_alloc_error(layout);
         }
-        // Born after marking ended: this cycle's sweep must not take it.
-        let mark = if matches!(self.phase, Phase::Sweep | Phase::SweepStrings) { self.epoch } else { 0 };
+        // Born after marking ended: this cycle's sweep must not take it. Nobody has looked inside, so it is not
+        // marked either; what holds nothing may be.
+        let mark = match self.phase {
+            Phase::Pause | Phase::Mark => UNMARKED,
+            Phase::Sweep | Phase::SweepStrings if g == Group::Str => self.epoch,
+            Phase::Sweep | Phase::SweepStrings => self.newborn(),
+        };
         let index = self.large.len() as u32 | (g as u32) << GROUP_SHIFT;
         // SAFETY: the front fits before the object in the memory just allocated.
         let obj = unsafe {
@@ -316,10 +327,19 @@ impl Heap {
         self.acct.live_sum = 0;
     }
 
-    /// A new cycle begins: the other set of bits, clear since the last sweep, takes the marks.
+    /// A new cycle begins: the other set of bits, clear since the last sweep, takes the marks. In a minor cycle they join
+    /// those of the last one.
     pub fn begin_mark(&mut self) {
+        if self.gens.minor {
+            return;
+        }
         self.mark_set ^= 1;
-        self.epoch = self.epoch.wrapping_add(1).max(1);
+        self.epoch = if self.epoch + 1 == NEWBORN { UNMARKED + 1 } else { self.epoch + 1 };
+    }
+
+    /// The mark of large objects born while this cycle sweeps.
+    fn newborn(&self) -> u32 {
+        NEWBORN + (self.acct.cycles & 1) as u32
     }
 
     /// Looks at the next block of a list: releases dead objects, frees the block or offers its holes.
@@ -398,6 +418,10 @@ impl Heap {
             let p = l.ptr.as_ptr();
             // SAFETY: every entry of the list has its front; unmarked ones are referred to by nobody.
             unsafe {
+                if (*front(p)).mark == self.newborn() {
+                    self.large_swept += 1;
+                    continue;
+                }
                 if (*front(p)).mark == self.epoch {
                     self.large_swept += 1;
                     self.acct.live_sum += (*front(p)).size;

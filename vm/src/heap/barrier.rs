@@ -1,8 +1,9 @@
 //! The write barrier and the mark bits as headers see them.
 //!
 //! One header bit, [`gcbits::BLACK`], says that the collector has looked inside an object. A store of
-//! a reference into such an object takes the bit away; while marking, the object is looked at again.
-//! Bits of an earlier cycle are left standing: the first store into such an object pays one call.
+//! a reference into such an object takes the bit away; while marking, the object is looked at again. So it is in the next
+//! cycle when that is a minor one. Bits of an earlier cycle are left standing: the first store into such an object pays
+//! one call.
 
 use super::{Heap, Phase, arena};
 use crate::cell::gc_ref::Gc;
@@ -15,7 +16,7 @@ impl Heap {
     #[inline(never)]
     pub fn barrier_back(&mut self, o: Gc<Header>) {
         o.get_mut(self).gc &= !gcbits::BLACK;
-        if self.phase == Phase::Mark && self.is_marked(o) {
+        if (self.phase == Phase::Mark || self.gens.sticky) && self.is_marked(o) {
             self.lists.again.push(o);
         }
     }

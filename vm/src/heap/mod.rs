@@ -85,7 +85,7 @@ pub struct BlockList {
 pub struct Lists {
     /// Marked objects whose contents have not been looked at.
     pub gray: Vec<Gc<Header>>,
-    /// Objects written to after they had been looked at.
+    /// Objects written to after they had been looked at; between cycles, old ones written to since.
     pub again: Vec<Gc<Header>>,
     /// Large tables that are looked at slice by slice: position to go on from.
     pub sliced: Vec<(Gc<Header>, usize)>,
@@ -93,7 +93,7 @@ pub struct Lists {
     pub weak: Vec<Gc<Header>>,
     /// The running coroutine, as of this step.
     pub running: Option<Gc<Header>>,
-    /// Live coroutines met in this cycle.
+    /// Live coroutines met in this cycle; between cycles the old ones.
     pub threads: Vec<Gc<Header>>,
     /// Userdata that ever had a metatable, oldest first.
     pub udata: Vec<Gc<Header>>,
@@ -109,6 +109,37 @@ pub struct Lists {
     pub small_steps: u32,
     /// How often this cycle has looked again at what was written to.
     pub rounds: u32,
+}
+
+/// What the collector knows of generations; `gc::pace` decides with it.
+///
+/// After a cycle its marks may stay: what has them is old, and the next cycle (a minor one) looks only at what is new, at
+/// the roots, and at old objects that were written to.
+#[derive(Default)]
+pub struct Generations {
+    /// Marks stay, so stores into marked objects are remembered between cycles too (in [`Lists::again`]). Changes when a
+    /// major cycle begins, and only then: old objects that nobody remembers must not be relied on.
+    pub sticky: bool,
+    /// The running (or last) cycle is a minor one.
+    pub minor: bool,
+    /// The next cycle is to be a major one.
+    pub force_major: bool,
+    /// Minor cycles since the last major one.
+    pub minors: u32,
+    /// ... of these the last so many did not pay.
+    pub unpaid: u32,
+    /// Major cycles for which there are no minor ones in between.
+    pub pause: u32,
+    /// ... and how many there will be the next time.
+    pub next_pause: u32,
+    /// Bytes alive after the last major cycle.
+    pub base: usize,
+    /// Marking done in this cycle, in bytes looked at.
+    pub work: u64,
+    /// ... and in the last major one.
+    pub major_work: u64,
+    /// [`Accounting::allocated`] when the last cycle ended.
+    pub allocated_before: usize,
 }
 
 /// The heap of one VM.
@@ -136,6 +167,8 @@ pub struct Heap {
     pub seed: u64,
     /// Numbers of the strings to come.
     pub str_numbers: StrNumbers,
+    /// Generations.
+    pub gens: Generations,
     /// Lists of the collector.
     pub lists: Lists,
     /// Objects the host holds.
@@ -199,6 +232,7 @@ impl Heap {
             one_byte: Box::new([0; 256]),
             seed,
             str_numbers: StrNumbers::new(seed),
+            gens: Generations::default(),
             lists: Lists {
                 gray: Vec::new(),
                 again: Vec::new(),

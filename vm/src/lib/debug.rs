@@ -427,6 +427,7 @@ fn setfenv(vm: &mut Vm, _: Entry) -> NativeResult {
         vm.heap.barrier(u);
     } else if let Some(t) = v.as_obj::<Thread>() {
         t.get_mut(&mut vm.heap).env = env;
+        t.get_mut(&mut vm.heap).written();
     } else {
         return Err(vm.throw_str(b"'setfenv' cannot change environment of given object"));
     }

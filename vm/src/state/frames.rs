@@ -108,6 +108,7 @@ impl Vm {
             let t = f.thread.get_mut(&mut self.heap);
             // SAFETY: the slot lies in a frame of this stack, below its end.
             unsafe { *t.stack.add(f.base + slot) = v };
+            t.written();
         }
     }
 
