@@ -91,6 +91,9 @@ fn mark_now(heap: &mut Heap, h: Gc<Header>) -> usize {
 /// What marking a leaf costs, in bytes looked at.
 const LEAF: usize = 24;
 
+/// What an object costs beyond its size in a minor cycle: those that were written to lie anywhere, and each is waited for.
+const FAR: usize = 64;
+
 /// Looks at gray objects until `budget` bytes are done; returns what is left of it (0 or less: stopped).
 pub fn propagate(heap: &mut Heap, budget: isize) -> isize {
     let left = if heap.acct.live < heap.acct.fetch_ahead_from {
@@ -156,6 +159,7 @@ impl<'h, W: Way> Marker<'h, W> {
 
     fn propagate(&mut self, budget: isize) -> isize {
         let mut left = budget;
+        let far = if self.heap.gens.minor { FAR as isize } else { 0 };
         loop {
             if left <= 0 {
                 break;
@@ -171,7 +175,7 @@ impl<'h, W: Way> Marker<'h, W> {
                         None => continue,
                     }
                 }
-                left -= self.look_at(h) as isize;
+                left -= self.look_at(h) as isize + far;
             } else if W::RING && self.flush() {
                 continue;
             } else if let Some(h) = self.popped.iter_mut().find_map(Option::take) {

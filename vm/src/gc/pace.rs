@@ -47,7 +47,7 @@ const NURSERY_PERCENT: usize = 30;
 const NURSERY_MIN: usize = 256 * 1024;
 /// Growth of the old generation, as a share of the same, after which the next cycle is a major one. Together with the
 /// young generation it reaches about what the heap would reach without generations.
-const OLD_PERCENT: usize = 60;
+const OLD_PERCENT: usize = 45;
 /// A major cycle comes after so many minor ones at the latest: what died old is not kept for ever.
 const MINORS_MAX: u32 = 12;
 /// A minor cycle pays when, for what was allocated, it marked less than this share of what a major one would have.
