@@ -39,48 +39,69 @@ macro_rules! table {
 /// Counts hotness.
 pub(crate) static COUNTING: [Handler; DISPATCH_SIZE] = for_each_op!(table);
 
+/// A loop instruction: the form that counts and the one that does not, each with its handler and with what stands in
+/// for that while the flag word is to be looked at.
+struct Loop {
+    counts: (Op, BackEdge),
+    plain: (Op, BackEdge),
+}
+
+/// All loop instructions: what the tables below and [`BACK_EDGES`] are made from.
+const LOOPS: [Loop; 3] = [
+    Loop { counts: (Op::FORL, BackEdge(FORL, FORL_COUNTS_POLLS)), plain: (Op::IFORL, BackEdge(IFORL, FORL_POLLS)) },
+    Loop {
+        counts: (Op::ITERL, BackEdge(ITERL, ITERL_COUNTS_POLLS)),
+        plain: (Op::IITERL, BackEdge(IITERL, ITERL_POLLS)),
+    },
+    Loop { counts: (Op::LOOP, BackEdge(LOOP, LOOP_COUNTS_POLLS)), plain: (Op::ILOOP, BackEdge(ILOOP, LOOP_POLLS)) },
+];
+
 /// Without a JIT the counting forms do not count.
 pub(crate) static PLAIN: [Handler; DISPATCH_SIZE] = {
     let mut t = COUNTING;
-    t[Op::FORL as usize] = IFORL;
-    t[Op::ITERL as usize] = IITERL;
-    t[Op::LOOP as usize] = ILOOP;
+    let mut i = 0;
+    while i < LOOPS.len() {
+        t[LOOPS[i].counts.0 as usize] = LOOPS[i].plain.1.0;
+        i += 1;
+    }
     t[Op::FUNCF as usize] = IFUNCF;
     t[Op::FUNCV as usize] = IFUNCV;
     t
 };
 
 /// The back edges, and what stands in for them while the flag word is to be looked at.
-pub(crate) static BACK_EDGES: [BackEdge; 6] = [
-    BackEdge(FORL, FORL_COUNTS_POLLS),
-    BackEdge(IFORL, FORL_POLLS),
-    BackEdge(ITERL, ITERL_COUNTS_POLLS),
-    BackEdge(IITERL, ITERL_POLLS),
-    BackEdge(LOOP, LOOP_COUNTS_POLLS),
-    BackEdge(ILOOP, LOOP_POLLS),
-];
+pub(crate) static BACK_EDGES: [BackEdge; 2 * LOOPS.len()] = {
+    let mut t = [LOOPS[0].plain.1; 2 * LOOPS.len()];
+    let mut i = 0;
+    while i < LOOPS.len() {
+        t[2 * i] = LOOPS[i].counts.1;
+        t[2 * i + 1] = LOOPS[i].plain.1;
+        i += 1;
+    }
+    t
+};
 
 /// [`COUNTING`] while the flag word is to be looked at.
 static COUNTING_POLLS: [Handler; DISPATCH_SIZE] = {
     let mut t = COUNTING;
-    t[Op::FORL as usize] = FORL_COUNTS_POLLS;
-    t[Op::IFORL as usize] = FORL_POLLS;
-    t[Op::ITERL as usize] = ITERL_COUNTS_POLLS;
-    t[Op::IITERL as usize] = ITERL_POLLS;
-    t[Op::LOOP as usize] = LOOP_COUNTS_POLLS;
-    t[Op::ILOOP as usize] = LOOP_POLLS;
+    let mut i = 0;
+    while i < LOOPS.len() {
+        t[LOOPS[i].counts.0 as usize] = LOOPS[i].counts.1.1;
+        t[LOOPS[i].plain.0 as usize] = LOOPS[i].plain.1.1;
+        i += 1;
+    }
     t
 };
 
 /// [`PLAIN`] while the flag word is to be looked at.
 static PLAIN_POLLS: [Handler; DISPATCH_SIZE] = {
     let mut t = PLAIN;
-    t[Op::FORL as usize] = FORL_POLLS;
-    t[Op::IFORL as usize] = FORL_POLLS;
-    t[Op::ITERL as usize] = ITERL_POLLS;
-    t[Op::IITERL as usize] = ITERL_POLLS;
-    t[Op::LOOP as usize] = LOOP_POLLS;
-    t[Op::ILOOP as usize] = LOOP_POLLS;
+    let mut i = 0;
+    while i < LOOPS.len() {
+        t[LOOPS[i].counts.0 as usize] = LOOPS[i].plain.1.1;
+        t[LOOPS[i].plain.0 as usize] = LOOPS[i].plain.1.1;
+        i += 1;
+    }
     t
 };
 
@@ -155,7 +176,7 @@ impl Vm {
                 (false, false) => &PLAIN,
                 (false, true) => &PLAIN_POLLS,
             };
-            for op in [Op::FORL, Op::IFORL, Op::ITERL, Op::IITERL, Op::LOOP, Op::ILOOP] {
+            for op in LOOPS.iter().flat_map(|l| [l.counts.0, l.plain.0]) {
                 let entry = &mut self.dispatch[op as usize];
                 let other = BACK_EDGES.iter().find_map(|e| {
                     let (from, to) = if polls { (e.0, e.1) } else { (e.1, e.0) };

@@ -99,6 +99,7 @@ pub mod hookmask {
 }
 
 /// The handler of a back edge, and the one that looks at the flag word.
+#[derive(Clone, Copy)]
 pub(crate) struct BackEdge(pub(crate) Handler, pub(crate) Handler);
 
 /// One virtual machine. The fields up to `heap` have fixed places: handlers and machine code use them.
