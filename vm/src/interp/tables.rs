@@ -48,12 +48,18 @@ struct Loop {
 
 /// All loop instructions: what the tables below and [`BACK_EDGES`] are made from.
 const LOOPS: [Loop; 3] = [
-    Loop { counts: (Op::FORL, BackEdge(FORL, FORL_COUNTS_POLLS)), plain: (Op::IFORL, BackEdge(IFORL, FORL_POLLS)) },
+    Loop {
+        counts: (Op::FORL, BackEdge(FORL, FORL_COUNTS_POLLS)),
+        plain: (Op::IFORL, BackEdge(IFORL, FORL_POLLS)),
+    },
     Loop {
         counts: (Op::ITERL, BackEdge(ITERL, ITERL_COUNTS_POLLS)),
         plain: (Op::IITERL, BackEdge(IITERL, ITERL_POLLS)),
     },
-    Loop { counts: (Op::LOOP, BackEdge(LOOP, LOOP_COUNTS_POLLS)), plain: (Op::ILOOP, BackEdge(ILOOP, LOOP_POLLS)) },
+    Loop {
+        counts: (Op::LOOP, BackEdge(LOOP, LOOP_COUNTS_POLLS)),
+        plain: (Op::ILOOP, BackEdge(ILOOP, LOOP_POLLS)),
+    },
 ];
 
 /// Without a JIT the counting forms do not count.

@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn floats_take_flags_and_width() {
         for (f, n, want) in [
-            ("%08.3f", 3.14159, "0003.142"),
+            ("%08.3f", 2.71851, "0002.719"),
             ("%010g", f64::INFINITY, "       inf"),
             ("%+g", f64::INFINITY, "+inf"),
             ("% g", f64::NAN, " nan"),

@@ -197,7 +197,7 @@ impl Vm {
     /// Begins a call of `f`: pushes the call header. Then push the arguments and return
     /// [`Outcome::call`](super::native::Outcome::call) or a relative.
     pub fn prepare_call(&mut self, f: Value) {
-        debug_assert!(CONT_SLOTS == 4);
+        const { assert!(CONT_SLOTS == 4) };
         self.push(raw(0));
         self.push(raw(0));
         self.push(f);

@@ -43,7 +43,7 @@ impl Value {
     /// A number. NaNs are made canonical, so that no bit pattern can pose as a reference.
     #[inline(always)]
     pub fn num(n: f64) -> Value {
-        if n != n { Value::NAN } else { Value(n.to_bits()) }
+        if n.is_nan() { Value::NAN } else { Value(n.to_bits()) }
     }
 
     /// A number known not to be a foreign NaN (results of arithmetic on Lua numbers: the processor

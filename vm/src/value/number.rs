@@ -143,7 +143,7 @@ impl Digits {
         }
         let exp2 = (x.to_bits() >> 52) as i32 - 1023;
         // The power of two below `x` tells its power of ten, or the one below that.
-        let mut exp = (exp2 as f64 * 0.301_029_995_663_981).floor() as i32;
+        let mut exp = (exp2 as f64 * std::f64::consts::LOG10_2).floor() as i32;
         let mut n = scaled(x, count as i32 - 1 - exp)?;
         if n >= POW10[count] {
             exp += 1;
@@ -468,7 +468,7 @@ pub fn ldexp(x: f64, exp: i32) -> f64 {
         x *= pow2(1000);
         e -= 1000;
     }
-    while e < -900 && x != 0.0 {
+    if e < -900 && x != 0.0 {
         if e < -2200 {
             return x * 0.0;
         }
@@ -529,7 +529,7 @@ pub fn to_u64(n: f64) -> u64 {
 
 /// The processor's truncating conversion: what is out of range gives the lowest integer.
 pub fn to_i64(n: f64) -> i64 {
-    if n >= -9223372036854775808.0 && n < 9223372036854775808.0 { n as i64 } else { i64::MIN }
+    if (-9223372036854775808.0..9223372036854775808.0).contains(&n) { n as i64 } else { i64::MIN }
 }
 
 /// The processor's truncating 32-bit conversion.
