@@ -17,7 +17,7 @@ pub struct Line {
     /// Address of a native function without a name.
     pub address: Option<u64>,
     /// Line of the definition of a Lua function without a name.
-    pub defined: u32,
+    pub defined: i32,
 }
 
 /// Levels shown at the top of a long traceback.

@@ -5,13 +5,13 @@ use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::{Mode, Op};
 use crate::cell::gc_ref::Gc;
 use crate::chunk::dump::{self, DumpOptions};
-use crate::chunk::undump;
+use crate::chunk::undump::{self, UndumpError};
 use crate::compile::compile;
 use crate::function::closure::Func;
 use crate::function::proto::{HeapBuild, Proto};
 use crate::index::TraceNo;
 use crate::state::Vm;
-use crate::syntax::SyntaxOptions;
+use crate::syntax::{SyntaxOptions, skip_file_prelude};
 use crate::table::Table;
 use crate::value::Value;
 
@@ -63,9 +63,16 @@ impl Vm {
     }
 
     fn load_proto(&mut self, code: &[u8], name: &[u8], mode: &[u8]) -> Result<Gc<Proto>, Vec<u8>> {
+        refuse_hidden_bytecode(code)?;
         let wanted = if is_bytecode(code) { b'b' } else { b't' };
         if !mode.contains(&wanted) {
             return Err(b"attempt to load chunk with wrong mode".to_vec());
+        }
+        if mode.contains(&b'W') {
+            return Err(match is_bytecode(code) {
+                true => UndumpError::Incompatible.message(name),
+                false => b"mode 'W': there is no 32-bit form of this bytecode".to_vec(),
+            });
         }
         if is_bytecode(code) {
             let def = undump::undump(code, name).map_err(|e| e.message(name))?;
@@ -79,6 +86,7 @@ impl Vm {
 
     /// The listing of a chunk's bytecode, as `-bl` prints it.
     pub fn list_bytecode(&mut self, code: &[u8], name: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+        refuse_hidden_bytecode(code)?;
         let def = if is_bytecode(code) {
             undump::undump(code, name).map_err(|e| e.message(name))?
         } else {
@@ -88,6 +96,22 @@ impl Vm {
         disasm::list(&def, &mut out);
         Ok(out)
     }
+}
+
+/// Bytecode behind a byte order mark or a first line with `#` is none: who looks at the first byte to keep bytecode out
+/// must not be deceived. The message does not echo the name either.
+fn refuse_hidden_bytecode(code: &[u8]) -> Result<(), Vec<u8>> {
+    let marked = code.strip_prefix(b"\xef\xbb\xbf").unwrap_or(code);
+    let body = match (skip_file_prelude(code), marked.first()) {
+        ([b'\n', b'\r', rest @ ..] | [b'\r', b'\n', rest @ ..] | [b'\n' | b'\r', rest @ ..], Some(b'#')) => {
+            rest
+        }
+        (body, _) => body,
+    };
+    if body.len() < code.len() && is_bytecode(body) {
+        return Err(b"cannot load malformed bytecode".to_vec());
+    }
+    Ok(())
 }
 
 fn is_bytecode(code: &[u8]) -> bool {

@@ -1,5 +1,7 @@
 //! The base library.
 
+use std::io::Read;
+
 use super::{check_option, op_row, registry_table, set_field, set_loaded, table_error};
 use crate::bytecode::ops::{Mm, Op};
 use crate::error::messages as msg;
@@ -167,7 +169,8 @@ fn next(vm: &mut Vm, _: Entry) -> NativeResult {
             Ok(Outcome::top(2))
         }
         Ok(None) => Ok(Outcome::one(Value::NIL)),
-        Err(_) => Err(vm.throw_str(msg::NEXT_KEY.as_bytes())),
+        // Without the caller's position, as in LuaJIT.
+        Err(_) => Err(vm.throw_plain(msg::NEXT_KEY.as_bytes())),
     }
 }
 
@@ -660,25 +663,19 @@ fn load_bytes(vm: &mut Vm, code: &[u8], name: &[u8], mode: usize, env: usize) ->
     }
 }
 
-/// Contents of a source file, or of standard input, without a first line that starts with `#` (its newline stays).
-/// The error is the whole message.
+/// Contents of a source file, or of standard input. The error is the whole message.
 pub fn read_source(vm: &mut Vm, path: Option<&[u8]>) -> Result<Vec<u8>, Vec<u8>> {
-    let read = match path {
-        Some(p) => super::sys::path(p).and_then(std::fs::read),
-        None => super::io::read_stdin(vm),
+    let wrong = |what: &str, e: std::io::Error| {
+        let reason = super::sys::error_text(&e);
+        [what.as_bytes(), b" ", path.unwrap_or(b"stdin"), b": ", reason.as_bytes()].concat()
     };
-    let mut code = read.map_err(|e| {
-        let mut text = b"cannot open ".to_vec();
-        text.extend_from_slice(path.unwrap_or(b"stdin"));
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(super::sys::error_text(&e).as_bytes());
-        text
-    })?;
-    let start = if code.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-    if code.get(start) == Some(&b'#') {
-        let end = memchr::memchr(b'\n', &code).unwrap_or(code.len());
-        code.drain(..end);
-    }
+    let Some(path) = path else {
+        return super::io::read_stdin(vm).map_err(|e| wrong("cannot read", e));
+    };
+    let mut file =
+        super::sys::path(path).and_then(std::fs::File::open).map_err(|e| wrong("cannot open", e))?;
+    let mut code = Vec::new();
+    file.read_to_end(&mut code).map_err(|e| wrong("cannot read", e))?;
     Ok(code)
 }
 
@@ -692,6 +689,7 @@ fn chunk_name_of(path: Option<&[u8]>) -> Vec<u8> {
 /// `loadfile(path, mode, env)`: a function, or nil and a message.
 fn loadfile(vm: &mut Vm, _: Entry) -> NativeResult {
     let path = vm.opt_str(0)?.map(|s| s.bytes(&vm.heap).to_vec());
+    vm.opt_str(1)?;
     match read_source(vm, path.as_deref()) {
         Ok(code) => load_bytes(vm, &code, &chunk_name_of(path.as_deref()), 1, 2),
         Err(text) => {

@@ -67,7 +67,13 @@ fn describe(vm: &mut Vm, t: Gc<Table>, f: Gc<Func>) {
             let what = if p.firstline == 0 && p.lastline != 0 { "main" } else { "Lua" };
             (source, short, what, p.firstline as i32, p.lastline as i32)
         }
-        None => (b"=[C]".to_vec(), b"[C]".to_vec(), "C", -1, -1),
+        None => match vm.native_row(f) {
+            Some((_, row)) if row.lua_params().is_some() => {
+                let name = row.field();
+                (name.as_bytes().to_vec(), format!("[builtin:{name}]").into_bytes(), "Lua", -1, -1)
+            }
+            _ => (b"=[C]".to_vec(), b"[C]".to_vec(), "C", -1, -1),
+        },
     };
     for (name, text) in [("source", &source[..]), ("short_src", &short[..]), ("what", what.as_bytes())] {
         let s = vm.heap.str(text);
@@ -117,7 +123,9 @@ fn getinfo(vm: &mut Vm, _: Entry) -> NativeResult {
         match c {
             b'S' => describe(vm, t, f),
             b'l' => {
-                let line = frame.and_then(|f| vm.frame_line(f)).map_or(-1, |l| l as i32);
+                let in_lua = vm.native_row(f).is_some_and(|(_, row)| row.lua_params().is_some());
+                let unknown = if frame.is_some() && in_lua { 0 } else { -1 };
+                let line = frame.and_then(|f| vm.frame_line(f)).map_or(unknown, |l| l as i32);
                 set_field(vm, t, "currentline", Value::int(line));
             }
             b'u' => {
@@ -127,7 +135,10 @@ fn getinfo(vm: &mut Vm, _: Entry) -> NativeResult {
                         let p = pt.get(&vm.heap);
                         (p.numparams as i32, p.flags & protoflags::VARARG != 0)
                     }
-                    None => (0, true),
+                    None => match vm.native_row(f).and_then(|(_, row)| row.lua_params()) {
+                        Some(n) => (n as i32, false),
+                        None => (0, true),
+                    },
                 };
                 set_field(vm, t, "nups", Value::int(n));
                 set_field(vm, t, "nparams", Value::int(params));
@@ -221,8 +232,8 @@ fn getlocal(vm: &mut Vm, _: Entry) -> NativeResult {
 fn setlocal(vm: &mut Vm, _: Entry) -> NativeResult {
     let (th, at) = target(vm);
     let frame = check_frame(vm, th, at)?;
-    let n = vm.check_int(at + 1)?;
     let v = vm.check_any(at + 2)?;
+    let n = vm.check_int(at + 1)?;
     let Some((name, frame, slot)) = local_place(vm, frame, n) else {
         return Ok(Outcome::one(Value::NIL));
     };

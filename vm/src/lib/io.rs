@@ -14,12 +14,16 @@ use super::{check_option, new_string, push_failure, set_field, sys};
 use crate::function::closure::Func;
 use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
+use crate::limits::UPVALUES_MAX;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
 use crate::table::Table;
 use crate::userdata::Userdata;
 use crate::value::{Value, number};
+
+/// Longest number that is read by `*n`, in digits.
+const NUMBER_TEXT_MAX: usize = 1 << 16;
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
@@ -297,7 +301,7 @@ impl Stream {
                 b'a'..=b'f' | b'A'..=b'F' => hex && exponent.is_none(),
                 _ => false,
             };
-            if !ok || text.len() >= 200 {
+            if !ok || text.len() >= NUMBER_TEXT_MAX {
                 break;
             }
             text.push(c);
@@ -434,6 +438,7 @@ pub fn open(vm: &mut Vm) {
     for row in FNS {
         super::give_upvalues(vm, t, row.field(), &[Value::obj(shared)]);
     }
+    super::give_upvalues(vm, meta, "close", &[Value::obj(shared)]);
     vm.new_native(NativeRow::new("io.lines_aux", lines_aux), &[]);
     let lines_aux = crate::index::NativeId::new(vm.natives.len() as u32 - 1);
     vm.app.set(IoState { stdin, stdout, stderr, lines_aux });
@@ -665,8 +670,11 @@ fn close(vm: &mut Vm, _: Entry) -> NativeResult {
     }
 }
 
-/// `file:close()`.
-fn file_close(vm: &mut Vm, _: Entry) -> NativeResult {
+/// `file:close()`; the default output without a file.
+fn file_close(vm: &mut Vm, e: Entry) -> NativeResult {
+    if vm.arg_opt(0).is_none() {
+        return close(vm, e);
+    }
     let s = check_file(vm, 0)?;
     if let Some(u) = vm.arg(0).as_obj() {
         vm.heap.set_udata_extern(u, 0);
@@ -889,6 +897,9 @@ fn file_read(vm: &mut Vm, e: Entry) -> NativeResult {
 
 /// An iterator over the lines of a file. Its upvalues: the file, whether to close it, the formats.
 fn lines_function(vm: &mut Vm, file: Value, close: bool, from: usize, n: usize) -> NativeResult {
+    if n > UPVALUES_MAX {
+        return Err(vm.throw_str(b"too many results to unpack"));
+    }
     let mut up = vec![file, Value::bool(close)];
     up.extend((from..n).map(|i| vm.arg(i)));
     let Some(id) = vm.app.get::<IoState>().map(|s| s.lines_aux) else {

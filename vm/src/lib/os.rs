@@ -4,6 +4,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 
 use super::{check_option, push_failure, set_field, sys};
+use crate::bytecode::ops::Mm;
+use crate::heap::gc_ref::Gc;
+use crate::limits::META_LOOP_MAX;
 use crate::state::Vm;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::table::Table;
@@ -207,14 +210,22 @@ fn date(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::obj(t)))
 }
 
+/// A field of the table given to `os.time`, or of the tables that `__index` names.
+fn date_field(vm: &mut Vm, mut t: Gc<Table>, name: &str) -> Value {
+    for _ in 0..META_LOOP_MAX {
+        let v = t.get_bytes(&vm.heap, name.as_bytes());
+        let next = t.get(&vm.heap).meta.map(|mt| vm.meta_field(mt, Mm::Index));
+        match next.and_then(|h| h.as_obj::<Table>()) {
+            Some(h) if v.is_nil() => t = h,
+            _ => return v,
+        }
+    }
+    Value::NIL
+}
+
 /// A number of the table given to `os.time`.
-fn time_field(
-    vm: &mut Vm,
-    t: crate::heap::gc_ref::Gc<Table>,
-    name: &str,
-    default: Option<i32>,
-) -> Result<i32, Raised> {
-    let v = t.get_bytes(&vm.heap, name.as_bytes());
+fn time_field(vm: &mut Vm, t: Gc<Table>, name: &str, default: Option<i32>) -> Result<i32, Raised> {
+    let v = date_field(vm, t, name);
     match (vm.to_number(v), default) {
         (Some(n), _) => Ok(to_i64(n) as i32),
         (None, Some(d)) => Ok(d),
@@ -238,7 +249,7 @@ fn time(vm: &mut Vm, _: Entry) -> NativeResult {
         mday: time_field(vm, t, "day", None)?,
         mon: time_field(vm, t, "month", None)?.wrapping_sub(1),
         year: time_field(vm, t, "year", None)?.wrapping_sub(1900),
-        isdst: match t.get_bytes(&vm.heap, b"isdst") {
+        isdst: match date_field(vm, t, "isdst") {
             Value::NIL => -1,
             v => v.truthy() as i32,
         },

@@ -147,6 +147,7 @@ fn require(vm: &mut Vm, e: Entry) -> NativeResult {
                 vm.push(name_value);
                 return Ok(Outcome::call(1, 2));
             }
+            let r = if r.is_num() { Value::obj(vm.tostring_raw(r)) } else { r };
             if let (Some(more), Some(all)) = (r.as_obj::<Str>(), vm.slot(MESSAGES).as_obj::<Str>()) {
                 let text = [all.bytes(&vm.heap), more.bytes(&vm.heap)].concat();
                 let text = vm.heap.str(&text);
@@ -296,10 +297,11 @@ fn loadlib(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `package.searchpath(name, path, sep, rep)`: a file name, or nil and what was tried.
 fn searchpath(vm: &mut Vm, _: Entry) -> NativeResult {
-    let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
-    let path = vm.check_str(1)?.bytes(&vm.heap).to_vec();
-    let sep = vm.opt_str(2)?.map_or(b".".to_vec(), |s| s.bytes(&vm.heap).to_vec());
+    // The last wrong argument is the one that is told of.
     let rep = vm.opt_str(3)?.map_or(b"/".to_vec(), |s| s.bytes(&vm.heap).to_vec());
+    let sep = vm.opt_str(2)?.map_or(b".".to_vec(), |s| s.bytes(&vm.heap).to_vec());
+    let path = vm.check_str(1)?.bytes(&vm.heap).to_vec();
+    let name = vm.check_str(0)?.bytes(&vm.heap).to_vec();
     match search(&name, &path, &sep, &rep) {
         Ok(file) => Ok(Outcome::one(Value::obj(vm.heap.str(&file)))),
         Err(tried) => {

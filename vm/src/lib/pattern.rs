@@ -181,8 +181,10 @@ pub fn has_magic(pattern: &[u8]) -> bool {
 }
 
 impl Pattern {
-    /// Compiles; `anchors` says whether a leading `^` is an anchor (not so in `gmatch`).
+    /// Compiles; `anchors` says whether a leading `^` is an anchor (not so in `gmatch`). A zero byte ends the pattern,
+    /// as in LuaJIT: `%z` is how one is looked for.
     pub fn new(text: &[u8], anchors: bool) -> Pattern {
+        let text = text.split(|&c| c == 0).next().unwrap_or_default();
         let mut p =
             Pattern { items: Vec::with_capacity(text.len().min(16)), sets: Vec::new(), anchored: false };
         let mut s = text;

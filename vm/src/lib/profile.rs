@@ -225,9 +225,9 @@ fn put_name(vm: &Vm, out: &mut Vec<u8>, f: FrameRef, with_file: bool, paths: boo
 /// File and line: the current one, or the first of the function.
 fn put_place(vm: &Vm, out: &mut Vec<u8>, f: FrameRef, current: bool, paths: bool) {
     let Some(p) = vm.frame_proto(f) else {
-        let native = vm.frame_func(f).and_then(|f| f.as_native(&vm.heap));
-        let text = match native.map(|n| n.get(&vm.heap).id) {
-            Some(id) if !vm.natives.get(id).is_host() => format!("[builtin#{}]", id.get()),
+        let text = match vm.frame_func(f).and_then(|f| vm.native_row(f)) {
+            Some((_, row)) if row.lua_params().is_some() => format!("[builtin:{}]:0", row.field()),
+            Some((id, row)) if row.is_builtin() => format!("[builtin#{}]", id.get()),
             _ => format!("@0x{:x}", vm.frame_func(f).map_or(0, |f| f.addr())),
         };
         return out.extend_from_slice(text.as_bytes());

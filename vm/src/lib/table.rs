@@ -267,8 +267,11 @@ fn pack(vm: &mut Vm, e: Entry) -> NativeResult {
 
 /// `table.new(narr, nhash)`: an empty table with room.
 fn new(vm: &mut Vm, _: Entry) -> NativeResult {
-    let a = vm.check_int(0)?.max(0) as usize;
-    let h = vm.check_int(1)?.max(0) as usize;
+    let (a, h) = (vm.check_int(0)?, vm.check_int(1)?);
+    if a < -1 || h < 0 {
+        return Err(vm.throw_plain(b"table overflow"));
+    }
+    let (a, h) = (a.max(0) as usize, h as usize);
     match vm.heap.new_table_sized(a, h) {
         Ok(t) => Ok(Outcome::one(Value::obj(t))),
         Err(e) => Err(table_error(vm, e)),

@@ -346,8 +346,12 @@ impl Vm {
                 None => format!("cdata: {:#x}", v.payload()).into_bytes(),
             },
             tag::FUNC => {
-                if let Some(f) = v.as_obj::<Func>().and_then(|f| f.as_native(&self.heap)) {
-                    return format!("function: builtin#{}", f.get(&self.heap).id.get()).into_bytes();
+                if let Some(f) = v.as_obj::<Func>()
+                    && let Some((id, row)) = self.native_row(f)
+                    && row.is_builtin()
+                    && row.lua_params().is_none()
+                {
+                    return format!("function: builtin#{}", id.get()).into_bytes();
                 }
                 format!("function: {:#x}", v.payload()).into_bytes()
             }

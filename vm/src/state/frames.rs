@@ -7,7 +7,9 @@ use crate::error::traceback::{Line, short_source};
 use crate::error::varname::{NameKind, slot_name};
 use crate::function::closure::{Func, LuaFunc};
 use crate::function::proto::Proto;
+use crate::index::NativeId;
 use crate::state::Vm;
+use crate::state::native::NativeRow;
 use crate::thread::Thread;
 use crate::thread::frame::{self, FIRST_BASE};
 use crate::value::Value;
@@ -97,6 +99,12 @@ impl Vm {
         self.word(f.thread, f.base - 2).as_obj()
     }
 
+    /// Number and row of a native function.
+    pub fn native_row(&self, f: Gc<Func>) -> Option<(NativeId, &NativeRow)> {
+        let id = f.as_native(&self.heap)?.get(&self.heap).id;
+        Some((id, self.natives.get(id)))
+    }
+
     /// Value in a slot of a frame; `None` above its end.
     pub fn frame_slot(&self, f: FrameRef, slot: usize) -> Option<Value> {
         if f.base + slot < f.limit { Some(self.word(f.thread, f.base + slot)) } else { None }
@@ -158,7 +166,13 @@ impl Vm {
 
     /// `source:line:` of a frame of a Lua function, with a space behind; empty for others.
     pub fn frame_where(&self, f: FrameRef) -> Vec<u8> {
-        let Some(pt) = self.frame_proto(f) else { return Vec::new() };
+        let Some(pt) = self.frame_proto(f) else {
+            let row = self.frame_func(f).and_then(|f| self.native_row(f)).map(|(_, row)| row);
+            return match row.filter(|r| r.lua_params().is_some()) {
+                Some(row) => format!("[builtin:{}]:0: ", row.field()).into_bytes(),
+                None => Vec::new(),
+            };
+        };
         let mut out = short_source(pt.get(&self.heap).chunkname.bytes(&self.heap));
         match self.frame_line(f) {
             Some(line) => out.extend_from_slice(format!(":{line}: ").as_bytes()),
@@ -220,31 +234,25 @@ impl Vm {
                     main: p.firstline == 0 && p.lastline != 0 && name.is_none(),
                     name,
                     address: None,
-                    defined: p.firstline,
+                    defined: p.firstline as i32,
                 }
             }
             None => {
-                let id = self
-                    .frame_func(f)
-                    .and_then(|x| x.as_native(&self.heap))
-                    .map_or(0, |n| n.get(&self.heap).id.get());
-                let named = name.is_some();
-                let host = self
-                    .frame_func(f)
-                    .and_then(|x| x.as_native(&self.heap))
-                    .is_some_and(|n| self.natives.get(n.get(&self.heap).id).is_host());
-                Line {
-                    source: if named || host {
-                        b"[C]".to_vec()
-                    } else {
-                        format!("[builtin#{id}]").into_bytes()
-                    },
-                    line: 0,
-                    name,
-                    main: false,
-                    address: if named { None } else { Some(self.frame_func(f).map_or(0, |x| x.addr())) },
-                    defined: 0,
-                }
+                let func = self.frame_func(f);
+                let row = func.and_then(|f| self.native_row(f));
+                let lua = row.filter(|(_, row)| row.lua_params().is_some());
+                let source = match row {
+                    Some((_, row)) if lua.is_some() => format!("[builtin:{}]", row.field()),
+                    Some((id, row)) if name.is_none() && row.is_builtin() => {
+                        format!("[builtin#{}]", id.get())
+                    }
+                    _ => "[C]".to_string(),
+                };
+                let address = match name.is_some() || lua.is_some() {
+                    true => None,
+                    false => Some(func.map_or(0, |x| x.addr())),
+                };
+                Line { source: source.into_bytes(), line: 0, name, main: false, address, defined: -1 }
             }
         }
     }

@@ -266,8 +266,42 @@ impl NativeRow {
     }
 
     /// Is it the host's own, and not of a library? It has no name then.
-    pub fn is_host(&self) -> bool {
+    fn is_host(&self) -> bool {
         self.name.starts_with('=')
+    }
+
+    /// Is it of a library that LuaJIT numbers (`function: builtin#29`)? Others look like any C function to scripts.
+    pub fn is_builtin(&self) -> bool {
+        const LIBRARIES: [&str; 13] = [
+            "string",
+            "table",
+            "math",
+            "bit",
+            "io",
+            "file",
+            "os",
+            "debug",
+            "jit",
+            "coroutine",
+            "ffi",
+            "buffer",
+            "thread",
+        ];
+        match self.name.split_once(['.', ':']) {
+            Some((library, _)) => LIBRARIES.contains(&library) && self.name != "io.lines_aux",
+            None => !self.is_host() && self.name != "require" && self.name != "module",
+        }
+    }
+
+    /// How many parameters it has, if LuaJIT has it as a Lua function: scripts see that in `debug.getinfo`, tracebacks
+    /// and positions.
+    pub fn lua_params(&self) -> Option<u32> {
+        match self.name {
+            "string.len" | "table.getn" | "math.deg" | "math.rad" => Some(1),
+            "table.foreach" | "table.foreachi" | "table.remove" => Some(2),
+            "table.move" => Some(5),
+            _ => None,
+        }
     }
 
     /// Is it one of the operators of C data? Their errors belong to the instruction that led to them.

@@ -165,8 +165,6 @@ impl<'s> Lexer<'s> {
                 _ => (Token::Other(self.source[start]), 1),
             };
             (token, len) = (t, l);
-        } else if token == Token::QuestionDot && self.peek(2).is_some_and(|c| c.is_ascii_digit()) {
-            (token, len) = (Token::Question, 1);
         }
         self.pos = start + len;
         let payload = match token {
@@ -387,15 +385,14 @@ impl<'s> Lexer<'s> {
             self.pos += 1;
         }
         let text = &self.source[start..self.pos];
-        let value = if self.options.extensions && text.contains(&b'_') {
-            let digits: Vec<u8> = text.iter().copied().filter(|&c| c != b'_').collect();
-            number::literal(&digits)
+        let digits: std::borrow::Cow<[u8]> = if self.options.extensions && text.contains(&b'_') {
+            text.iter().copied().filter(|&c| c != b'_').collect::<Vec<u8>>().into()
         } else {
-            number::literal(text)
+            text.into()
         };
-        match value {
+        match number::literal(&digits) {
             Some(v) => Ok(Lexeme { payload: Payload::Number(v), ..self.lexeme(Token::Number, start) }),
-            None => Err(self.error("malformed number", Some(text))),
+            None => Err(self.error("malformed number", Some(&digits))),
         }
     }
 

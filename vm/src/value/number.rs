@@ -512,7 +512,9 @@ pub fn parse_radix(text: &[u8], base: u32) -> Option<f64> {
         s = rest;
     }
     let len = s.iter().position(|c| !(*c as char).is_digit(base)).unwrap_or(s.len());
-    if len == 0 || !s[len..].iter().all(|&c| is_space(c)) {
+    // A zero byte ends the text, as it ends a C string.
+    let rest = s[len..].split(|&c| c == 0).next().unwrap_or_default();
+    if len == 0 || !rest.iter().all(|&c| is_space(c)) {
         return None;
     }
     let n = s[..len].iter().fold(Some(0u64), |n, &c| {
@@ -659,6 +661,8 @@ mod tests {
         assert_eq!(parse_radix(b"8", 8), None);
         assert_eq!(parse_radix(b"0xff", 16), Some(255.0));
         assert_eq!(parse_radix(b"-ff ", 16), Some(-255.0));
+        assert_eq!(parse_radix(b"10 \0x", 16), Some(16.0));
+        assert_eq!(parse_radix(b"\x0010", 16), None);
         assert_eq!(parse_radix(b"ffffffffffffffffff", 16), Some(u64::MAX as f64));
     }
 

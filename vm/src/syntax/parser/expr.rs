@@ -407,11 +407,9 @@ impl Parser<'_> {
         }
         let head_end = self.last();
         let start = self.idx;
-        self.enter()?;
         let outer_vararg = std::mem::replace(&mut self.vararg, is_vararg);
         let value = self.expr()?;
         self.vararg = outer_vararg;
-        self.leave();
         let end = self.last();
         let values = List::append(&mut self.tree.expr_lists, [value]);
         let stat = Stat { kind: StatKind::Return(values), start, end, next: end };

@@ -1,0 +1,20 @@
+-- Arithmetic: signs of remainders, infinities, zeros, powers; comparison of every kind of value with every other.
+local function show(v) if v ~= v then return "nan" end if v == 0 and 1 / v < 0 then return "-0" end return ("%.17g"):format(v) end
+local vs = {0, -0.0, 1, -1, 2, -2, 3, -3, 5, 7, -7, 0.5, -0.5, 7.5, -7.5, 1e15, 2^31, 2^31 - 1, -2^31, 2^53, 1e308, -1e308, 5e-324, math.huge, -math.huge, 0/0}
+for _, a in ipairs(vs) do local r = {} for _, b in ipairs(vs) do r[#r + 1] = show(a % b) end print("%", show(a), table.concat(r, " ")) end
+for _, a in ipairs(vs) do local r = {} for _, b in ipairs(vs) do r[#r + 1] = show(a ^ b) end print("^", show(a), table.concat(r, " ")) end
+for _, a in ipairs(vs) do local r = {} for _, b in ipairs(vs) do r[#r + 1] = show(a / b) end print("/", show(a), table.concat(r, " ")) end
+for _, a in ipairs(vs) do local r = {} for _, b in ipairs(vs) do r[#r + 1] = show(a * b) .. " " .. show(a + b) .. " " .. show(a - b) end print("*+-", show(a), table.concat(r, ",")) end
+for _, a in ipairs(vs) do local r = {} for _, b in ipairs(vs) do r[#r + 1] = (a < b and "<" or "") .. (a <= b and "l" or "") .. (a > b and ">" or "") .. (a >= b and "g" or "") .. (a == b and "=" or "") .. (a ~= b and "!" or "") end print(show(a), table.concat(r, " "), show(-a)) end
+-- The same with constants on either side, which are other instructions.
+print(-7 % 3, 7 % -3, -7 % -3, -7.5 % 2, 5 % math.huge, -5 % math.huge, 5 % -math.huge, 0 % 5, -0 % 5, 5.3 % 1, -1 % 1e308, 1e308 % 3, 3 % -2, -3 % 2, 2^53 % 3)
+do local x = -7 print(x % 3, 3 % x, x % -3, x - 1, 1 - x, x * 2, 2 * x, x / 2, 2 / x, x ^ 2, 2 ^ x, x + 1, 1 + x) end
+do local function m(a, b) return a % b end local function e(f, ...) local ok, r = pcall(f, ...) return ok and show(r) or r end print(e(m, 1, 0), e(m, -1, 0), e(m, 0, 0), e(m, 1, 0/0)) end
+print(1e308 + 1e308, -1e308 - 1e308, 0 * math.huge, math.huge - math.huge, 1 / 0, -1 / 0, 0 / 0 == 0 / 0, 5e-324 / 2, 2^1024, 2^-1075, (-8)^(1/3) ~= (-8)^(1/3), (-2)^2, (-2)^3, 0^0, 1^math.huge, (-1)^math.huge, 2^0.5, 10^2, 10^-2, (0/0)^0, 1^(0/0))
+-- Comparison over the kinds.
+local co = coroutine.create(print) local u = newproxy() local kinds = {{"nil", nil}, {"boolean", true}, {"number", 1}, {"string", "a"}, {"table", {}}, {"function", print}, {"thread", co}, {"userdata", u}, {"false", false}, {"table2", {}}, {"string2", "b"}}
+for i = 1, #kinds do for j = 1, #kinds do local a, b = kinds[i][2], kinds[j][2] local ok, e = pcall(function() return a < b end) local ok2, e2 = pcall(function() return a <= b end) local ok3, e3 = pcall(function() return a > b end) print(kinds[i][1], kinds[j][1], e, e2, e3, a == b, rawequal(a, b)) end end
+-- Operators on every kind.
+local ops = {["+"] = function(a, b) return a + b end, ["-"] = function(a, b) return a - b end, ["*"] = function(a, b) return a * b end, ["/"] = function(a, b) return a / b end, ["%"] = function(a, b) return a % b end, ["^"] = function(a, b) return a ^ b end, [".."] = function(a, b) return a .. b end, ["neg"] = function(a) return -a end, ["len"] = function(a) return #a end, ["idx"] = function(a) return a.x end, ["set"] = function(a) a.x = 1 end, ["call"] = function(a) return a() end, ["K+"] = function(a) return 1 + a end, ["+K"] = function(a) return a + 1 end, ["K.."] = function(a) return "k" .. a end, ["..K"] = function(a) return a .. "k" end, ["[1]"] = function(a) return a[1] end, ["[1]="] = function(a) a[1] = 1 end, ["[b]"] = function(a, b) return a[b] end, ["&"] = function(a, b) return a & b end, ["~a"] = function(a) return ~a end, ["<<"] = function(a, b) return a << b end, ["<K"] = function(a) return a < 1 end, ["K<"] = function(a) return 1 < a end}
+local names = {} for k in pairs(ops) do names[#names + 1] = k end table.sort(names)
+for _, n in ipairs(names) do for _, k in ipairs(kinds) do if not (n == "call" and k[1] == "function") then local ok, r = pcall(ops[n], k[2], 1) print(n, k[1], r) local ok, r = pcall(ops[n], 1, k[2]) print(n, "r", k[1], type(r) == "table" and "table" or r) local ok, r = pcall(ops[n], k[2], k[2]) if type(r) ~= "table" then print(n, "2", k[1], r) end end end end

@@ -1,0 +1,9 @@
+--- -zeal
+-- Sizes of tables that cannot be, and what a table with NaN or nil keys says, by instruction and by function.
+local new = require "table.new"
+local function try(f, ...) print(pcall(f, ...)) print(pcall(function(...) local r = f(...) return r end, ...)) end
+try(new, 2^27 + 2, 0) try(new, 0, 2^27) try(new, 2^30, 2^30) try(new, 2^31 - 1, 0) try(new, 0, 2^31 - 1)
+try(rawset, {}, nil, 1) try(rawset, {}, 0/0, 1) try(function() local t = {} t[nil] = 1 end) try(function() local t = {} t[0/0] = 1 end) try(function() local k local t = {[k] = 1} end) try(function() local k = 0/0 local t = {[k] = 1} end) try(function() local t = setmetatable({}, {__newindex = {}}) t[nil] = 1 end) try(function() local t = setmetatable({}, {__newindex = function(t, k, v) return rawset(t, k, v) end}) t[nil] = 1 end) try(function() local t = setmetatable({}, {__newindex = {}}) t[0/0] = 1 end) try(function() return ({})[nil] end) try(function() return ({})[0/0] end) try(next, {}, 0/0)
+local t = {} for i = 1, 10 do t[i] = i end for i = 1, 10 do t[i] = nil end print(#t, next(t)) t[5] = 1 print(#t == 0 or #t == 5) t = {n = 1, 2, 3, [3] = 4, [2.5] = 5, [-1] = 6} local c = 0 for _ in pairs(t) do c = c + 1 end print(c, #t) t = {1, 2, nil, 4} print(#t) t = {nil, nil, 3} print(#t) t = {nil} print(#t) t = {1, nil} print(#t) t = {n = nil} print(next(t)) t = {[1] = 1, [2] = 2, [4] = 4} print(#t) t = {} t[3] = 3 t[2] = 2 t[1] = 1 print(#t)
+t = {1, 2, 3} for k in pairs(t) do t[k] = nil end print(next(t)) t = {a = 1, b = 2, c = 3} for k in pairs(t) do t[k] = nil end print(next(t)) t = {a = 1, b = 2} for k, v in pairs(t) do t[k] = v + 1 end print(t.a, t.b)
+local keys = {} t = {10, 20, 30, x = 1} for k in pairs(t) do keys[#keys + 1] = tostring(k) end print(table.concat(keys, " ")) keys = {} for k in next, {5, 6, nil, 8} do keys[#keys + 1] = k end print(table.concat(keys, " "))
