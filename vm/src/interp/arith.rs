@@ -28,7 +28,6 @@ helper!(
     unm_slow = unm
 );
 helper!(len_slow = len);
-helper!(pow = power);
 helper!(concat = cat);
 
 /// One of the six arithmetic operations, as a function of numbers.
@@ -121,15 +120,6 @@ fn binary_meta(vm: &mut Vm, mm: Mm, l: (Value, Option<u32>), r: (Value, Option<u
         return Err(vm.operand_error(msg::OP_ARITH, v, slot));
     }
     call_meta(vm, Cont::Ra as u64, f, &[l.0, r.0])
-}
-
-fn power(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
-    let (x, y) = (reg(vm, d >> 8), reg(vm, d & 0xff));
-    if x.is_num() && y.is_num() {
-        set_reg(vm, a, Value::num(x.num_unchecked().powf(y.num_unchecked())));
-        return Ok(NEXT);
-    }
-    arith(vm, a, d)
 }
 
 fn unm(vm: &mut Vm, a: usize, d: usize) -> HelperResult {

@@ -54,32 +54,37 @@ fn needs_look(t: tag::Tag) -> bool {
 }
 
 macro_rules! equal {
-    ($name:ident, $yes:ident, $no:ident) => {
+    ($name:ident, $far:ident, $yes:ident, $no:ident) => {
         op! { $name |pc, base, k, vm, a, d| {
             let l = base.add(a);
             let r = base.add(d);
-            if is_num_in(l) {
-                if is_num_in(r) {
-                    if num_in(l) == num_in(r) {
-                        $yes!(pc, base, k, vm)
-                    }
-                    $no!(pc, base, k, vm)
+            if is_num_in(l) && is_num_in(r) {
+                if num_in(l) == num_in(r) {
+                    $yes!(pc, base, k, vm)
                 }
-            } else {
-                let x = *l;
-                let y = *r;
+                $no!(pc, base, k, vm)
+            }
+            tail!($far, pc, base, k, vm, a, d)
+        } }
+        op! {
+            /// The same when not both are numbers.
+            #[inline(never)]
+            $far |pc, base, k, vm, a, d| {
+                let x = *base.add(a);
+                let y = *base.add(d);
+                // Equal words are no numbers here.
                 if x.0 == y.0 {
                     $yes!(pc, base, k, vm)
                 }
                 if x.tag() == y.tag() && needs_look(x.tag()) {
                     tail!(eq_slow, pc, base, k, vm, a, d)
                 }
+                if x.tag() == tag::CDATA || y.tag() == tag::CDATA {
+                    tail!(eq_slow, pc, base, k, vm, a, d)
+                }
+                $no!(pc, base, k, vm)
             }
-            if (*l).tag() == tag::CDATA || (*r).tag() == tag::CDATA {
-                tail!(eq_slow, pc, base, k, vm, a, d)
-            }
-            $no!(pc, base, k, vm)
-        } }
+        }
     };
 }
 macro_rules! skip {
@@ -87,8 +92,8 @@ macro_rules! skip {
         next!($pc.add(1), $base, $k, $vm)
     };
 }
-equal!(ISEQV, jump, skip);
-equal!(ISNEV, skip, jump);
+equal!(ISEQV, equal_far, jump, skip);
+equal!(ISNEV, unequal_far, skip, jump);
 
 macro_rules! equal_str {
     ($name:ident, $yes:ident, $no:ident) => {

@@ -42,8 +42,13 @@ op! { FORI |pc, base, k, vm, a, d| {
     let (x, l) = (num_in(r), num_in(r.add(1)));
     *r.add(3) = Value::num_trusted(x);
     // The sign bit of the step decides, as in LuaJIT.
-    let inside = if ((*r.add(2)).0 as i64) < 0 { l <= x } else { x <= l };
-    if inside {
+    if ((*r.add(2)).0 as i64) < 0 {
+        if l <= x {
+            next!(pc, base, k, vm)
+        }
+        next!(pc.add(d).sub(0x8000), base, k, vm)
+    }
+    if x <= l {
         next!(pc, base, k, vm)
     }
     next!(pc.add(d).sub(0x8000), base, k, vm)

@@ -169,7 +169,7 @@ macro_rules! get_int {
         let i: usize = $i;
         if i < (*t).asize as usize {
             let v = *(*t).array.add(i);
-            if !v.is_nil() || no_meta(t, Mm::Index) {
+            if !v.is_nil() {
                 *$base.add($a) = v;
                 next!($pc, $base, $k, $vm)
             }
@@ -179,16 +179,21 @@ macro_rules! get_int {
 }
 
 op! {
-    /// An integer key that the array part of the table does not hold. Without a hash part it is absent: nil, or the
-    /// `__index` function's business.
+    /// An integer key whose entry in the array part of the table is nil, or that is outside of it. Without a hash part it
+    /// is absent: nil, or the `__index` function's business. Apart from the handlers, where the code for it would lie in
+    /// the way of the usual case.
     #[inline(never)]
     get_int_far |pc, base, k, vm, a, d| {
         let t = (*base.add(d >> 8)).payload() as *const Table;
-        if (*t).hmask == 0 {
+        if (*t).hmask == 0 || int_key(pc, base, d) < (*t).asize as usize {
             let Some(mt) = (*t).meta else {
                 *base.add(a) = Value::NIL;
                 next!(pc, base, k, vm)
             };
+            if (*mt.as_ptr()).hdr.flags & 1 << Mm::Index as u8 != 0 {
+                *base.add(a) = Value::NIL;
+                next!(pc, base, k, vm)
+            }
             let n = node_str(mt.as_ptr(), (*vm).index_name);
             if !n.is_null() && (*n).val.tag() == tag::FUNC {
                 let op = *(pc.sub(1) as *const u8);
@@ -198,6 +203,23 @@ op! {
             }
         }
         tail!(get_slow, pc, base, k, vm, a, d)
+    }
+}
+
+/// The integer key of the `TGETB`, `TGETV`, `TSETB` or `TSETV` in front of `pc`.
+///
+/// # Safety
+/// There is such an instruction, with operands `d`; where the key is in a register, that holds a number.
+#[inline(always)]
+unsafe fn int_key(pc: *const u32, base: *const Value, d: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let op = *(pc.sub(1) as *const u8);
+        if op == Op::TGETB as u8 || op == Op::TSETB as u8 {
+            d & 0xff
+        } else {
+            cut((*base.add(d & 0xff)).num_unchecked()) as u32 as usize
+        }
     }
 }
 
@@ -272,11 +294,11 @@ op! { TGETV |pc, base, k, vm, a, d| {
     tail!(get_other_v, pc, base, k, vm, a, d)
 } }
 op! {
-    /// `TGETV` of a table with a key that is no number.
+    /// `TGETV` of a table with a key that is no number. A long string has no node: it is dealt with out of line.
     #[inline(never)]
     get_str_key |pc, base, k, vm, a, d| {
         let key = *base.add(d & 0xff);
-        if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
+        if key.tag() == tag::STR {
             let o = *base.add(d >> 8);
             get_str!(o.payload() as *const Table, key, get_str_key_far, pc, base, k, vm, a, d)
         }
@@ -288,7 +310,11 @@ op! {
     #[inline(never)]
     get_str_key_far |pc, base, k, vm, a, d| {
         let o = *base.add(d >> 8);
-        get_str_far!(o.payload() as *const Table, *base.add(d & 0xff), pc, base, k, vm, a, d)
+        let key = *base.add(d & 0xff);
+        if (*(key.payload() as *const Header)).flags & strflags::INTERNED == 0 {
+            tail!(get_slow, pc, base, k, vm, a, d)
+        }
+        get_str_far!(o.payload() as *const Table, key, pc, base, k, vm, a, d)
     }
 }
 op! { TGETR |pc, base, k, vm, a, d| {
@@ -319,7 +345,7 @@ macro_rules! set_str {
         let t: *mut Table = $t;
         let key = $key;
         let n = main_node(t, key);
-        if (*n).key.0 == key.0 && (!(*n).val.is_nil() || (*t).meta.is_none()) {
+        if (*n).key.0 == key.0 && !(*n).val.is_nil() {
             (*t).hdr.flags = 0;
             store!(&raw mut (*n).val, *$base.add($a), t, $pc, $base, $k, $vm, $d)
         }
@@ -346,26 +372,27 @@ macro_rules! set_int {
         let i: usize = $i;
         if i < (*t).asize as usize {
             let slot = (*t).array.add(i);
-            // Metatables that say nothing about new fields are looked into out of line: that saves a register.
-            if !(*slot).is_nil() || (*t).meta.is_none() {
-                store!(slot, *$base.add($a), t, $pc, $base, $k, $vm, $d)
+            if (*slot).is_nil() {
+                tail!(set_int_new, $pc, $base, $k, $vm, slot as usize, t as usize)
             }
+            store!(slot, *$base.add($a), t, $pc, $base, $k, $vm, $d)
         }
-        tail!(set_int_far, $pc, $base, $k, $vm, $a, $d)
+        tail!(set_slow, $pc, $base, $k, $vm, $a, $d)
     }};
 }
 
 op! {
-    /// A store to an integer key whose entry is nil, in a table with a metatable; or outside of the array part.
+    /// A store to an integer key whose entry in the array part is nil: `a` is the slot's address, `d` the table's. Apart
+    /// from the handlers, where the code for it would lie in the way of the usual case.
     #[inline(never)]
-    set_int_far |pc, base, k, vm, a, d| {
-        let t = (*base.add(d >> 8)).payload() as *mut Table;
-        let op = *(pc.sub(1) as *const u8);
-        let i = if op == Op::TSETB as u8 { d & 0xff } else { cut((*base.add(d & 0xff)).num_unchecked()) as u32 as usize };
-        if i < (*t).asize as usize && no_meta(t, Mm::Newindex) {
-            store!((*t).array.add(i), *base.add(a), t, pc, base, k, vm, d)
+    set_int_new |pc, base, k, vm, a, d| {
+        let slot = a as *mut Value;
+        let t = d as *mut Table;
+        let ins = pc.sub(1) as *const u8;
+        if no_meta(t, Mm::Newindex) {
+            store!(slot, *base.add(*ins.add(1) as usize), t, pc, base, k, vm, d)
         }
-        tail!(set_slow, pc, base, k, vm, a, d)
+        tail!(set_slow, pc, base, k, vm, *ins.add(1) as usize, *(ins as *const u16).add(1) as usize)
     }
 }
 
@@ -424,7 +451,7 @@ op! {
     #[inline(never)]
     set_str_key |pc, base, k, vm, a, d| {
         let key = *base.add(d & 0xff);
-        if key.tag() == tag::STR && (*(key.payload() as *const Header)).flags & strflags::INTERNED != 0 {
+        if key.tag() == tag::STR {
             let o = *base.add(d >> 8);
             set_str!(o.payload() as *mut Table, key, set_str_key_far, pc, base, k, vm, a, d)
         }
@@ -436,7 +463,11 @@ op! {
     #[inline(never)]
     set_str_key_far |pc, base, k, vm, a, d| {
         let o = *base.add(d >> 8);
-        set_str_far!(o.payload() as *mut Table, *base.add(d & 0xff), pc, base, k, vm, a, d)
+        let key = *base.add(d & 0xff);
+        if (*(key.payload() as *const Header)).flags & strflags::INTERNED == 0 {
+            tail!(set_slow, pc, base, k, vm, a, d)
+        }
+        set_str_far!(o.payload() as *mut Table, key, pc, base, k, vm, a, d)
     }
 }
 op! { TSETM |pc, base, k, vm, a, d| {
