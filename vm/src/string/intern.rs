@@ -8,6 +8,9 @@ use crate::heap::{Heap, InternSlots, Phase};
 use crate::limits::STR_INTERN_MAX;
 use crate::value::Value;
 
+/// Strings of so many bytes are looked for as two words.
+pub(crate) const SHORT_MAX: usize = 16;
+
 const K1: u64 = 0xd6e8_feb8_6659_fd93;
 
 #[inline(always)]
@@ -32,10 +35,10 @@ fn read4(b: &[u8], at: usize) -> u64 {
 pub fn hash_bytes(seed: u64, b: &[u8]) -> u32 {
     let n = b.len();
     let k = seed.rotate_left(32) ^ K1;
-    if n <= 16 {
+    if n <= SHORT_MAX {
         return hash_words(seed, short_words(b), n);
     }
-    let acc = hash_blocks(seed, k, b);
+    let acc = if n <= 2 * SHORT_MAX { fold(read8(b, 0) ^ k, read8(b, 8) ^ seed) } else { hash_blocks(seed, k, b) };
     let h = fold(read8(b, n - 16) ^ acc, read8(b, n - 8) ^ k ^ n as u64);
     (h ^ h >> 32) as u32
 }
@@ -99,6 +102,102 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
         read4(a, 0) == read4(b, 0) && read4(a, n - 4) == read4(b, n - 4)
     } else {
         n == 0 || a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]
+    }
+}
+
+/// Are these the contents of the interned string `o` of `n` bytes, at most [`SHORT_MAX`]? They are given as
+/// [`short_words`].
+///
+/// # Safety
+/// `o` lies in the heap.
+#[inline(always)]
+unsafe fn is_words(o: *const Str, words: (u64, u64), n: usize) -> bool {
+    // SAFETY: a string's cell has 16 bytes for the contents at least, so both words can be read. Below 8 bytes the rest of
+    // the first one is zeros in an interned string (`intern_new`).
+    unsafe {
+        let p = (o as *const u8).add(Str::DATA_OFFSET) as *const u64;
+        let last = (p as *const u8).wrapping_add(n).wrapping_sub(8) as *const u64;
+        p.read() == words.0 && (n < 8 || last.read_unaligned() == words.1)
+    }
+}
+
+/// The word at `p`.
+///
+/// # Safety
+/// Eight bytes can be read there.
+#[inline(always)]
+unsafe fn word(p: *const u8) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { (p as *const u64).read_unaligned() }
+}
+
+/// The address of the string of the `n` bytes at `p`; 0 when there is none, or the collector wants to be told that it is
+/// used.
+///
+/// # Safety
+/// `p` points to `n` bytes of the contents of a string; `n` is at least 1 and at most [`SHORT_MAX`].
+#[inline(always)]
+pub(crate) unsafe fn find_short(heap: *const Heap, p: *const u8, n: usize) -> u64 {
+    // SAFETY: the caller's promise; in front of a string's contents is its head of more than eight bytes.
+    unsafe {
+        if (*heap).phase == Phase::SweepStrings {
+            return 0;
+        }
+        let last = word(p.add(n).sub(8));
+        let words = if n >= 8 { (word(p), last) } else { (last >> (64 - 8 * n), 0) };
+        let hash = hash_words((*heap).seed, words, n);
+        find(heap, n, hash, |o| is_words(o, words, n))
+    }
+}
+
+/// The same for `n` above [`SHORT_MAX`], up to twice that.
+///
+/// # Safety
+/// As said.
+#[inline(always)]
+pub(crate) unsafe fn find_medium(heap: *const Heap, p: *const u8, n: usize) -> u64 {
+    // SAFETY: the caller's promise; a string of `n` bytes has these words as well.
+    unsafe {
+        if (*heap).phase == Phase::SweepStrings {
+            return 0;
+        }
+        let (x, y, z, w) = (word(p), word(p.add(8)), word(p.add(n - 16)), word(p.add(n - 8)));
+        let seed = (*heap).seed;
+        let k = seed.rotate_left(32) ^ K1;
+        let h = fold(z ^ fold(x ^ k, y ^ seed), w ^ k ^ n as u64);
+        find(heap, n, (h ^ h >> 32) as u32, |o| {
+            let q = (o as *const u8).add(Str::DATA_OFFSET);
+            word(q) == x && word(q.add(8)) == y && word(q.add(n - 16)) == z && word(q.add(n - 8)) == w
+        })
+    }
+}
+
+/// The address of the string of `n` bytes with this hash that `is_it` confirms, or 0.
+///
+/// # Safety
+/// `heap` is a heap. `is_it` is asked about interned strings of `n` bytes only.
+#[inline(always)]
+unsafe fn find(heap: *const Heap, n: usize, hash: u32, is_it: impl Fn(*const Str) -> bool) -> u64 {
+    let tag = slot_tag(hash);
+    let mut i = hash as usize;
+    // SAFETY: the index is masked by the size of the table, a power of two; its slots hold the addresses of live strings.
+    unsafe {
+        // Table and size are loaded anew for each slot: whoever calls this has no registers to keep them in.
+        loop {
+            let slots = (&raw const (*heap).intern.slots).cast::<*const [u64]>().read_volatile();
+            i &= slots.len() - 1;
+            let slot = *(slots as *const u64).add(i);
+            if (slot ^ tag) >> TAG_SHIFT == 0 {
+                let o = ((slot ^ tag) & !15) as *const Str;
+                if !o.is_null() && (*o).len as usize == n && is_it(o) {
+                    return o as u64;
+                }
+            }
+            if slot == 0 {
+                return 0;
+            }
+            i += 1;
+        }
     }
 }
 
@@ -180,7 +279,7 @@ impl Heap {
     #[inline]
     pub fn str_intern(&mut self, b: &[u8]) -> Gc<Str> {
         let n = b.len();
-        if n > 16 {
+        if n > SHORT_MAX {
             return self.intern_long(b);
         }
         if n == 1
@@ -191,17 +290,8 @@ impl Heap {
         let words = short_words(b);
         let hash = hash_words(self.seed, words, n);
         let found = self.intern_search(hash, |o| {
-            // A string's cell has 16 bytes for the contents at least, so both words can be read.
-            let p = (o as *const Str as *const u8).wrapping_add(Str::DATA_OFFSET) as *const u64;
-            // SAFETY: as just said; the bytes behind a short string's end are masked out.
-            unsafe {
-                if n >= 8 {
-                    let last = (p as *const u8).add(n - 8) as *const u64;
-                    o.len as usize == n && p.read() == words.0 && last.read_unaligned() == words.1
-                } else {
-                    o.len as usize == n && p.read() & ((1 << (8 * n)) - 1) == words.0
-                }
-            }
+            // SAFETY: `o` is an interned string.
+            o.len as usize == n && unsafe { is_words(o, words, n) }
         });
         match found {
             Ok(s) => {
@@ -216,7 +306,18 @@ impl Heap {
 
     fn intern_long(&mut self, b: &[u8]) -> Gc<Str> {
         let hash = hash_bytes(self.seed, b);
-        match self.intern_lookup(b, hash) {
+        let n = b.len();
+        let found = if n <= 2 * SHORT_MAX {
+            // Two or three words and the last one: no loop.
+            let words = (read8(b, 0), read8(b, 8), read8(b, n - 16), read8(b, n - 8));
+            self.intern_search(hash, |o| {
+                let s = o.bytes();
+                s.len() == n && words == (read8(s, 0), read8(s, 8), read8(s, n - 16), read8(s, n - 8))
+            })
+        } else {
+            self.intern_lookup(b, hash)
+        };
+        match found {
             Ok(s) => s,
             Err(at) => self.intern_new(b, hash, at),
         }
@@ -225,10 +326,14 @@ impl Heap {
     /// A string that is not in the table yet and belongs in slot `at`.
     fn intern_new(&mut self, b: &[u8], hash: u32, at: usize) -> Gc<Str> {
         let s = self.str_alloc(b.len(), hash, strflags::HASHED | strflags::INTERNED);
-        // SAFETY: `str_alloc` made room for these bytes; nobody else has seen the object yet.
+        // SAFETY: `str_alloc` made room for these bytes, and for eight at least; nobody else has seen the object yet.
         unsafe {
-            let p = s.as_ptr() as *mut u8;
-            std::ptr::copy_nonoverlapping(b.as_ptr(), p.add(Str::DATA_OFFSET), b.len());
+            let p = (s.as_ptr() as *mut u8).add(Str::DATA_OFFSET);
+            if b.len() < 8 {
+                // `is_words` compares whole words.
+                (p as *mut u64).write(0);
+            }
+            copy_short(b, p);
         }
         self.intern_insert(at, s, hash);
         if b.len() == 1 {

@@ -15,6 +15,7 @@ use crate::interp::handlers::native::{any_native, one_result, results};
 use crate::interp::index::barrier;
 use crate::state::Vm;
 use crate::string::Str;
+use crate::string::intern::{SHORT_MAX, find_medium, find_short};
 use crate::table::Table;
 use crate::thread::frame;
 use crate::value::{Value, number, tag};
@@ -84,10 +85,21 @@ shift!(ARSHIFT | x, n | x.wrapping_shr(n));
 shift!(ROL | x, n | x.rotate_left(n & 31));
 shift!(ROR | x, n | x.rotate_right(n & 31));
 
-/// A function of one or more numbers, taken one after the other.
+/// A function of one or more numbers, taken one after the other; two most often.
 macro_rules! fold {
-    ($name:ident |$acc:ident, $x:ident| $e:expr, $from:expr, $into:expr) => {
+    ($name:ident $any:ident |$acc:ident, $x:ident| $e:expr, $from:expr, $into:expr) => {
         op! { $name |pc, base, k, vm, a, d| {
+            if d == 3 && is_num_in(base) && is_num_in(base.add(1)) {
+                let $acc = $from(num_in(base));
+                let $x = $from(num_in(base.add(1)));
+                one_result!(vm, base, $into($e))
+            }
+            tail!($any, pc, base, k, vm, a, d)
+        } }
+        op! {
+            /// The same with any number of them.
+            #[inline(never)]
+            $any |pc, base, k, vm, a, d| {
             if d >= 2 && is_num_in(base) {
                 let mut $acc = $from(num_in(base));
                 let mut i = 1;
@@ -114,12 +126,12 @@ fn bits(n: i32) -> Value {
 fn same(n: f64) -> f64 {
     n
 }
-fold!(BITAND | acc, x | acc & x, number::to_bit, bits);
-fold!(BITOR | acc, x | acc | x, number::to_bit, bits);
-fold!(BITXOR | acc, x | acc ^ x, number::to_bit, bits);
+fold!(BITAND bit_and | acc, x | acc & x, number::to_bit, bits);
+fold!(BITOR bit_or | acc, x | acc | x, number::to_bit, bits);
+fold!(BITXOR bit_xor | acc, x | acc ^ x, number::to_bit, bits);
 // A NaN loses against what follows.
-fold!(MAX | acc, x | if acc > x { acc } else { x }, same, Value::num_trusted);
-fold!(MIN | acc, x | if acc < x { acc } else { x }, same, Value::num_trusted);
+fold!(MAX max_of | acc, x | if acc > x { acc } else { x }, same, Value::num_trusted);
+fold!(MIN min_of | acc, x | if acc < x { acc } else { x }, same, Value::num_trusted);
 
 /// The zero-based start and the length of the range `$i, $j` of a string of `$len` bytes; the length may be negative.
 macro_rules! range {
@@ -184,7 +196,7 @@ op! {
     }
 }
 
-/// The string of `n` bytes at `p`.
+/// The string of `n` bytes at `p`, found or made.
 #[inline(never)]
 unsafe extern "C" fn substring(vm: *mut Vm, p: *const u8, n: usize) -> u64 {
     // SAFETY: the handler holds no reference to the VM and has checked the range. The contents of the string it lies in
@@ -194,8 +206,71 @@ unsafe extern "C" fn substring(vm: *mut Vm, p: *const u8, n: usize) -> u64 {
 }
 
 op! {
-    /// `string.sub(s, i, j)`.
+    /// `string.sub(s, i, j)`. A short piece that lies inside of the string and exists as a string already, as most do in
+    /// programs that look at every piece of a text, is found without a call.
     STRSUB |pc, base, k, vm, a, d| {
+        let s = *base;
+        if d != 4 || s.tag() != tag::STR {
+            tail!(piece, pc, base, k, vm, a, d)
+        }
+        if !is_num_in(base.add(1)) || !is_num_in(base.add(2)) {
+            tail!(piece, pc, base, k, vm, a, d)
+        }
+        let (x, y) = (num_in(base.add(1)), num_in(base.add(2)));
+        let (i, j) = (cut(x), cut(y));
+        if i as f64 != x || j as f64 != y {
+            tail!(piece, pc, base, k, vm, a, d)
+        }
+        let o = s.payload() as *const Str;
+        let n = (j.wrapping_sub(i) as u32).wrapping_add(1);
+        if i < 1 || j < i || j as u32 > (*o).len || n > 2 * SHORT_MAX as u32 {
+            tail!(piece, pc, base, k, vm, a, d)
+        }
+        let p = (o as *const u8).add(Str::DATA_OFFSET - 1 + i as usize);
+        if n != 1 {
+            if n > SHORT_MAX as u32 {
+                tail!(medium_piece, p as *const u32, base, k, vm, a, n as usize)
+            }
+            tail!(short_piece, p as *const u32, base, k, vm, a, n as usize)
+        }
+        let found = *(*vm).heap.one_byte.as_ptr().add(*p as usize);
+        if found == 0 {
+            tail!(piece, pc, base, k, vm, a, d)
+        }
+        one_result!(vm, base, Value(tag::bits(tag::STR) | found))
+    }
+}
+
+/// Finds the piece of `d` bytes at `pc`.
+macro_rules! found_piece {
+    ($(#[$doc:meta])* $name:ident $find:ident) => {
+        op! {
+            $(#[$doc])*
+            #[inline(never)]
+            $name |pc, base, k, vm, a, d| {
+                let found = $find(&raw const (*vm).heap, pc as *const u8, d);
+                if found == 0 {
+                    let pc = (*func_ptr(*base.sub(2))).pc.add(1);
+                    tail!(piece, pc, base, k, vm, a, 4)
+                }
+                one_result!(vm, base, Value(tag::bits(tag::STR) | found))
+            }
+        }
+    };
+}
+found_piece!(
+    /// `STRSUB`: `d` bytes at `pc`, at most `SHORT_MAX`.
+    short_piece find_short
+);
+found_piece!(
+    /// `STRSUB`: `d` bytes at `pc`, more than `SHORT_MAX`, at most twice as many.
+    medium_piece find_medium
+);
+
+op! {
+    /// `STRSUB` for all other pieces, and for strings that may not exist yet.
+    #[inline(never)]
+    piece |pc, base, k, vm, a, d| {
         let s = *base;
         if d < 3 || s.tag() != tag::STR || (*vm).heap.acct.due != 0 {
             tail!(any_native, pc, base, k, vm, a, d)
@@ -236,7 +311,18 @@ op! {
         if !(0..256).contains(&c) {
             tail!(any_native, pc, base, k, vm, a, d)
         }
-        let v = Value(one_byte(vm, c as usize));
+        let s = *(*vm).heap.one_byte.as_ptr().add(c as usize);
+        if s == 0 {
+            tail!(char_made, pc, base, k, vm, c as usize, d)
+        }
+        one_result!(vm, base, Value(tag::bits(tag::STR) | s))
+    }
+}
+op! {
+    /// The same with the code in `a`, of a string that may not exist yet.
+    #[inline(never)]
+    char_made |pc, base, k, vm, a, d| {
+        let v = Value(one_byte(vm, a));
         one_result!(vm, base, v)
     }
 }
@@ -291,8 +377,21 @@ op! {
 }
 
 op! {
-    /// `assert(v, ...)` of something true.
+    /// `assert(v, ...)` of something true, as a statement.
     ASSERT |pc, base, k, vm, a, d| {
+        let link = (*base.sub(1)).0;
+        if d >= 2 && (*base).truthy() && wants(link, 0) {
+            let base = base.sub(2).sub(*(link as *const u8).sub(3) as usize);
+            let k = constants(base);
+            next!(link as *const u32, base, k, vm)
+        }
+        tail!(assert_results, pc, base, k, vm, a, d)
+    }
+}
+op! {
+    /// The same where results are wanted.
+    #[inline(never)]
+    assert_results |pc, base, k, vm, a, d| {
         let link = (*base.sub(1)).0;
         if d >= 2 && (*base).truthy() && frame::is_lua(link) {
             results!(vm, base, link, 0, base, d - 1)

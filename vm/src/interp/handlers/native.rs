@@ -62,31 +62,37 @@ op! {
     tail!(after_native, std::ptr::null(), base, std::ptr::null(), vm, act, 0)
 } }
 
-/// Returns `$v` to a Lua caller that wants one value; any other caller gets it the long way.
+/// Returns `$v` to a Lua caller that wants one value or none, or whatever there is: `multres` is set in any case, which
+/// costs less than to ask. Any other caller gets it the long way.
 macro_rules! one_result {
     ($vm:ident, $base:ident, $v:expr) => {{
         *$base.sub(2) = $v;
         let link = (*$base.sub(1)).0;
         let at = (link as *const u8).sub(4);
-        if frame::is_lua(link) && (*at.add(3) == 2 || *at.add(3) == 0) {
-            if *at.add(3) == 0 {
-                (*$vm).multres = 2;
-            }
+        (*$vm).multres = 2;
+        if frame::is_lua(link) && *at.add(3) <= 2 {
             let base = $base.sub(2).sub(*at.add(1) as usize);
             let k = constants(base);
             next!(link as *const u32, base, k, $vm)
         }
-        (*(*$vm).cur.as_ptr()).base = $base;
         tail!(
-            $crate::interp::call::after_native,
+            $crate::interp::handlers::native::one_result_far,
             std::ptr::null(),
             $base,
             std::ptr::null(),
             $vm,
-            $crate::interp::call::NATIVE_ONE,
+            0,
             0
         )
     }};
+}
+op! {
+    /// The one result of the native frame at `base` is in its place; the caller wants more, or is no Lua code.
+    #[inline(never)]
+    one_result_far |pc, base, k, vm, a, d| {
+        (*(*vm).cur.as_ptr()).base = base;
+        tail!(after_native, std::ptr::null(), base, std::ptr::null(), vm, NATIVE_ONE, 0)
+    }
 }
 /// Values `$n` from `$from` become the results of the native frame at `$base`, `$lead` of them stored already; its
 /// link is a Lua caller's.
