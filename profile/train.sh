@@ -32,16 +32,19 @@ python3 scripts/serve/soak.py --server "$target/release/moonlitd" --requests 100
 "$merge" merge -sparse -o profile/release.profdata "$counts"/*.profraw
 ls -l profile/release.profdata
 
-CARGO_TARGET_DIR=$target cargo build --release -p moonlit --bins
+# cargo does not know that the profile has changed: what is ours is built again.
+touch src/bin/*.rs src/lib.rs */src/lib.rs
+cargo build --release -p moonlit --bins
+programs=${CARGO_TARGET_DIR:-$PWD/target}/release
 seen=$target/seen
 rm -rf "$seen"
 mkdir -p "$seen"
 watch="valgrind --tool=callgrind --demangle=no --callgrind-out-file=$seen/%p"
-$watch "$target/release/moonlit" -e '' 2>"$seen/log"
+$watch "$programs/moonlit" -e '' 2>"$seen/log"
 for mode in -joff -jon; do
-    $watch "$target/release/moonlit" "$mode" profile/first.lua >/dev/null 2>>"$seen/log"
+    $watch "$programs/moonlit" "$mode" profile/first.lua >/dev/null 2>>"$seen/log"
 done
-printf '#!/bin/sh\nexec %s %s "$@" 2>>%s\n' "$watch" "$target/release/moonlitd" "$seen/log" >"$seen/moonlitd"
+printf '#!/bin/sh\nexec %s %s "$@" 2>>%s\n' "$watch" "$programs/moonlitd" "$seen/log" >"$seen/moonlitd"
 chmod +x "$seen/moonlitd"
 python3 scripts/serve/soak.py --server "$seen/moonlitd" --requests 2000 --connections 4 || true
 # A function is named where it is met first; a clone for recursion (name'2) is the same one.
