@@ -9,7 +9,7 @@ use moonlit_vm::bytecode::ops::Mm;
 use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::state::Vm;
-use moonlit_vm::state::hooks::{CdataHooks, FastCall};
+use moonlit_vm::state::hooks::{CdataHooks, FastCall, Packed};
 use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
@@ -74,6 +74,19 @@ impl CdataHooks for Hooks {
             Scalar::Uint(v) => (v, matches!(kind, Kind::Int { bytes: 8, .. })),
             Scalar::Float(v) => (crate::convert::num_to_i64(v) as u64, false),
         })
+    }
+
+    fn packed(&self, vm: &Vm, cd: Value) -> Option<Packed> {
+        let types = self.0.types.borrow();
+        let p = raw_place(vm, as_cdata(cd)?);
+        match types.kind(p.ty) {
+            Kind::Int { bytes: 8, unsigned: true } => Some(Packed::Uint64(access::load_uint(p.addr, 8))),
+            Kind::Int { bytes: 8, unsigned: false } => Some(Packed::Int64(access::load_int(p.addr, 8))),
+            Kind::Complex { bytes: 16 } => {
+                Some(Packed::Complex(access::load_float(p.addr, 8), access::load_float(p.addr + 8, 8)))
+            }
+            _ => None,
+        }
     }
 
     fn to_pointer(&self, vm: &Vm, cd: Value) -> Option<u64> {

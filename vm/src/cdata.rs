@@ -68,6 +68,15 @@ impl Heap {
         Gc::from_addr(p as u64).expect("the allocator never returns null")
     }
 
+    /// A `complex` of two `double`s as C data.
+    pub fn new_complex(&mut self, re: f64, im: f64) -> Gc<Cdata> {
+        let cd = self.new_cdata(ctid::COMPLEX_DOUBLE, 16, 8);
+        let data = cd.get(self).data_ptr() as *mut [f64; 2];
+        // SAFETY: the object was just made with sixteen bytes behind `data_ptr`, aligned to 8.
+        unsafe { data.write([re, im]) };
+        cd
+    }
+
     /// The object has a finalizer from now on (or no longer): when it dies, the collector asks
     /// `CdataHooks::finalizer` for the function and queues it.
     pub fn set_cdata_finalizer(&mut self, cd: Gc<Cdata>, on: bool) {

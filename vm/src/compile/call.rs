@@ -13,6 +13,7 @@ impl Compiler<'_> {
         let mut e = self.expr(base)?;
         for i in suffixes.range() {
             let suffix = self.ast.suffixes[i];
+            self.to_dot(&suffix);
             let skip = if suffix.safe { self.jump_if_nil(&mut e)? } else { JumpList::NONE };
             self.suffix(&mut e, &suffix, skip)?;
         }
@@ -24,6 +25,13 @@ impl Compiler<'_> {
         let reg = self.to_any_reg(e)?;
         self.emit(Instr::ad(Op::ISEQP, reg, 0))?;
         self.jump()
+    }
+
+    /// What a dot looks into is finished on the line of the dot.
+    fn to_dot(&mut self, suffix: &Suffix) {
+        if suffix.safe || matches!(suffix.kind, SuffixKind::Field(_)) {
+            self.place = suffix.start;
+        }
     }
 
     /// Applies one suffix. The jumps of `skip` arrive behind it, where the result is nil for them.
@@ -134,6 +142,7 @@ impl Compiler<'_> {
         let init = List::first(suffixes, suffixes.len - 1);
         let mut e = if init.len == 0 { self.expr(base)? } else { self.suffixed(base, init)? };
         let last = self.ast.suffixes[suffixes.range().end - 1];
+        self.to_dot(&last);
         let tested = if last.safe { Some(self.to_any_reg(&mut e)?) } else { None };
         self.field_or_index(&mut e, &last)?;
         Ok((e, tested))

@@ -68,7 +68,8 @@ fn compare_meta(vm: &mut Vm, x: Value, y: Value, le: bool, negate: bool) -> Help
             return call_meta(vm, cont as u64, f, &[l, r]);
         }
         if !le {
-            return Err(vm.compare_error(x, y));
+            // Of kinds that differ the text has them in the order of the last question.
+            return Err(vm.compare_error(l, r));
         }
         // `a <= b` is `not (b < a)`.
         std::mem::swap(&mut l, &mut r);

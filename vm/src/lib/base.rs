@@ -174,13 +174,8 @@ fn next(vm: &mut Vm, _: Entry) -> NativeResult {
     }
 }
 
-/// Calls the metamethod of `pairs` or `ipairs` and cuts its results to three.
-fn iterate_by(vm: &mut Vm, e: Entry, mm: Mm) -> Option<NativeResult> {
-    if e.label() == 1 {
-        let height = vm.top_count() - e.count();
-        vm.set_top(height + 3);
-        return Some(Ok(Outcome::top(3)));
-    }
+/// Puts the metamethod of `pairs` or `ipairs` into its place: all results are the handler's.
+fn iterate_by(vm: &mut Vm, mm: Mm) -> Option<NativeResult> {
     let v = vm.arg(0);
     if !(vm.compat52 || v.tag() == tag::CDATA) {
         return None;
@@ -191,12 +186,12 @@ fn iterate_by(vm: &mut Vm, e: Entry, mm: Mm) -> Option<NativeResult> {
     }
     vm.prepare_call(f);
     vm.push(v);
-    Some(Ok(Outcome::call(1, 1)))
+    Some(Ok(Outcome::tail_call(1)))
 }
 
 /// `pairs(t)`: `next, t, nil`, or what `__pairs` gives (5.2 mode and C data).
-fn pairs(vm: &mut Vm, e: Entry) -> NativeResult {
-    if let Some(r) = iterate_by(vm, e, Mm::Pairs) {
+fn pairs(vm: &mut Vm, _: Entry) -> NativeResult {
+    if let Some(r) = iterate_by(vm, Mm::Pairs) {
         return r;
     }
     vm.check_any(0)?;
@@ -208,8 +203,8 @@ fn pairs(vm: &mut Vm, e: Entry) -> NativeResult {
 }
 
 /// `ipairs(t)`: an iterator over `1, 2, ...` up to the first nil, or what `__ipairs` gives.
-fn ipairs(vm: &mut Vm, e: Entry) -> NativeResult {
-    if let Some(r) = iterate_by(vm, e, Mm::Ipairs) {
+fn ipairs(vm: &mut Vm, _: Entry) -> NativeResult {
+    if let Some(r) = iterate_by(vm, Mm::Ipairs) {
         return r;
     }
     vm.check_any(0)?;
@@ -303,14 +298,11 @@ fn rawset(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `rawlen(v)` of a table or string (5.2 mode).
 fn rawlen(vm: &mut Vm, _: Entry) -> NativeResult {
-    let v = vm.check_any(0)?;
-    if let Some(s) = v.as_obj::<Str>() {
+    if let Some(s) = vm.arg(0).as_obj::<Str>() {
         return Ok(Outcome::one(Value::num(s.get(&vm.heap).len as f64)));
     }
-    match v.as_obj::<Table>() {
-        Some(t) => Ok(Outcome::one(Value::num(t.len(&vm.heap) as f64))),
-        None => Err(vm.arg_error(0, b"table or string expected")),
-    }
+    let t = vm.check_tab(0)?;
+    Ok(Outcome::one(Value::num(t.len(&vm.heap) as f64)))
 }
 
 /// `getmetatable(v)`: what its field `__metatable` says, if there is one.

@@ -13,6 +13,7 @@ use crate::error::messages::NO_MEMORY;
 use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
+use crate::state::hooks::Packed;
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
 use crate::table::{Table, TableErr};
@@ -125,7 +126,16 @@ fn load(vm: &mut Vm, _: Entry) -> NativeResult {
 }
 
 fn number_in_range(vm: &mut Vm, i: usize) -> Result<usize, Raised> {
-    let n = vm.check_num(i)?;
+    let v = vm.arg(i);
+    // Unlike other numbers that functions take: no text, but 64-bit integers.
+    let n = match v.as_num() {
+        Some(n) => n,
+        None => match vm.cdata.as_ref().and_then(|h| h.packed(vm, v)) {
+            Some(Packed::Int64(n)) => n as f64,
+            Some(Packed::Uint64(n)) => n as f64,
+            _ => return Err(vm.type_error(i, "number")),
+        },
+    };
     if !(0.0..=SIZE_MAX).contains(&n) {
         return Err(vm.arg_error(i, b"number out of range"));
     }
@@ -180,6 +190,10 @@ fn new(vm: &mut Vm, e: Entry) -> NativeResult {
             for i in 1..=n {
                 let v = list.geti(&vm.heap, i);
                 let fits = if slot == DICT { v.is::<Str>() } else { v.is::<Table>() };
+                // `false` keeps a place free; of equal entries the first one counts.
+                if v == Value::FALSE || fits && !index.getv(&vm.heap, v).is_nil() {
+                    continue;
+                }
                 if !fits {
                     return Err(vm.throw_str(b"bad options table"));
                 }
@@ -334,7 +348,11 @@ fn set(vm: &mut Vm, _: Entry) -> NativeResult {
     let bytes = if vm.arg(1).tag() == tag::CDATA {
         cdata_bytes(vm, 1)?
     } else {
-        vm.check_str(1)?.bytes(&vm.heap).to_vec()
+        // Text only: numbers have no bytes the buffer could keep.
+        match vm.arg(1).as_obj::<Str>() {
+            Some(s) => s.bytes(&vm.heap).to_vec(),
+            None => return Err(vm.type_error(1, "string")),
+        }
     };
     *buffer_mut(&mut vm.heap, u) = Buffer { w: bytes.len(), r: 0, data: bytes };
     Ok(Outcome::one(vm.arg(0)))
@@ -493,10 +511,19 @@ impl Encoder<'_> {
                 }
             }
             tag::CDATA => {
-                match self.vm.cdata.as_ref().and_then(|h| h.to_bits64(self.vm, v)) {
-                    Some((bits, unsigned)) => {
-                        self.out.push(0x10 + unsigned as u8);
-                        self.out.extend_from_slice(&bits.to_le_bytes());
+                match self.vm.cdata.as_ref().and_then(|h| h.packed(self.vm, v)) {
+                    Some(Packed::Int64(n)) => {
+                        self.out.push(0x10);
+                        self.out.extend_from_slice(&n.to_le_bytes());
+                    }
+                    Some(Packed::Uint64(n)) => {
+                        self.out.push(0x11);
+                        self.out.extend_from_slice(&n.to_le_bytes());
+                    }
+                    Some(Packed::Complex(re, im)) => {
+                        self.out.push(0x12);
+                        self.out.extend_from_slice(&re.to_le_bytes());
+                        self.out.extend_from_slice(&im.to_le_bytes());
                     }
                     None => return Err(b"cannot serialize 'cdata'".to_vec()),
                 };
@@ -639,7 +666,9 @@ impl Decoder<'_> {
         Ok(low | (self.word32()? as u64) << 32)
     }
 
-    fn number_from(&mut self, first: u8) -> Result<u32, Vec<u8>> {
+    /// A number of up to 32 bits: a tag, the length of a text among them.
+    fn number(&mut self) -> Result<u32, Vec<u8>> {
+        let first = self.byte()?;
         match first {
             0..=0xdf => Ok(first as u32),
             0xe0..=0xfe => Ok(((first as u32 & 0x1f) << 8 | self.byte()? as u32) + 0xe0),
@@ -647,21 +676,16 @@ impl Decoder<'_> {
         }
     }
 
-    fn number(&mut self) -> Result<u32, Vec<u8>> {
-        let first = self.byte()?;
-        self.number_from(first)
-    }
-
     fn indexed(&mut self, list: Option<Gc<Table>>) -> Result<Value, Vec<u8>> {
         let i = self.number()?;
         match list.map(|d| d.geti(&self.vm.heap, i as i64 + 1)) {
-            Some(v) if !v.is_nil() => Ok(v),
+            Some(v) if v.is::<Str>() || v.is::<Table>() => Ok(v),
             _ => Err(format!("cannot deserialize dictionary index {}", i as u64 + 1).into_bytes()),
         }
     }
 
     fn value(&mut self, depth: u32) -> Result<Value, Vec<u8>> {
-        let t = self.byte()?;
+        let t = self.number()?;
         match t {
             0 => Ok(Value::NIL),
             1 => Ok(Value::FALSE),
@@ -673,7 +697,7 @@ impl Decoder<'_> {
             }
             6 => Ok(Value::int(self.word32()? as i32)),
             7 => Ok(Value::num(f64::from_bits(self.word64()?))),
-            8..=0x0d => self.table(t, None, depth),
+            8..=0x0d => self.table(t as u8, None, depth),
             0x0e => {
                 let meta = self.indexed(self.metas)?;
                 let t = self.byte()?;
@@ -688,9 +712,12 @@ impl Decoder<'_> {
                 let id = if t == 0x10 { ctid::INT64 } else { ctid::UINT64 };
                 Ok(Value::obj(self.vm.heap.new_int64(id, bits)))
             }
+            0x12 if self.vm.cdata.is_some() => {
+                let (re, im) = (f64::from_bits(self.word64()?), f64::from_bits(self.word64()?));
+                Ok(Value::obj(self.vm.heap.new_complex(re, im)))
+            }
             0x20.. => {
-                let n = self.number_from(t)? as usize - 0x20;
-                let bytes = self.take(n)?.to_vec();
+                let bytes = self.take(t as usize - 0x20)?.to_vec();
                 Ok(Value::obj(self.vm.heap.str(&bytes)))
             }
             _ => Err(format!("cannot deserialize tag 0x{t:02x}").into_bytes()),
@@ -751,7 +778,8 @@ fn decode_value(vm: &mut Vm, src: &[u8], u: Option<Gc<Userdata>>) -> Result<(Val
 
 /// `buffer.decode(s)`. Raises `unexpected end of buffer`, `left-over data in buffer` and the like.
 fn decode(vm: &mut Vm, _: Entry) -> NativeResult {
-    let src = vm.check_str(0)?.bytes(&vm.heap).to_vec();
+    let Some(src) = vm.arg(0).as_obj::<Str>() else { return Err(vm.type_error(0, "string")) };
+    let src = src.bytes(&vm.heap).to_vec();
     let (v, used) = decode_value(vm, &src, None)?;
     if used < src.len() {
         return Err(vm.throw_str(b"left-over data in buffer"));

@@ -411,14 +411,18 @@ fn getregistry(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::obj(vm.registry)))
 }
 
+/// The environment of a userdata: one that was given none lives in the globals.
+fn userdata_env(vm: &Vm, u: Gc<Userdata>) -> Gc<Table> {
+    u.get(&vm.heap).env.unwrap_or(vm.main.get(&vm.heap).env)
+}
+
 /// `debug.getfenv(o)`: environment of a function, userdata or coroutine; nil for others.
 fn getfenv(vm: &mut Vm, _: Entry) -> NativeResult {
     let v = vm.check_any(0)?;
     let env = if let Some(f) = v.as_obj::<Func>() {
         Some(f.get(&vm.heap).env)
     } else if let Some(u) = v.as_obj::<Userdata>() {
-        // One that was given none lives in the globals.
-        Some(u.get(&vm.heap).env.unwrap_or(vm.main.get(&vm.heap).env))
+        Some(userdata_env(vm, u))
     } else {
         v.as_obj::<Thread>().map(|t| t.get(&vm.heap).env)
     };
@@ -445,10 +449,9 @@ fn setfenv(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(v))
 }
 
-/// `debug.getuservalue(u)` (5.2 mode): the environment of a userdata.
+/// `debug.getuservalue(u)` (5.2 mode): the environment of a userdata, nil for all else, nothing too.
 fn getuservalue(vm: &mut Vm, _: Entry) -> NativeResult {
-    let v = vm.check_any(0)?;
-    let env = v.as_obj::<Userdata>().and_then(|u| u.get(&vm.heap).env);
+    let env = vm.arg(0).as_obj::<Userdata>().map(|u| userdata_env(vm, u));
     Ok(Outcome::one(env.map_or(Value::NIL, Value::obj)))
 }
 

@@ -46,6 +46,9 @@ pub fn open(vm: &mut Vm) {
     let t = super::new_library(vm, "table", FNS);
     if vm.compat52 {
         vm.register(t, FNS52);
+        // Not one that does the same, but the very function that is global.
+        let unpack = vm.globals.get_bytes(&vm.heap, b"unpack");
+        super::set_field(vm, t, "unpack", unpack);
     }
     for row in MODULES {
         super::set_preload(vm, row.name, NativeRow::new("table.load_extension", load_extension));

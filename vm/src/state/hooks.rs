@@ -328,12 +328,25 @@ pub enum FastCall {
 /// Not a method of [`CdataHooks`], because a callback may need those meanwhile.
 pub type CdataCall = fn(&mut Vm, Value, &[Value]) -> FastCall;
 
+/// C data with an encoding of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Packed {
+    /// `int64_t`
+    Int64(i64),
+    /// `uint64_t`
+    Uint64(u64),
+    /// `complex`: real and imaginary part.
+    Complex(f64, f64),
+}
+
 /// What the VM asks about C data; everything else is the base metatable of cdata.
 pub trait CdataHooks {
     /// `tonumber(cd)`; `None` when it has no number.
     fn to_number(&self, vm: &Vm, cd: Value) -> Option<f64>;
     /// The 64 bits of an integer cdata for `bit.*` and `%d`-like formats: `(bits, is_unsigned)`.
     fn to_bits64(&self, vm: &Vm, cd: Value) -> Option<(u64, bool)>;
+    /// The value of a 64-bit integer or `complex`, the C data that `string.buffer` encodes; `None` for all else.
+    fn packed(&self, vm: &Vm, cd: Value) -> Option<Packed>;
     /// The address a pointer, array or struct stands for where C expects `const void *`; `None` for others.
     fn to_pointer(&self, _vm: &Vm, _cd: Value) -> Option<u64> {
         None
