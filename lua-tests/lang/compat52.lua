@@ -9,7 +9,7 @@ local co, main = coroutine.running() print(type(co), main) coroutine.wrap(functi
 print(("abc"):find("", 10), ("abc"):find("", 4)) print(io.write("") == io.stdout, io.stdout:write("") == io.stdout)
 print(os.execute("exit 3")) print(os.execute("true")) print(os.execute("kill -9 $$")) local pp = io.popen("exit 5") print(pp:close())
 local t = table.pack(1, nil, 3) print(t.n, t[1], t[3], table.unpack({1, 2, 3}, 2)) print(package.searchers == package.loaders, _VERSION)
-print(debug.setmetatable(10, nil), type(debug.getuservalue), type(debug.setuservalue)) local u = newproxy() print(debug.getuservalue(u), debug.setuservalue(u, {1}) == u, debug.getuservalue(u)[1])
+print(debug.setmetatable(10, nil), type(debug.getuservalue), type(debug.setuservalue)) local u = newproxy() print(type(debug.getuservalue(u)), debug.setuservalue(u, {1}) == u, debug.getuservalue(u)[1])
 print(type(module("m52", package.seeall))) print(getmetatable(setmetatable({}, {__unm = function(a, b) return a == b end})) ~= nil, -setmetatable({}, {__unm = function(a, b) return rawequal(a, b) end}))
 print(pcall(load, "goto = 1")) print(load("local goto = 1")) print(#setmetatable({}, {__len = function() return "len" end}))
 print(load("return 1", "n", "t", nil) and pcall(load("return x", "n", "t", {x = 5}))) print(string.rep("a", 3, "-"), table.concat({1, 2}, ","), math.log(8, 2))
