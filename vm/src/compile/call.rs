@@ -13,7 +13,7 @@ impl Compiler<'_> {
         let mut e = self.expr(base)?;
         for i in suffixes.range() {
             let suffix = self.ast.suffixes[i];
-            self.to_dot(&suffix);
+            self.place_dot(&suffix);
             let skip = if suffix.safe { self.jump_if_nil(&mut e)? } else { JumpList::NONE };
             self.suffix(&mut e, &suffix, skip)?;
         }
@@ -28,7 +28,7 @@ impl Compiler<'_> {
     }
 
     /// What a dot looks into is finished on the line of the dot.
-    fn to_dot(&mut self, suffix: &Suffix) {
+    fn place_dot(&mut self, suffix: &Suffix) {
         if suffix.safe || matches!(suffix.kind, SuffixKind::Field(_)) {
             self.place = suffix.start;
         }
@@ -142,7 +142,7 @@ impl Compiler<'_> {
         let init = List::first(suffixes, suffixes.len - 1);
         let mut e = if init.len == 0 { self.expr(base)? } else { self.suffixed(base, init)? };
         let last = self.ast.suffixes[suffixes.range().end - 1];
-        self.to_dot(&last);
+        self.place_dot(&last);
         let tested = if last.safe { Some(self.to_any_reg(&mut e)?) } else { None };
         self.field_or_index(&mut e, &last)?;
         Ok((e, tested))
