@@ -91,18 +91,17 @@ fn mark_now(heap: &mut Heap, h: Gc<Header>) -> usize {
 /// What marking a leaf costs, in bytes looked at.
 const LEAF: usize = 24;
 
-/// What an object costs beyond its size in a minor cycle: those that were written to lie anywhere, and each is waited for.
-const FAR: usize = 64;
+/// What an object may cost beyond its size in a minor cycle: those that were written to lie anywhere, and each is waited
+/// for. Steps are shorter for it; what a cycle is said to have cost ([`crate::heap::Generations::work`]) is without.
+const FAR: usize = 160;
 
 /// Looks at gray objects until `budget` bytes are done; returns what is left of it (0 or less: stopped).
 pub fn propagate(heap: &mut Heap, budget: isize) -> isize {
-    let left = if heap.acct.live < heap.acct.fetch_ahead_from {
+    if heap.acct.live < heap.acct.fetch_ahead_from {
         Marker::<Direct>::new(heap).propagate(budget)
     } else {
         Marker::<Ahead>::new(heap).propagate(budget)
-    };
-    heap.gens.work += (budget - left) as u64;
-    left
+    }
 }
 
 /// Marks what a coroutine refers to: the slots below `top`.
@@ -160,6 +159,7 @@ impl<'h, W: Way> Marker<'h, W> {
     fn propagate(&mut self, budget: isize) -> isize {
         let mut left = budget;
         let far = if self.heap.gens.minor { FAR as isize } else { 0 };
+        let mut looks = 0;
         loop {
             if left <= 0 {
                 break;
@@ -176,6 +176,7 @@ impl<'h, W: Way> Marker<'h, W> {
                     }
                 }
                 left -= self.look_at(h) as isize + far;
+                looks += 1;
             } else if W::RING && self.flush() {
                 continue;
             } else if let Some(h) = self.popped.iter_mut().find_map(Option::take) {
@@ -193,6 +194,7 @@ impl<'h, W: Way> Marker<'h, W> {
             let popped = std::mem::replace(&mut self.popped, [None; RING]);
             self.heap.lists.gray.extend(popped.into_iter().flatten());
         }
+        self.heap.gens.work += (budget - left - looks * far) as u64;
         left
     }
 
