@@ -32,8 +32,7 @@ python3 scripts/serve/soak.py --server "$target/release/moonlitd" --requests 100
 "$merge" merge -sparse -o profile/release.profdata "$counts"/*.profraw
 ls -l profile/release.profdata
 
-# cargo does not know that the profile has changed: what is ours is built again.
-touch src/bin/*.rs src/lib.rs */src/lib.rs
+# rustc names the profile among what a crate was built from: everything is built again.
 cargo build --release -p moonlit --bins
 programs=${CARGO_TARGET_DIR:-$PWD/target}/release
 seen=$target/seen
