@@ -2,11 +2,12 @@
 -- Old objects that are written to between cycles, in ways that pass by an assignment to a table; much is alive, so that
 -- cycles look at young objects only.
 local ballast = {}
-for i = 1, 20000 do ballast[i] = { i, { i } } end
+for i = 1, 60000 do ballast[i] = { i, { i } } end
+assert(collectgarbage("count") > 6 * 1024)
 collectgarbage()
 
 local function churn()
-  for i = 1, 15000 do local t = { i, { tostring(i) } } end
+  for i = 1, 25000 do local t = { i, { tostring(i) } } end
 end
 
 -- A suspended coroutine: its locals and its environment are changed from outside.
@@ -93,7 +94,7 @@ local kept = dies()
 churn()
 churn()
 kept = nil
-for _ = 1, 400 do
+for _ = 1, 1000 do
   if gone > 0 then break end
   churn()
 end

@@ -35,7 +35,8 @@ pub struct Accounting {
     pub live_sum: usize,
     /// From this live size on, marking fetches objects ahead: it pays on heaps larger than the caches.
     pub fetch_ahead_from: usize,
-    /// From this live size on, cycles have generations: what lives in a smaller heap is marked in a moment.
+    /// From this live size on, cycles have generations: what lives in a smaller heap is marked in a moment, and what died
+    /// old there is better collected early, for the sake of the caches.
     pub generations_from: usize,
     /// Full cycles so far.
     pub cycles: u64,
@@ -78,7 +79,7 @@ impl Accounting {
             live: 0,
             live_sum: 0,
             fetch_ahead_from: 1 << 20,
-            generations_from: 1 << 20,
+            generations_from: 4 << 20,
             cycles: 0,
             threshold_min: THRESHOLD_MIN,
             string_weight: 0,
