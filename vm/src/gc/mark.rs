@@ -92,8 +92,9 @@ fn mark_now(heap: &mut Heap, h: Gc<Header>) -> usize {
 const LEAF: usize = 24;
 
 /// What an object may cost beyond its size in a minor cycle: those that were written to lie anywhere, and each is waited
-/// for. Steps are shorter for it; what a cycle is said to have cost ([`crate::heap::Generations::work`]) is without.
-const FAR: usize = 160;
+/// for. Steps are shorter for it, but not so short that a program which writes to old objects all the time writes faster
+/// than they look. What a cycle is said to have cost ([`crate::heap::Generations::work`]) is without.
+const FAR: usize = 64;
 
 /// Looks at gray objects until `budget` bytes are done; returns what is left of it (0 or less: stopped).
 pub fn propagate(heap: &mut Heap, budget: isize) -> isize {
