@@ -104,7 +104,6 @@ pub struct Engine {
     /// Traces that are gone, but whose code may be waiting for a C call that a callback came from.
     retired: Vec<Compiled>,
     penalties: Penalties,
-    jitter: u32,
     /// Traces recorded and aborts so far.
     stats: (u32, u32),
     /// What code generation has cost.
@@ -142,7 +141,6 @@ impl Engine {
             paused: Vec::new(),
             retired: Vec::new(),
             penalties: Penalties::default(),
-            jitter: 0x9e37_79b9,
             stats: (0, 0),
             costs: CompileCosts::default(),
         }
@@ -265,12 +263,10 @@ impl Engine {
 
     fn punish(&mut self, vm: &mut Vm, kind: Kind) {
         self.stats.1 += 1;
-        // A xorshift generator: the attempts must not fall into step with short inner loops.
-        self.jitter ^= self.jitter << 13;
-        self.jitter ^= self.jitter >> 17;
-        self.jitter ^= self.jitter << 5;
+        // The attempts must not fall into step with short inner loops.
+        let jitter = self.shared.random() as u32 & 15;
         match kind {
-            Kind::Loop { pc, op } => match self.penalties.abort(pc, self.jitter & 15) {
+            Kind::Loop { pc, op } => match self.penalties.abort(pc, jitter) {
                 Verdict::Retry(n) => vm.set_hot(pc as *const u32, n),
                 Verdict::Blacklist => {
                     let (pc, op) = back_edge(pc, op);
@@ -622,6 +618,53 @@ impl Engine {
         }
     }
 
+    /// Throws away traces, with their side traces, and those that wait for code which is to lead into one of them.
+    fn remove(&mut self, vm: &mut Vm, mut gone: Vec<u32>) {
+        self.abort(vm, Abort::Outdated);
+        self.paused.iter_mut().for_each(|p| p.rec = None);
+        let mut at = 0;
+        while let Some(&no) = gone.get(at) {
+            at += 1;
+            for (n, t) in self.traces.iter().enumerate() {
+                let depends = t.as_ref().is_some_and(|t| match t.kind {
+                    Kind::Side { parent, .. } if parent == no => true,
+                    _ => t.installed.is_none() && t.trace.link == Link::Root(no),
+                });
+                if depends && !gone.contains(&(n as u32)) {
+                    gone.push(n as u32);
+                }
+            }
+        }
+        let leave = self.runtime.as_ref().or(self.inherited.last()).map_or(0, |r| r.leave_stub());
+        for no in gone {
+            let Some(t) = self.traces[no as usize].take() else { continue };
+            Engine::unpatch(&t, no);
+            self.unlink_proto(vm, t.proto, no);
+            vm.traces.set(TraceNo::new(no), TraceEntry { entry: 0, start_ins: 0, reserved: 0 });
+            if let Kind::Side { parent, exit } = t.kind
+                && let Some(Some(p)) = self.traces.get_mut(parent as usize)
+            {
+                p.counts[exit as usize] = 0;
+                p.sides -= 1;
+            }
+            self.redirect(&t, leave);
+            self.retired.push(*t);
+        }
+        self.drop_retired(vm);
+    }
+
+    /// Whoever jumps to a trace that is gone goes back to the interpreter instead.
+    fn redirect(&self, gone: &Compiled, leave: usize) {
+        let Some(i) = gone.installed else { return };
+        for o in self.traces.iter().flatten() {
+            for c in 0..=o.cells.link() {
+                if o.cells.get(c) == i.tail_entry {
+                    o.cells.set(c, leave);
+                }
+            }
+        }
+    }
+
     /// Gives back the code of traces that are gone, unless some of it may still be returned to.
     fn drop_retired(&mut self, vm: &Vm) {
         if vm.callbacks != 0 {
@@ -863,16 +906,10 @@ impl JitHooks for Engine {
                 continue;
             }
             let Some(t) = self.traces[no].take() else { continue };
-            let Some(i) = t.installed else { continue };
-            self.retired.push(*t);
-            // Whoever jumps here goes back to the interpreter instead.
             let leave = self.runtime.as_ref().or(self.inherited.last()).map_or(0, |r| r.leave_stub());
-            for o in self.traces.iter().flatten() {
-                for c in 0..=o.cells.link() {
-                    if o.cells.get(c) == i.tail_entry {
-                        o.cells.set(c, leave);
-                    }
-                }
+            self.redirect(&t, leave);
+            if t.installed.is_some() {
+                self.retired.push(*t);
             }
         }
     }
@@ -896,6 +933,40 @@ impl JitHooks for Engine {
         self.traces.truncate(1);
         self.penalties.clear();
         self.reset_counters(vm);
+    }
+
+    fn flush_trace(&mut self, vm: &mut Vm, no: TraceNo) {
+        let root = |t: &Compiled| matches!(t.kind, Kind::Loop { .. });
+        if self.traces.get(no.index()).is_some_and(|t| t.as_ref().is_some_and(|t| root(t))) {
+            self.remove(vm, vec![no.index() as u32]);
+        }
+    }
+
+    fn flush_protos(&mut self, vm: &mut Vm, protos: &[Gc<Proto>]) {
+        let of = |t: &Compiled| t.proto.is_some_and(|p| protos.contains(&p));
+        let gone = self.traces.iter().enumerate().filter(|(_, t)| t.as_ref().is_some_and(|t| of(t)));
+        let gone = gone.map(|(no, _)| no as u32).collect();
+        self.remove(vm, gone);
+    }
+
+    fn allow_proto(&mut self, vm: &mut Vm, proto: Gc<Proto>) {
+        let start = proto.get(&vm.heap).code().as_ptr() as usize;
+        for i in 0..proto.get(&vm.heap).code().len() {
+            let pc = start + i * 4;
+            let ins = view::ins_at(pc);
+            let counting = match ins.op() {
+                Op::IFORL => Some(Op::FORL),
+                Op::IITERL => Some(Op::ITERL),
+                Op::ILOOP => Some(Op::LOOP),
+                _ => None,
+            };
+            if let Some(op) = counting {
+                view::patch(pc, ins.with_op(op));
+            }
+            if self.penalties.forget(pc) || counting.is_some() {
+                vm.set_hot(pc as *const u32, self.opts.hot_count());
+            }
+        }
     }
 
     fn trace_info(&self, no: TraceNo) -> Option<TraceInfo> {

@@ -5,6 +5,7 @@
 use crate::ir::ins::{Field, fpm};
 use crate::lower::helpers::Helper;
 use crate::options::{FLAG_NAMES, Options};
+use crate::trace::penalty::Prng;
 use moonlit_vm::cdata::ctid;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::index::TraceNo;
@@ -15,12 +16,12 @@ use moonlit_vm::state::hooks::{JitHooks, TraceValue};
 use moonlit_vm::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Options shared between the engine and the library. The number grows with each change.
+/// Options shared between the engine and the library, with a number that grows with each change, and the random numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Shared(pub Rc<RefCell<(Options, u64)>>);
+pub struct Shared(pub Rc<RefCell<(Options, u64)>>, Rc<Cell<Prng>>);
 
 impl Shared {
     /// Changes the options.
@@ -28,6 +29,14 @@ impl Shared {
         let mut s = self.0.borrow_mut();
         s.1 += 1;
         f(&mut s.0)
+    }
+
+    /// The next random number.
+    pub fn random(&self) -> u64 {
+        let mut p = self.1.get();
+        let n = p.next();
+        self.1.set(p);
+        n
     }
 }
 
@@ -37,6 +46,8 @@ const FNS: &[NativeRow] = &[
     NativeRow::new("jit.flush", flush),
     NativeRow::new("jit.status", status),
 ];
+/// What OpenResty's LuaJIT adds.
+const FNS52: &[NativeRow] = &[NativeRow::new("jit.prngstate", prngstate)];
 const UTIL_FNS: &[NativeRow] = &[
     NativeRow::new("jit.util.ircalladdr", ircalladdr),
     NativeRow::new("jit.util.traceexitstub", traceexitstub),
@@ -63,6 +74,9 @@ pub fn open(vm: &mut Vm, shared: &Shared) {
     vm.app.set(shared.clone());
     let Some(t) = moonlit_vm::lib::jit::table(vm) else { return };
     vm.register(t, FNS);
+    if vm.compat52 {
+        vm.register(t, FNS52);
+    }
     let opt = vm.heap.new_table(0, 1);
     vm.register(opt, OPT_FNS);
     let loaded = moonlit_vm::lib::base::loaded_table(vm);
@@ -109,32 +123,88 @@ fn on(vm: &mut Vm, _: Entry) -> NativeResult {
     switch(vm, true)
 }
 
-/// `jit.off([f|true [, inside]])`: nothing new is compiled; what is compiled stays in use.
+/// `jit.off([f|true [, inside]])`: nothing new is compiled; what is compiled stays in use, but for that of the
+/// functions named.
 fn off(vm: &mut Vm, _: Entry) -> NativeResult {
     switch(vm, false)
 }
 
 fn switch(vm: &mut Vm, on: bool) -> NativeResult {
-    match target(vm, false)? {
-        Target::Protos(p) => set_nojit(vm, &p, !on),
+    let target = target(vm, false)?;
+    vm.abort_recording();
+    match target {
+        Target::Protos(p) => {
+            set_nojit(vm, &p, !on);
+            with_jit(vm, |jit, vm| match on {
+                true => p.iter().for_each(|p| jit.allow_proto(vm, *p)),
+                false => jit.flush_protos(vm, &p),
+            });
+        }
         _ => {
             shared(vm).change(|o| o.on = on);
-            vm.abort_recording();
             vm.set_jit_on(on);
         }
     }
     Ok(Outcome::none())
 }
 
-/// `jit.flush([f|true [, inside]])`, `jit.flush(trace)`: throws compiled code away. All of it: it will be made again
-/// where it is needed.
+/// `jit.flush([f|true [, inside]])`, `jit.flush(trace)`: throws compiled code away: of functions, of a root trace with its
+/// side traces (other numbers mean nothing), or all of it. It will be made again where it is needed.
 fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
-    target(vm, true)?;
+    let target = target(vm, true)?;
+    vm.abort_recording();
+    with_jit(vm, |jit, vm| match target {
+        Target::Whole => jit.flush(vm),
+        Target::Trace(n) if n > 0 => jit.flush_trace(vm, TraceNo::new(n as u32)),
+        Target::Trace(_) => {}
+        Target::Protos(p) => jit.flush_protos(vm, &p),
+    });
+    Ok(Outcome::none())
+}
+
+/// Runs `f` with the compiler, which the machine does without meanwhile.
+fn with_jit(vm: &mut Vm, f: impl FnOnce(&mut dyn JitHooks, &mut Vm)) {
     if let Some(mut jit) = vm.jit.take() {
-        jit.flush(vm);
+        f(&mut *jit, vm);
         vm.jit = Some(jit);
     }
-    Ok(Outcome::none())
+}
+
+/// `jit.prngstate([state])`: state of the random numbers that spread attempts to compile, as eight 32-bit words, lower halves
+/// first; an array of up to eight words, or the first word alone, replaces it. Raises `PRNG state must be an array with up
+/// to 8 integers or an integer`.
+fn prngstate(vm: &mut Vm, _: Entry) -> NativeResult {
+    let s = shared(vm);
+    let old = s.1.get().0;
+    let given = match vm.arg(0) {
+        Value::NIL => None,
+        v if v.is_num() => Some(vec![v]),
+        _ => {
+            let t = vm.check_tab(0)?;
+            let n = t.len(&vm.heap).min(9) as i64;
+            Some((1..=n).map(|i| t.geti(&vm.heap, i)).collect())
+        }
+    };
+    if let Some(given) = given {
+        let mut new = [0; 4];
+        for (i, v) in given.iter().enumerate() {
+            let word = v.as_num().filter(|n| f64::from(*n as u32) == *n && i < 8);
+            let Some(n) = word else {
+                return Err(
+                    vm.arg_error(0, b"PRNG state must be an array with up to 8 integers or an integer")
+                );
+            };
+            new[i / 2] |= u64::from(n as u32) << (i % 2 * 32);
+        }
+        s.1.set(Prng(new));
+    }
+    let t = vm.heap.new_table(9, 0);
+    for i in 0..8 {
+        let word = (old[i / 2] >> (i % 2 * 32)) as u32;
+        // The array has the room.
+        let _ = t.seti(&mut vm.heap, i as i64 + 1, Value::num(f64::from(word)));
+    }
+    Ok(Outcome::one(Value::obj(t)))
 }
 
 /// `jit.util.traceinfo(n)`: a table about a trace; nothing if there is none.
@@ -168,6 +238,7 @@ fn traced<T>(vm: &mut Vm, f: impl FnOnce(&dyn JitHooks, TraceNo) -> Option<T>) -
 /// `jit.util.traceir(trace, ref)`: kinds of the operands, operation and type, both operands, where the result is; nothing
 /// if there is no such instruction.
 fn traceir(vm: &mut Vm, _: Entry) -> NativeResult {
+    vm.check_int(0)?;
     let r = vm.check_int(1)?;
     let Some(i) = traced(vm, |j, no| j.trace_ins(no, r))? else { return Ok(Outcome::none()) };
     for n in [i.mode as i32, i.ot as i32, i.op1, i.op2, i.place as i32] {
@@ -178,6 +249,7 @@ fn traceir(vm: &mut Vm, _: Entry) -> NativeResult {
 
 /// `jit.util.tracek(trace, ref)`: a constant, its type, and the place of a key; nothing if there is none.
 fn tracek(vm: &mut Vm, _: Entry) -> NativeResult {
+    vm.check_int(0)?;
     let r = vm.check_int(1)?;
     let Some(k) = traced(vm, |j, no| j.trace_const(no, r))? else { return Ok(Outcome::none()) };
     let (id, bits) = match k.value {
@@ -206,6 +278,7 @@ fn tracek(vm: &mut Vm, _: Entry) -> NativeResult {
 /// `jit.util.tracesnap(trace, n)`: a snapshot as a list: `[0]` its first instruction, `[1]` the number of slots, then the
 /// entries and a last one that is no slot's; nothing if there is none.
 fn tracesnap(vm: &mut Vm, _: Entry) -> NativeResult {
+    vm.check_int(0)?;
     let n = vm.check_int(1)?;
     let snap = traced(vm, |j, no| j.trace_snap(no, usize::try_from(n).ok()?))?;
     let Some(mut list) = snap else { return Ok(Outcome::none()) };
@@ -247,11 +320,11 @@ fn traceexitstub(vm: &mut Vm, e: Entry) -> NativeResult {
     Ok(address.map_or(Outcome::none(), |a| Outcome::one(Value::num(a as f64))))
 }
 
-/// `jit.util.ircalladdr(n)`: address of helper `n`, 0 if there is none.
+/// `jit.util.ircalladdr(n)`: address of helper `n`; nothing if there is none.
 fn ircalladdr(vm: &mut Vm, _: Entry) -> NativeResult {
     let n = vm.check_int(0)?;
     let helper = usize::try_from(n).ok().and_then(|n| Helper::ALL.get(n));
-    Ok(Outcome::one(Value::num(helper.map_or(0, |h| h.address()) as f64)))
+    Ok(helper.map_or(Outcome::none(), |h| Outcome::one(Value::num(h.address() as f64))))
 }
 
 /// `jit.status()`: whether the compiler is on, then features of the processor and the enabled optimisations.
@@ -285,9 +358,13 @@ fn cpu_features() -> impl Iterator<Item = &'static str> {
     all.into_iter().filter(|f| f.1).map(|f| f.0)
 }
 
-/// `jit.opt.start(...)`. Raises `unknown or malformed optimization flag 'x'`.
+/// `jit.opt.start(...)`; without a word, all optimisations. Raises `unknown or malformed optimization flag 'x'`.
 fn opt_start(vm: &mut Vm, e: Entry) -> NativeResult {
     let s = shared(vm);
+    if e.count() == 0 {
+        s.change(|o| o.passes = Options::default().passes);
+        return Ok(Outcome::none());
+    }
     for i in 0..e.count() {
         let word = vm.check_str(i)?;
         let text = String::from_utf8_lossy(word.bytes(&vm.heap)).into_owned();

@@ -155,17 +155,11 @@ impl Options {
         }
     }
 
-    /// One word of `-O` or `jit.opt.start`: a level (`3`), a flag (`fold`, `+cse`, `-loop`, `nofwd`), or a
-    /// parameter (`hotloop=10`).
+    /// One word of `-O` or `jit.opt.start`: a level (one digit), a flag (`fold`, `+cse`, `-loop`, `nofwd`, `no-fwd`), or a
+    /// parameter (`hotloop=10`; no digits are 0, and digits that are too many lose the upper bits).
     pub fn set(&mut self, word: &str) -> Result<(), UnknownOption> {
-        let fail = || Err(UnknownOption(word.to_string()));
-        if let Some((name, value)) = word.split_once('=') {
-            return match value.parse() {
-                Ok(n) if self.params.set(name, n) => Ok(()),
-                _ => fail(),
-            };
-        }
-        if let Ok(level) = word.parse::<u32>() {
+        if let &[digit @ b'0'..=b'9'] = word.as_bytes() {
+            let level = digit - b'0';
             let p = &mut self.passes;
             *p = Passes {
                 fold: level >= 1,
@@ -178,15 +172,24 @@ impl Options {
             };
             return Ok(());
         }
-        let (name, on) = match word.strip_prefix('+') {
-            Some(n) => (n, true),
-            None => match word.strip_prefix('-').or_else(|| word.strip_prefix("no")) {
-                Some(n) => (n, false),
-                None => (word, true),
-            },
+        let known = match word.split_once('=') {
+            Some((name, value)) => parameter(value).is_some_and(|n| self.params.set(name, n)),
+            None => {
+                let off = word.strip_prefix('-').or(word.strip_prefix("no-")).or(word.strip_prefix("no"));
+                let (name, on) = off.map_or((word.strip_prefix('+').unwrap_or(word), true), |n| (n, false));
+                self.flag(name, on)
+            }
         };
-        if self.flag(name, on) { Ok(()) } else { fail() }
+        if known { Ok(()) } else { Err(UnknownOption(word.to_string())) }
     }
+}
+
+/// Value of a parameter.
+fn parameter(digits: &str) -> Option<u32> {
+    let n = digits.bytes().try_fold(0u32, |n, c| {
+        c.is_ascii_digit().then(|| n.wrapping_mul(10).wrapping_add(u32::from(c - b'0')))
+    })?;
+    (n <= i32::MAX as u32).then_some(n)
 }
 
 #[cfg(test)]
@@ -204,6 +207,24 @@ mod tests {
         o.set("3").expect("level");
         assert!(o.passes.loop_ && o.passes.fwd);
         assert_eq!(o.set("hotloop=x"), Err(UnknownOption("hotloop=x".into())));
-        assert!(o.set("speed").is_err());
+        o.set("no-cse").expect("flag");
+        o.set("maxtrace=4294967303").expect("parameter");
+        o.set("maxside=").expect("parameter");
+        assert_eq!((o.passes.cse, o.params.maxtrace, o.params.maxside), (false, 7, 0));
+        for word in [
+            "speed",
+            "",
+            "-",
+            "+",
+            "01",
+            "33",
+            "=1",
+            "hotloop",
+            "hotloop=1x",
+            "hotloop=2147483648",
+            "+fold=1",
+        ] {
+            assert_eq!(o.set(word), Err(UnknownOption(word.into())));
+        }
     }
 }

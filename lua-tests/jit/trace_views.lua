@@ -81,7 +81,7 @@ if jit.status() and util.traceinfo(1) then
   end
   print(seen.instructions > 20, seen.snapshots > 2, seen.code > 100, seen.SLOAD > 0, seen.LOOP > 0, seen.HREFK > 0, seen.keys > 0,
     seen.exits == seen.snapshots)
-  print(select("#", util.traceexitstub(0)), util.ircalladdr(-1), util.ircalladdr(1e6), pcall(util.traceir, 1))
+  print(select("#", util.traceexitstub(0)), select("#", util.ircalladdr(-1)), select("#", util.ircalladdr(1e6)), pcall(util.traceir, 1))
   jit.flush()
   print((util.traceinfo(1)), (util.traceir(1, 1)), (util.tracek(1, -1)), (util.tracesnap(1, 0)), (util.tracemc(1)), (util.traceexitstub(1, 0)))
 else

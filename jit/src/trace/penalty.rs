@@ -38,9 +38,35 @@ impl Penalties {
         Verdict::Retry(v as u16)
     }
 
+    /// Forgets one instruction; whether there was something.
+    pub fn forget(&mut self, pc: usize) -> bool {
+        self.slots.remove(&pc).is_some()
+    }
+
     /// Forgets everything (`jit.flush()`).
     pub fn clear(&mut self) {
         self.slots.clear();
+    }
+}
+
+/// Source of the jitter: 256 bits that a program can read and set (OpenResty's `jit.prngstate`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prng(pub [u64; 4]);
+
+impl Default for Prng {
+    fn default() -> Prng {
+        Prng([0x9e37_79b9, 0, 0, 0])
+    }
+}
+
+impl Prng {
+    /// The next number: a counter, mixed with the rest of the state, which no state makes stand still.
+    pub fn next(&mut self) -> u64 {
+        let [n, a, b, c] = self.0;
+        self.0[0] = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0[0] ^ a.rotate_left(16) ^ b.rotate_left(32) ^ c.rotate_left(48);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x ^ (x >> 29)
     }
 }
 
@@ -59,5 +85,17 @@ mod tests {
             assert!(n < 20);
         }
         assert_eq!(p.abort(1, 0), Verdict::Retry(72));
+    }
+
+    #[test]
+    fn a_state_repeats_its_numbers_and_none_stands_still() {
+        let draw = |state| {
+            let mut p = Prng(state);
+            (0..8).map(|_| p.next() & 15).collect::<Vec<_>>()
+        };
+        assert_eq!(draw([1, 2, 3, 4]), draw([1, 2, 3, 4]));
+        assert_ne!(draw([1, 2, 3, 4]), draw([1, 2, 3, 5]));
+        let zero = draw([0; 4]);
+        assert!(zero.iter().any(|n| *n != zero[0]));
     }
 }

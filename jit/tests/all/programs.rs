@@ -232,6 +232,48 @@ fn flushing_and_switching_off_changes_no_result() {
     check("off_function", src);
 }
 
+/// What a flush throws away: the traces of a function, one trace with its side traces. What was given up in a function
+/// is tried again when it is allowed again.
+#[test]
+fn a_flush_throws_away_what_it_names() {
+    let src = "local util = require('jit.util')
+        local function sum(n) local s = 0 for i = 1, n do if i > 20 then s = s + i else s = s - i end end return s end
+        local function rest(n) local s = 0 for i = 1, n do s = s + i % 3 end return s end
+        local function calls(n) local s = 0 for i = 1, n do s = s + sum(30) end return s end
+        local all = {sum, rest, calls}
+        local function run() local s = 0 for i = 1, #all do s = s + all[i](100) end return s end
+        local function traces() local l = {} for n = 1, 40 do if util.traceinfo(n) then l[n] = true end end return l end
+        local function count() local n = 0 for _ in pairs(traces()) do n = n + 1 end return n end
+        jit.off(run) jit.off(traces) jit.off(count) jit.off(true)
+        local want = run() run() run()
+        jit.flush()
+        local steps = {count()}
+        local function add(ok) steps[#steps + 1] = tostring(ok) end
+        jit.opt.start('hotexit=60000')
+        rest(100) add(count() == 1) jit.flush(3) jit.flush(-1) jit.flush(0) add(count() == 1) jit.flush(1) add(count() == 0)
+        add(rest(100) == 100) add(count() == 1) jit.flush(rest)
+        add(count() == 0) rest(100) jit.off(rest) add(count() == 0) add(rest(100) == 100)
+        for i = 1, 30 do rest(100) end add(count() == 0)
+        jit.on(rest) rest(100) add(count() == 1)
+        jit.opt.start('hotexit=1')
+        sum(100) sum(100) add(count() >= 3) add(sum(100) == 4630)
+        jit.flush(2) add(count() == 1) add(sum(100) == 4630) jit.flush(sum) add(count() == 1 and util.traceinfo(1))
+        for i = 1, 20 do for n = 1, 40 do run() jit.flush(i * n % 7) end end add(run() == want)
+        for i = 1, 20 do run() jit.flush(all[i % 3 + 1], true) end add(run() == want)
+        return table.concat(steps, ' ')";
+    for words in [&["jitsync", "hotloop=2", "hotexit=1"][..], &["jitsync", "hotloop=3", "hotexit=2", "-loop"]]
+    {
+        let mut vm = Vm::new();
+        moonlit_vm::lib::open_all(&mut vm);
+        install(&mut vm, options(words));
+        let f = vm.load(src.as_bytes(), b"=flush", b"t", None).expect("compiles");
+        let out = vm.call(Value::obj(f), &[]).expect("runs");
+        let got =
+            String::from_utf8_lossy(out[0].as_obj::<Str>().expect("string").bytes(&vm.heap)).into_owned();
+        assert!(got.starts_with("0 ") && !got.contains("false") && !got.contains("nil"), "{words:?}: {got}");
+    }
+}
+
 #[test]
 fn code_that_dies_takes_its_traces_along() {
     check(

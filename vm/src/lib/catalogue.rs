@@ -26,9 +26,9 @@ const MODULES: &[(&str, &str)] = &[
     ("cjson.safe", "as `cjson`, but errors are returned"),
     ("ffi", "LuaJIT's ffi (feature `ffi`)"),
     ("jit.bc", "listings of bytecode"),
-    ("jit.dump", "the IR of traces (feature `jit`)"),
+    ("jit.dump", "lines and IR of traces, flags `t`, `i`, `s`, `a` (feature `jit`)"),
     ("jit.p", "reports of the profiler, with LuaJIT's options"),
-    ("jit.opt", "flags and parameters of the compiler (feature `jit`)"),
+    ("jit.opt", "flags and parameters of the compiler (feature `jit`); `jit.prngstate` where the 5.2 set is"),
     ("jit.v", "a line for each trace (feature `jit`)"),
     ("jit.vmdef", "names of instructions and of builtin functions"),
     ("jit.zone", "names for the parts of a program"),
@@ -41,10 +41,14 @@ const MISSING: &[(&str, &str)] = &[
     ("jit.attach", "registers of a `texit`; an `abort` has its reason as text, not as a number"),
     ("jit.util", "of a trace: the registers of its values, where its loop is in the machine code"),
     (
+        "builtins",
+        "`table.move` and a few more are Lua functions there, so that `jit.util` and `jit.bc` list them; here none is",
+    ),
+    (
         "goto",
         "a jump backwards out of an inner block has a `LOOP` in front, in listings too: limits reach every loop",
     ),
-    ("jit.prngstate", "OpenResty's"),
+    ("jit.bcsave", "as a module: the option `-b` saves bytecode"),
     ("jit.dis_*", "the disassemblers"),
 ];
 

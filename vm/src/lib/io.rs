@@ -714,7 +714,7 @@ fn flush(vm: &mut Vm, _: Entry) -> NativeResult {
 fn file_flush(vm: &mut Vm, _: Entry) -> NativeResult {
     let s = check_file(vm, 0)?;
     let r = s.borrow_mut().flush();
-    answer(vm, r, Some(vm.arg(0)))
+    answer(vm, r, None)
 }
 
 fn default_stream(vm: &mut Vm, slot: i32, mode: &[u8]) -> NativeResult {

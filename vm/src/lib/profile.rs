@@ -178,7 +178,9 @@ fn dumpstack(vm: &mut Vm, _: Entry) -> NativeResult {
         Some(t) => (t, 1),
         None => (vm.cur, 0),
     };
-    let format = vm.check_str(first)?.bytes(&vm.heap).to_vec();
+    let format = vm.check_str(first)?;
+    // A C string there: it ends at a zero.
+    let format = format.bytes(&vm.heap).split(|c| *c == 0).next().unwrap_or_default().to_vec();
     let depth = vm.check_int(first + 1)?;
     let wanted = depth.unsigned_abs() as usize;
     let mut frames = Vec::new();

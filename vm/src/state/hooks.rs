@@ -230,6 +230,12 @@ pub trait JitHooks {
     fn proto_freed(&mut self, proto: Gc<Proto>);
     /// Throws away all compiled code (`jit.flush()`).
     fn flush(&mut self, vm: &mut Vm);
+    /// Throws away the code of a root trace and its side traces (`jit.flush(n)`).
+    fn flush_trace(&mut self, vm: &mut Vm, no: TraceNo);
+    /// Throws away the code of traces that begin in these prototypes.
+    fn flush_protos(&mut self, vm: &mut Vm, protos: &[Gc<Proto>]);
+    /// What had to be left to the interpreter in a prototype is tried again.
+    fn allow_proto(&mut self, vm: &mut Vm, proto: Gc<Proto>);
     /// What a trace consists of; `None` when there is none with this number.
     fn trace_info(&self, no: TraceNo) -> Option<TraceInfo>;
     /// Instruction `r` of a trace (from 0, which stands for its base).
