@@ -396,6 +396,8 @@ impl Engine {
             stack_limit: vm_addr + layout::VM_STACK_LIMIT as u64,
             nil_node: vm.heap.nil_node_ptr() as u64,
             heap: vm_addr + layout::VM_HEAP as u64,
+            apart: !self.opts.passes.fuse,
+            fma: self.opts.passes.fma,
         };
         if self.opts.verbose {
             let start = self.start_text(vm, kind, self.rec_proto, rec.start_pc);

@@ -116,24 +116,27 @@ pub struct UnknownOption(pub String);
 
 /// Names of the flags that `jit.status()` reports, in LuaJIT's order.
 pub const FLAG_NAMES: &[&str] =
-    &["fold", "cse", "dce", "fwd", "dse", "narrow", "loop", "abc", "sink", "fuse"];
+    &["fold", "cse", "dce", "fwd", "dse", "narrow", "loop", "abc", "sink", "fuse", "fma"];
 
 impl Options {
-    fn flag(&mut self, name: &str, on: bool) -> bool {
-        match name {
-            "fold" => self.passes.fold = on,
-            "cse" => self.passes.cse = on,
-            "dce" => self.passes.dce = on,
-            "fwd" => self.passes.fwd = on,
-            "narrow" => self.passes.narrow = on,
-            "loop" => self.passes.loop_ = on,
-            "sink" => self.passes.sink = on,
-            "jitsync" => self.jitsync = on,
-            // Names that LuaJIT knows and that have no switch here.
-            "dse" | "abc" | "fuse" | "fma" => {}
-            _ => return false,
-        }
-        true
+    /// The switch behind a flag's name.
+    fn flag(&mut self, name: &str) -> Option<&mut bool> {
+        let p = &mut self.passes;
+        Some(match name {
+            "fold" => &mut p.fold,
+            "cse" => &mut p.cse,
+            "dce" => &mut p.dce,
+            "fwd" => &mut p.fwd,
+            "dse" => &mut p.dse,
+            "narrow" => &mut p.narrow,
+            "loop" => &mut p.loop_,
+            "abc" => &mut p.abc,
+            "sink" => &mut p.sink,
+            "fuse" => &mut p.fuse,
+            "fma" => &mut p.fma,
+            "jitsync" => &mut self.jitsync,
+            _ => return None,
+        })
     }
 
     /// Start value of hot counters: a back edge takes two.
@@ -143,33 +146,14 @@ impl Options {
 
     /// Is a flag set?
     pub fn has(&self, name: &str) -> bool {
-        match name {
-            "fold" => self.passes.fold,
-            "cse" => self.passes.cse,
-            "dce" => self.passes.dce,
-            "fwd" => self.passes.fwd,
-            "narrow" => self.passes.narrow,
-            "loop" => self.passes.loop_,
-            "sink" => self.passes.sink,
-            _ => false,
-        }
+        self.clone().flag(name).is_some_and(|f| *f)
     }
 
     /// One word of `-O` or `jit.opt.start`: a level (one digit), a flag (`fold`, `+cse`, `-loop`, `nofwd`, `no-fwd`), or a
     /// parameter (`hotloop=10`; no digits are 0, and digits that are too many lose the upper bits).
     pub fn set(&mut self, word: &str) -> Result<(), UnknownOption> {
         if let &[digit @ b'0'..=b'9'] = word.as_bytes() {
-            let level = digit - b'0';
-            let p = &mut self.passes;
-            *p = Passes {
-                fold: level >= 1,
-                cse: level >= 1,
-                dce: level >= 1,
-                narrow: level >= 2,
-                loop_: level >= 2,
-                fwd: level >= 3,
-                sink: level >= 3,
-            };
+            self.passes = Passes::level(u32::from(digit - b'0'));
             return Ok(());
         }
         let known = match word.split_once('=') {
@@ -177,7 +161,7 @@ impl Options {
             None => {
                 let off = word.strip_prefix('-').or(word.strip_prefix("no-")).or(word.strip_prefix("no"));
                 let (name, on) = off.map_or((word.strip_prefix('+').unwrap_or(word), true), |n| (n, false));
-                self.flag(name, on)
+                self.flag(name).map(|f| *f = on).is_some()
             }
         };
         if known { Ok(()) } else { Err(UnknownOption(word.to_string())) }
@@ -206,6 +190,12 @@ mod tests {
         assert_eq!((o.params.hotloop, o.passes.loop_, o.passes.fwd, o.jitsync), (1, false, false, true));
         o.set("3").expect("level");
         assert!(o.passes.loop_ && o.passes.fwd);
+        for name in FLAG_NAMES {
+            assert_eq!(o.has(name), *name != "fma", "{name} at level 3");
+            let on = !o.has(name);
+            o.set(&format!("{}{name}", if on { '+' } else { '-' })).expect("flag");
+            assert_eq!(o.has(name), on, "{name}");
+        }
         assert_eq!(o.set("hotloop=x"), Err(UnknownOption("hotloop=x".into())));
         o.set("no-cse").expect("flag");
         o.set("maxtrace=4294967303").expect("parameter");

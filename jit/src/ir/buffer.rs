@@ -149,6 +149,19 @@ impl IrBuf {
         *i = Ins { op: IrOp::NOP, t: IrT::of(Ty::Nil), a: 0, b: 0, prev: i.prev };
     }
 
+    /// Turns an instruction into a `NOP` and takes it out of its chain.
+    pub fn unlink(&mut self, r: Ref) {
+        let i = *self.ins(r);
+        if self.chain[i.op as usize] == r.bits() {
+            self.chain[i.op as usize] = i.prev;
+        } else if let Some(later) =
+            self.ins[r.ins_index()..].iter_mut().find(|l| l.op == i.op && l.prev == r.bits())
+        {
+            later.prev = i.prev;
+        }
+        self.nop(r);
+    }
+
     /// Drops all instructions from `r` on and repairs the chains.
     pub fn truncate(&mut self, r: Ref) {
         while self.ins.len() > r.ins_index() {
@@ -225,6 +238,18 @@ mod tests {
         assert_ne!(b.kint(1), b.knum(1.0));
         assert_eq!(b.ty(Ref::TRUE), Ty::True);
         assert_eq!(b.ty(Ref::NIL), Ty::Nil);
+    }
+
+    #[test]
+    fn unlinked_instructions_are_in_no_chain() {
+        let mut b = IrBuf::new();
+        let k = b.knum(1.0);
+        let add = |b: &mut IrBuf| b.push(Ins::new(IrOp::ADD, IrT::of(Ty::Num), k, k));
+        let (x, y, z) = (add(&mut b), add(&mut b), add(&mut b));
+        b.unlink(y);
+        assert_eq!((b.chain(IrOp::ADD), b.ins(z).prev, b.ins(y).op), (z, x.bits(), IrOp::NOP));
+        b.unlink(z);
+        assert_eq!(b.chain(IrOp::ADD), x);
     }
 
     #[test]

@@ -100,7 +100,36 @@ impl Lower<'_, '_> {
         })
     }
 
+    /// A sum or difference with a product in it, rounded once (`-O+fma`).
+    fn fused(&mut self, at: Ref, i: &Ins) -> Option<Value> {
+        if !self.env.fma || i.ty() != Ty::Num || !matches!(i.op, IrOp::ADD | IrOp::SUB) {
+            return None;
+        }
+        // In the loop, operands of a product from before it have other values.
+        let lp = self.t.ir.chain(IrOp::LOOP);
+        let product = |l: &Self, r: Ref| {
+            let p = (r.is_ins() && (r > lp) == (at > lp)).then(|| *l.t.ir.ins(r))?;
+            (p.op == IrOp::MUL && p.ty() == Ty::Num).then_some((p.ra(), p.rb()))
+        };
+        let (x, y, other, negate) = match (product(self, i.ra()), product(self, i.rb())) {
+            (Some((x, y)), _) => (x, y, i.rb(), i.op == IrOp::SUB),
+            (None, Some((x, y))) => (x, y, i.ra(), false),
+            (None, None) => return None,
+        };
+        let (mut x, y, mut z) = (self.get(x), self.get(y), self.get(other));
+        if negate {
+            z = self.b.ins().fneg(z);
+        } else if i.op == IrOp::SUB {
+            x = self.b.ins().fneg(x);
+        }
+        Some(self.b.ins().fma(x, y, z))
+    }
+
     pub(super) fn lower_alu(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
+        if let Some(v) = self.fused(r, i) {
+            self.set(r, v);
+            return Ok(());
+        }
         let a = self.get(i.ra());
         let b = (i.op.operands().1 == Opnd::Ref).then(|| self.get(i.rb()));
         let v = if i.ty() == Ty::Num { self.num(i, a, b)? } else { self.int(i, a, b)? };

@@ -4,7 +4,7 @@ use super::helpers::Helper;
 use super::{Lower, machine_type};
 use crate::abort::Abort;
 use crate::ir::ins::{Field, Ins, sload};
-use crate::ir::ops::IrOp;
+use crate::ir::ops::{Class, IrOp};
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::trace::snapshot::box_bits;
@@ -47,30 +47,30 @@ fn field(f: Field) -> (i32, Ty) {
 impl Lower<'_, '_> {
     fn load_raw(&mut self, ty: Ty, addr: Value, offset: i32) -> Value {
         let f = MemFlagsData::trusted();
-        match ty {
+        let v = match ty {
             Ty::U8 => self.b.ins().uload8(types::I32, f, addr, offset),
             Ty::I8 => self.b.ins().sload8(types::I32, f, addr, offset),
             Ty::U16 => self.b.ins().uload16(types::I32, f, addr, offset),
             Ty::I16 => self.b.ins().sload16(types::I32, f, addr, offset),
             t => self.b.ins().load(machine_type(t), f, addr, offset),
-        }
+        };
+        self.apart(v)
     }
 
     /// Loads a boxed value of a known type; with `check`, leaves the trace when it has another type.
     fn load_value(&mut self, ty: Ty, check: bool, addr: Value, offset: i32) -> Option<Value> {
-        let f = MemFlagsData::trusted();
         match ty {
             Ty::Num => {
                 if check {
-                    let hi = self.b.ins().load(types::I32, f, addr, offset + 4);
+                    let hi = self.load_raw(Ty::Int, addr, offset + 4);
                     let limit = self.k32(NUM_LIMIT_HI);
                     self.guard_icmp(IntCC::UnsignedGreaterThanOrEqual, hi, limit);
                 }
-                Some(self.b.ins().load(types::F64, f, addr, offset))
+                Some(self.load_raw(Ty::Num, addr, offset))
             }
             t if t.is_pri() => {
                 if check {
-                    let v = self.b.ins().load(types::I64, f, addr, offset);
+                    let v = self.load_raw(Ty::P64, addr, offset);
                     let k = self.k64(box_bits(t, 0));
                     self.guard_icmp(IntCC::NotEqual, v, k);
                 }
@@ -78,7 +78,7 @@ impl Lower<'_, '_> {
             }
             t if t.is_gc() => {
                 // Exclusive-or with the tag leaves the address, or high bits when the tag is another one.
-                let v = self.b.ins().load(types::I64, f, addr, offset);
+                let v = self.load_raw(Ty::P64, addr, offset);
                 let tag = self.k64(box_bits(t, 0));
                 let p = self.b.ins().bxor(v, tag);
                 if check {
@@ -89,7 +89,7 @@ impl Lower<'_, '_> {
                 Some(p)
             }
             Ty::LightUd => {
-                let v = self.b.ins().load(types::I64, f, addr, offset);
+                let v = self.load_raw(Ty::P64, addr, offset);
                 if check {
                     let n = self.k64(47);
                     let tag = self.b.ins().sshr(v, n);
@@ -298,6 +298,8 @@ impl Lower<'_, '_> {
             _ => return Err(Abort::CodeGeneration),
         };
         if let Some(v) = v {
+            // Loads are apart already.
+            let v = if i.op.class() == Class::RefTo { self.apart(v) } else { v };
             self.set(r, v);
         }
         Ok(())

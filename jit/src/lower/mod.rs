@@ -48,11 +48,16 @@ pub struct Env {
     pub nil_node: u64,
     /// The heap, for helpers.
     pub heap: u64,
+    /// `-O-fuse`: each address and each loaded value is computed by an instruction of its own.
+    pub apart: bool,
+    /// `-O+fma`: sums of products may be rounded once.
+    pub fma: bool,
 }
 
 /// The code generator: reused between traces.
 pub struct Compiler {
     isa: OwnedTargetIsa,
+    has_fma: bool,
     ctx: Context,
     fctx: FunctionBuilderContext,
     plane: ControlPlane,
@@ -98,8 +103,12 @@ impl Compiler {
             .map_err(|_| Abort::CodeGeneration)?
             .finish(settings::Flags::new(b))
             .map_err(|_| Abort::CodeGeneration)?;
+        // Other machines have the instruction always; without it Cranelift would call a library.
+        let has_fma =
+            isa.isa_flags().iter().find(|f| f.name == "has_fma").is_none_or(|f| f.as_bool() == Some(true));
         Ok(Compiler {
             isa,
+            has_fma,
             ctx: Context::new(),
             fctx: FunctionBuilderContext::new(),
             plane: ControlPlane::default(),
@@ -134,6 +143,7 @@ impl Compiler {
     pub fn compile(&mut self, t: &Trace, env: &Env) -> Result<Vec<u8>, Abort> {
         self.ctx.clear();
         self.ctx.func = Function::with_name_signature(UserFuncName::user(0, 0), trace_signature());
+        let env = &Env { fma: env.fma && self.has_fma, ..*env };
         build(&mut self.ctx.func, &mut self.fctx, t, env).map(|b| b.finalize(self.isa.frontend_config()))?;
         self.finish()
     }
@@ -142,6 +152,7 @@ impl Compiler {
     pub fn clif(&mut self, t: &Trace, env: &Env) -> Result<String, Abort> {
         self.ctx.clear();
         self.ctx.func = Function::with_name_signature(UserFuncName::user(0, 0), trace_signature());
+        let env = &Env { fma: env.fma && self.has_fma, ..*env };
         build(&mut self.ctx.func, &mut self.fctx, t, env).map(|b| b.finalize(self.isa.frontend_config()))?;
         let s = self.ctx.func.display().to_string();
         self.ctx.clear();
@@ -300,6 +311,18 @@ impl Lower<'_, '_> {
     /// Sets the machine value of an instruction.
     pub(crate) fn set(&mut self, r: Ref, v: Value) {
         self.map[r.ins_index()] = Some(v);
+    }
+
+    /// A value as instruction selection shall see it: without its definition when nothing may be merged into its users.
+    pub(crate) fn apart(&mut self, v: Value) -> Value {
+        if !self.env.apart {
+            return v;
+        }
+        let next = self.b.create_block();
+        let p = self.b.append_block_param(next, self.b.func.dfg.value_type(v));
+        self.b.ins().jump(next, &[v.into()]);
+        self.b.switch_to_block(next);
+        p
     }
 
     /// The machine value of an operand; constants are made where they are used.

@@ -52,7 +52,7 @@ fn split(ir: &IrBuf, r: Ref) -> (Ref, Ref) {
 }
 
 /// Base and offset of an integer key.
-fn key_offset(ir: &IrBuf, k: Ref) -> (Ref, i32) {
+pub fn key_offset(ir: &IrBuf, k: Ref) -> (Ref, i32) {
     if let Some(n) = ir.as_kint(k) {
         return (Ref::NONE, n);
     }
@@ -108,7 +108,8 @@ pub fn slots(ir: &IrBuf, a: Ref, b: Ref) -> Alias {
     }
 }
 
-fn upvalues(ir: &IrBuf, a: Ref, b: Ref) -> Alias {
+/// Alias of two references to upvalues.
+pub(super) fn upvalues(ir: &IrBuf, a: Ref, b: Ref) -> Alias {
     let (ia, ib) = (ir.ins(a), ir.ins(b));
     if ia.ra() == ib.ra() {
         return Alias::Must;
@@ -118,7 +119,7 @@ fn upvalues(ir: &IrBuf, a: Ref, b: Ref) -> Alias {
 }
 
 /// Last effect that may change any memory: a call with effects.
-fn calls(ir: &IrBuf) -> Ref {
+pub(super) fn calls(ir: &IrBuf) -> Ref {
     ir.chain(IrOp::CALLS)
 }
 
@@ -247,18 +248,5 @@ pub fn ref_limit(ir: &IrBuf, i: &Ins) -> Ref {
         IrOp::HREF => new_keys(ir, i.ra(), calls(ir)),
         IrOp::UREFO | IrOp::UREFC => calls(ir).max(ir.chain(IrOp::RETF)),
         _ => Ref::NONE,
-    }
-}
-
-/// A store that changes nothing: the same value was stored there and nothing came between.
-pub fn is_redundant_store(ir: &IrBuf, i: &Ins) -> bool {
-    match i.op {
-        IrOp::ASTORE | IrOp::HSTORE => {
-            through_stores(ir, i.op, i.ra(), calls(ir), slots).is_ok_and(|v| v == i.rb())
-        }
-        IrOp::USTORE => through_stores(ir, i.op, i.ra(), calls(ir), upvalues).is_ok_and(|v| v == i.rb()),
-        // One barrier per table and collector step is enough: nothing turns black without a step.
-        IrOp::TBAR => super::cse::find(ir, i, calls(ir).max(ir.chain(IrOp::GCSTEP))).is_some(),
-        _ => false,
     }
 }

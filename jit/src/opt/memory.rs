@@ -64,7 +64,7 @@ fn is_fresh(ir: &IrBuf, r: Ref) -> bool {
 }
 
 /// Do accesses of types `ta` and `tb` at the addresses `a` and `b` concern the same memory? `Must` only if they are the same access.
-fn accesses(ir: &IrBuf, (ta, a): (Ty, Ref), (tb, b): (Ty, Ref)) -> Alias {
+pub(super) fn accesses(ir: &IrBuf, (ta, a): (Ty, Ref), (tb, b): (Ty, Ref)) -> Alias {
     let ((ba, oa), (bb, ob)) = (split(ir, a), split(ir, b));
     let (wa, wb) = (width(ta), width(tb));
     if ba == bb {

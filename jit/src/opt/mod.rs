@@ -1,8 +1,10 @@
 //! The optimiser: instructions pass through FOLD, forwarding and CSE as they are emitted; whole-trace
 //! passes follow. Knows no bytecode and no machine.
 
+pub mod abc;
 pub mod cse;
 pub mod dce;
+pub mod dse;
 pub mod fold;
 pub mod forward;
 pub mod memory;
@@ -24,22 +26,46 @@ pub struct Passes {
     pub fold: bool,
     /// Common subexpressions.
     pub cse: bool,
-    /// Load and store forwarding.
+    /// Load forwarding.
     pub fwd: bool,
+    /// Dead stores.
+    pub dse: bool,
     /// Loop peeling.
     pub loop_: bool,
     /// Dead code.
     pub dce: bool,
     /// Integer narrowing (asked by the recorder).
     pub narrow: bool,
+    /// Array bounds checks (with the recorder, which knows the range of a loop's index).
+    pub abc: bool,
     /// Allocation sinking.
     pub sink: bool,
+    /// Memory operands within instructions (asked by the lowering).
+    pub fuse: bool,
+    /// `a * b + c` rounded once (asked by the lowering): on no level, because it changes results.
+    pub fma: bool,
 }
 
 impl Passes {
-    /// Everything.
-    pub const ALL: Passes =
-        Passes { fold: true, cse: true, fwd: true, loop_: true, dce: true, narrow: true, sink: true };
+    /// Everything that changes no result: level 3.
+    pub const ALL: Passes = Passes::level(3);
+
+    /// The passes of an optimisation level, as in LuaJIT: 1 has fold, cse and dce, 2 narrow and loop as well, 3 the rest.
+    pub const fn level(n: u32) -> Passes {
+        Passes {
+            fold: n >= 1,
+            cse: n >= 1,
+            dce: n >= 1,
+            narrow: n >= 2,
+            loop_: n >= 2,
+            fwd: n >= 3,
+            dse: n >= 3,
+            abc: n >= 3,
+            sink: n >= 3,
+            fuse: n >= 3,
+            fma: false,
+        }
+    }
 }
 
 /// Result of emitting: the value, or [`Ref::NONE`] for a guard that always holds.
@@ -76,6 +102,7 @@ pub fn emit(ir: &mut IrBuf, p: Passes, mut i: Ins) -> Emitted {
             Some(r) => Ok(r),
             None => Ok(ir.push(i)),
         },
+        Class::Pure if i.op == IrOp::ABC && p.abc && abc::is_redundant(ir, &i) => Ok(Ref::NONE),
         Class::Pure | Class::RefTo if p.cse => {
             let limit = forward::ref_limit(ir, &i);
             Ok(cse::find(ir, &i, limit).unwrap_or_else(|| ir.push(i)))
@@ -83,7 +110,7 @@ pub fn emit(ir: &mut IrBuf, p: Passes, mut i: Ins) -> Emitted {
         Class::Load if i.op == IrOp::SLOAD => {
             Ok(cse::find(ir, &i, ir.chain(IrOp::RETF)).unwrap_or_else(|| ir.push(i)))
         }
-        Class::Store if p.fwd && forward::is_redundant_store(ir, &i) => Ok(Ref::NONE),
+        Class::Store if p.dse && dse::store(ir, &i) => Ok(Ref::NONE),
         _ => Ok(ir.push(i)),
     }
 }

@@ -113,7 +113,7 @@ impl Rec {
             };
             let asize = self.field(t.r, Field::TabAsize)?;
             if (k as u32) < table.asize {
-                self.guard(IrOp::ABC, asize.r, key.r)?;
+                self.bounds_check(asize.r, table.asize, key.r)?;
                 let arr = self.field(t.r, Field::TabArray)?;
                 let at = self.emit(IrOp::AREF, IrT::of(Ty::P64), arr.r, key.r)?;
                 return Ok(Found { at, array: true, val: table.array()[k as usize], absent: false });

@@ -8,7 +8,8 @@ use crate::ir::ins::{Ins, IrT, sload};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
-use crate::opt::Passes;
+use crate::opt::forward::key_offset;
+use crate::opt::{Passes, abc};
 use crate::options::Params;
 use crate::trace::Trace;
 use crate::trace::link::Link;
@@ -18,11 +19,15 @@ use moonlit_vm::bytecode::ops::{Mode, Op};
 use moonlit_vm::state::Vm;
 use moonlit_vm::value::Value;
 
-/// What a numeric loop's back edge needs beside its index.
+/// The numeric loop that a trace starts in.
 #[derive(Clone, Copy, Debug)]
 pub struct ForLoop {
+    /// The index in the recorded round.
+    idx: TRef,
     stop: TRef,
     step: TRef,
+    /// The limit that the recorded round has.
+    limit: f64,
 }
 
 /// Does a back edge go round again?
@@ -237,8 +242,34 @@ impl Rec {
         let idx = load(self, s, mode)?;
         self.slots[s] = idx;
         self.slots[s + 3] = idx;
-        self.forl = Some(ForLoop { stop, step });
+        self.forl = Some(ForLoop { idx, stop, step, limit: at.reg(ra + 1).num_unchecked() });
         Ok(())
+    }
+
+    /// The bounds check of index `key` in an array of size `asize`. If the index of the trace's loop is within the array up to the
+    /// loop's limit, now, then index and limit are checked before the loop and nothing in it (`opt::abc`).
+    pub(super) fn bounds_check(&mut self, asize: Ref, now: u32, key: Ref) -> R<()> {
+        if self.p.abc && self.p.loop_ {
+            if let Some(f) = self.forl.filter(|f| f.idx.ty == Ty::Int) {
+                let (base, offset) = key_offset(&self.trace.ir, key);
+                let last = f.limit + f64::from(offset);
+                let near = offset.unsigned_abs() <= abc::OFFSET_MAX;
+                if base == f.idx.r && near && last >= 0.0 && last < f64::from(now) {
+                    let last = match offset {
+                        0 => f.stop.r,
+                        k => {
+                            let k = self.kint(k);
+                            self.emit(IrOp::ADD, IrT::of(Ty::Int), f.stop.r, k.r)?
+                        }
+                    };
+                    for r in [last, key] {
+                        self.emit(IrOp::ABC, IrT::guard(abc::INVARIANT), asize, r)?;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        self.guard(IrOp::ABC, asize, key)
     }
 
     pub(super) fn rec_fori(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {

@@ -104,6 +104,7 @@ fn run(t: &Trace, args: &[f64]) -> String {
         stack_limit: 0,
         nil_node: 0,
         heap: 0,
+        ..Env::default()
     };
     let code = c.compile(t, &env).expect("the trace compiles");
     let inst = rt.install(&code).expect("room");

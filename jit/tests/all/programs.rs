@@ -51,6 +51,10 @@ fn check(name: &str, src: &str) {
         &["jitsync", "hotloop=2", "hotexit=1", "-fwd"],
         &["jitsync", "hotloop=2", "hotexit=1", "-loop"],
         &["jitsync", "hotloop=2", "hotexit=1", "-dce"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-dse"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-abc"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-sink"],
+        &["jitsync", "hotloop=2", "hotexit=1", "-fuse"],
         &["jitsync", "hotloop=2", "hotexit=1", "-narrow"],
         &["hotloop=2", "hotexit=1"],
     ];
@@ -58,6 +62,110 @@ fn check(name: &str, src: &str) {
         let got = run(src, Some(options(m)));
         assert_eq!(got, want, "{name} with {m:?}");
     }
+}
+
+/// Stores that later ones hide, and what may look at memory in between.
+#[test]
+fn dead_stores() {
+    check(
+        "overwritten",
+        "local t = {a = 0, b = 0} for i = 1, 200 do t.a = i t.b = i t.a = i + 1 t.b = t.a end p(t.a, t.b)",
+    );
+    check(
+        "guard between",
+        "local t, u, n = {a = 0}, {}, 0
+         for i = 1, 200 do u[i] = i % 50 ~= 0 end
+         for i = 1, 200 do t.a = i if not u[i] then n = n + t.a end t.a = -i end p(t.a, n)",
+    );
+    check(
+        "same value by another name",
+        "local a, b = {x = 0}, {x = 0}
+         for i = 1, 200 do if i > 100 then b = a end a.x = 5 b.x = i % 2 == 0 and 5 or 6 a.x = 5 end p(a.x, b.x)",
+    );
+    check("carried round", "local t = {} for i = 1, 300 do t[1] = i t[2] = t[1] t[1] = 7 end p(t[1], t[2])");
+    check(
+        "upvalue",
+        "local u = 0 local function f(i) u = i u = i + 1 return u end local n = 0 for i = 1, 200 do n = n + f(i) end p(u, n)",
+    );
+    check(
+        "metatable",
+        "local m, k = {__index = {v = 1}}, {__index = {v = 2}} local n = 0
+         for i = 1, 200 do local t = setmetatable({}, m) setmetatable(t, k) n = n + t.v end p(n)",
+    );
+    check(
+        "error sees the first store",
+        "local t = {x = 0} local ok, e
+         local function f(i, v) t.x = i local w = v + 1 t.x = w end
+         for i = 1, 200 do ok, e = pcall(f, i, i < 150 and i or 'no') if not ok then break end end p(ok, e, t.x)",
+    );
+}
+
+/// Bounds checks that loops leave out.
+#[test]
+fn array_bounds() {
+    check(
+        "stencil",
+        "local a, b = {}, {} for i = 1, 300 do a[i] = i * i end
+         for i = 2, 299 do b[i] = a[i - 1] + a[i + 1] - 2 * a[i] end
+         local s = 0 for i = 2, 299 do s = s + b[i] end p(s)",
+    );
+    check(
+        "longer the second time",
+        "local a = {} for i = 1, 100 do a[i] = i end
+         local function sum(n) local s = 0 for i = 1, n do s = s + (a[i] or 1000) end return s end
+         for i = 1, 5 do p(sum(50), sum(100), sum(140)) end",
+    );
+    check(
+        "below the array",
+        "local a = {} for i = 1, 100 do a[i] = i end
+         local function sum(m, n) local s = 0 for i = m, n do s = s + (a[i] or -1) end return s end
+         for i = 1, 5 do p(sum(1, 60), sum(-60, 60), sum(-100, -1)) end",
+    );
+    check(
+        "down",
+        "local a = {} for i = 1, 100 do a[i] = i end
+         local function sum(n, d) local s = 0 for i = n, 1, d do s = s * 2 % 65537 + (a[i] or 3) end return s end
+         for i = 1, 5 do p(sum(100, -1), sum(99, -2), sum(130, -3)) end",
+    );
+    check(
+        "offsets that wrap",
+        "local a = {} for i = 1, 100 do a[i] = i end
+         local function sum(m, n, k) local s = 0 for i = m, n do s = s + (a[i + k] or -1) end return s end
+         for i = 1, 4 do p(sum(1, 60, 5), sum(1, 60, -2147483600), sum(2147483500, 2147483560, -2147483490), sum(1, 99, 2)) end",
+    );
+    check(
+        "table of the round before",
+        "local a, b, s = {}, {}, 0 for i = 1, 100 do a[i] = i end for i = 1, 20 do b[i] = -i end
+         for i = 1, 60 do s = s + (a[i] or 7) a, b = b, a end p(s)",
+    );
+    check(
+        "grown and shrunk",
+        "local n = 0 for r = 1, 20 do local t = {} for i = 1, 50 do t[i] = i end
+           for i = 1, 50 do n = n + #t + (t[i] or 0) t[#t] = nil end end p(n)",
+    );
+    check(
+        "constant index",
+        "local t, n = {1, 2, 3, 4}, 0 for i = 1, 200 do n = n + t[1] + t[4] + t[2] if i == 150 then t = {5} t[4] = 1 t[2] = 0 end end p(n)",
+    );
+}
+
+/// `fma` is the one flag that may change a result: it rounds once.
+#[test]
+fn products_are_rounded_once_when_asked() {
+    let src = "local x, y, n = 1 + 2^-30, 1 - 2^-30, 0
+               for i = 1, 200 do local a, b, c = x * y - 1, 1 - x * y, x * y + x
+                 if a ~= 0 and b == -a then n = n + 1 end x = x + 0 * c end
+               p(n > 100, n == 0)";
+    assert_eq!(run(src, None), "false true");
+    assert_eq!(run(src, Some(options(&["jitsync", "hotloop=2"]))), "false true");
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = true;
+    assert_eq!(
+        run(src, Some(options(&["jitsync", "hotloop=2", "+fma"]))),
+        if has { "true false" } else { "false true" }
+    );
 }
 
 #[test]

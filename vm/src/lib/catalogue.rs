@@ -28,7 +28,10 @@ const MODULES: &[(&str, &str)] = &[
     ("jit.bc", "listings of bytecode"),
     ("jit.dump", "lines and IR of traces, flags `t`, `i`, `s`, `a` (feature `jit`)"),
     ("jit.p", "reports of the profiler, with LuaJIT's options"),
-    ("jit.opt", "flags and parameters of the compiler (feature `jit`); `jit.prngstate` where the 5.2 set is"),
+    (
+        "jit.opt",
+        "flags and parameters of the compiler (feature `jit`); `minstitch` and `sizemcode` change nothing: traces are not stitched, there is one code area; `jit.prngstate` where the 5.2 set is",
+    ),
     ("jit.v", "a line for each trace (feature `jit`)"),
     ("jit.vmdef", "names of instructions and of builtin functions"),
     ("jit.zone", "names for the parts of a program"),

@@ -138,15 +138,7 @@ mod tests {
             let r = emit(&mut ir, p, Ins::new(op, t, a, if unary { Ref::NONE } else { b }))?;
             Ok((ir, r))
         };
-        let none = Passes {
-            fold: false,
-            cse: false,
-            fwd: false,
-            loop_: false,
-            dce: false,
-            narrow: false,
-            sink: false,
-        };
+        let none = Passes::level(0);
         let (plain, pr) = build(none).expect("no rule ran");
         let folded = build(Passes::ALL);
         for x in 0..NUMS.len().max(INTS.len()) {
