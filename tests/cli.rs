@@ -165,6 +165,73 @@ fn errors_are_reported_under_the_programs_name() {
     );
 }
 
+/// What `jit.dump` shows of a loop, in order.
+#[cfg(feature = "jit")]
+#[test]
+fn traces_are_dumped_in_luajits_form() {
+    let script = file(
+        "cli_dump.lua",
+        "local t, s = {}, 0\nfor i = 1, 100 do t[i] = i end\nfor i = 1, 300 do s = s + math.sin(t[1 + i % 50]) end\n",
+    );
+    let dump = |what: &str| {
+        let o = run(
+            command().env_remove("LUAJIT_DUMPFILE").args(["-Ojitsync", &format!("-jdump={what}"), &script]),
+            "",
+        );
+        assert_eq!(o.status.code(), Some(0), "{what}: {}", text(&o.stderr));
+        text(&o.stdout)
+    };
+    let has = |all: &str, parts: &[&str]| {
+        let mut rest = all;
+        for p in parts {
+            let at = rest.find(p).unwrap_or_else(|| panic!("no {p:?} (in this place) in\n{all}"));
+            rest = &rest[at + p.len()..];
+        }
+    };
+    let code: &[&str] = if cfg!(target_arch = "x86_64") {
+        &["---- TRACE 2 mcode ", "  push rbp\n", "->LOOP:\n", "\t->LOOP\n", "\t->0\n", "  dq 0x"]
+    } else {
+        &[]
+    };
+    let what = if code.is_empty() { "bisxT" } else { "bismxT" };
+    let ir = [
+        "---- TRACE 1 start cli_dump.lua:2\n",
+        " FORL ",
+        "---- TRACE 1 IR\n....        SNAP   #0   [ ---- ",
+        "  tab.asize\n",
+        "------ LOOP ------------\n",
+        "int PHI ",
+        "---- TRACE 1 stop -> loop\n\n",
+        "---- TRACE 2 start cli_dump.lua:3\n",
+        "\n0000  FUNCC               ; math.sin\n",
+        "num FPMATH ",
+        "  sin\n",
+    ];
+    let end = ["---- TRACE 2 stop -> loop\n\n", "---- TRACE 2 exit "];
+    has(&dump(what), &[&ir[..], code, &end].concat());
+    has(&dump("sT"), &["---- TRACE 1 snapshots\n#0   0001 [ ---- "]);
+    has(&dump("iA"), &["\u{1b}[31mtab\u{1b}[m SLOAD "]);
+    has(
+        &dump("iH"),
+        &["<style", "<pre class=\"ljdump\">\n", "<span class=\"irt_tab\">tab</span> SLOAD ", "</pre>\n"],
+    );
+    assert!(!dump("-mT").contains("mcode"));
+    let path = file("cli_dump.txt", "");
+    assert_eq!(dump(&format!("iT,{path}")), "");
+    has(&std::fs::read_to_string(&path).expect("written"), &["---- TRACE 2 IR\n"]);
+    check(&["-jdump=r", "-e", ""], "", "", "moonlit: dump of 'r' is not supported\n", 1);
+    #[cfg(target_arch = "x86_64")]
+    check(
+        &["-e", "local d = require 'jit.dis_x64' local c = d.create('\\x48\\x8b\\x46\\x08\\xc3\\x48', 4096) c:disass(0, 5) c.hexdump = 4 c:disass(5)
+                 require('jit.dis_x86').disass('\\x40', 16) print(d.regname(0), d.regname(17))"],
+        "",
+        "00001000  488B4608          mov rax, [rsi+0x8]\n00001004  C3                ret\n00001005  48    (incomplete)\n\
+         00000010  40                inc eax\nrax\txmm1\n",
+        "",
+        0,
+    );
+}
+
 #[test]
 fn lua_init_runs_first_unless_told_not_to() {
     let init = file("cli_init.lua", "print('init', #arg, arg[0])");

@@ -45,6 +45,8 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
             &["record"],
             &["restore"],
             &["dump"],
+            &["disasm"],
+            &["lib_dump"],
             &["lib_util"],
             &["engine"],
         ],

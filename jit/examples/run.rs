@@ -1,4 +1,4 @@
-//! Runs a Lua file with the JIT: `run [-O<word>]... [-v] [-d] [-joff] file`.
+//! Runs a Lua file with the JIT: `run [-O<word>]... [-v] [-joff] file`.
 
 use moonlit_jit::Options;
 use moonlit_vm::state::Vm;
@@ -10,7 +10,6 @@ fn main() {
     for a in std::env::args().skip(1) {
         match a.as_str() {
             "-v" => opts.verbose = true,
-            "-d" => opts.dump = true,
             "-joff" => opts.on = false,
             _ => match a.strip_prefix("-O") {
                 Some(w) => opts.set(w).expect("a known option"),

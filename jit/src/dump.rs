@@ -128,6 +128,15 @@ pub fn snapshot(t: &Trace, n: usize) -> Option<Vec<u32>> {
     Some(out)
 }
 
+/// Places in the machine code of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Where its loop begins, in bytes; 0: nowhere.
+    pub looping: usize,
+    /// Where each exit begins, in bytes, if the code has it.
+    pub exits: Vec<Option<usize>>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -225,10 +225,10 @@ impl Engine {
     /// An instruction for those who listen.
     fn code_place(vm: &Vm, at: Option<At>) -> CodePlace {
         let Some(at) = at else { return CodePlace { func: Value::NIL, pos: 0 } };
-        let code = at.proto(&vm.heap).map_or(0, |p| p.get(&vm.heap).code().as_ptr() as usize);
+        let code = at.proto(&vm.heap).map(|p| p.get(&vm.heap).code().as_ptr() as usize);
         CodePlace {
             func: at.func().map_or(Value::NIL, Value::obj),
-            pos: ((at.pc as usize).wrapping_sub(code) / 4) as u32,
+            pos: code.map_or(-1, |c| ((at.pc as usize).wrapping_sub(c) / 4) as i32),
         }
     }
 
@@ -408,10 +408,6 @@ impl Engine {
                 Link::Interp | Link::None => " -- fallback to interpreter".to_string(),
             };
             self.say(&format!("[TRACE {no:3} {start}{link}]"));
-        }
-        if self.opts.dump {
-            let start = self.start_text(vm, kind, self.rec_proto, rec.start_pc);
-            self.say(&format!("---- TRACE {no} {start}\n{}", text::print(&rec.trace)));
         }
         let original = match kind {
             Kind::Loop { pc, op } => view::ins_at(back_edge(pc, op).0),
@@ -1009,12 +1005,17 @@ impl JitHooks for Engine {
         }
         let i = self.traces.get(no.index())?.as_ref()?.installed?;
         let bytes = self.runtime.iter().chain(&self.inherited).find_map(|r| r.code(i))?;
-        Some(TraceCode { bytes, address: i.tail_entry })
+        let looping = self.places(no, &bytes).looping;
+        Some(TraceCode { bytes, address: i.tail_entry, looping })
     }
 
     fn trace_exit(&self, no: TraceNo, exit: usize) -> Option<usize> {
         let t = self.traces.get(no.index())?.as_ref()?;
-        (exit < t.trace.snaps.len() && t.installed.is_some()).then(|| t.cells.get(exit))
+        let i = t.installed.filter(|_| exit < t.trace.snaps.len())?;
+        let bytes = self.runtime.iter().chain(&self.inherited).find_map(|r| r.code(i))?;
+        let block = self.places(no, &bytes).exits.get(exit).copied().flatten();
+        // An exit that the code has not is only a place to go on from.
+        Some(block.map_or_else(|| t.cells.get(exit), |b| i.tail_entry + b))
     }
 
     fn costs(&self) -> CompileCosts {
@@ -1023,6 +1024,18 @@ impl JitHooks for Engine {
 }
 
 impl Engine {
+    /// Where the loop and the exits are in the code of a trace, on machines whose code can be read here.
+    #[cfg(target_arch = "x86_64")]
+    fn places(&self, no: TraceNo, code: &[u8]) -> crate::dump::Places {
+        let Some(t) = self.trace(no) else { return Default::default() };
+        crate::disasm::places(code, no.index() as u32, t.snaps.len(), t.link == Link::Loop)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn places(&self, _: TraceNo, _: &[u8]) -> crate::dump::Places {
+        Default::default()
+    }
+
     fn trace(&self, no: TraceNo) -> Option<&Trace> {
         self.traces.get(no.index())?.as_ref().map(|t| &t.trace)
     }

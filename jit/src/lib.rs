@@ -22,9 +22,12 @@
 
 pub mod abort;
 pub mod code;
+#[cfg(target_arch = "x86_64")]
+pub mod disasm;
 pub mod dump;
 pub mod engine;
 pub mod ir;
+pub mod lib_dump;
 pub mod lib_util;
 pub mod lower;
 pub mod opt;

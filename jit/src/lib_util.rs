@@ -1,5 +1,5 @@
 //! What Lua sees of the JIT: `jit.on`, `jit.off`, `jit.flush`, `jit.status`, `jit.opt.start`, the traces in `jit.util` and
-//! `jit.vmdef`, modules `jit.v` and `jit.dump`. They replace the functions the VM's own library has for a machine
+//! `jit.vmdef`, module `jit.v`. They replace the functions the VM's own library has for a machine
 //! without a compiler.
 
 use crate::ir::ins::{Field, fpm};
@@ -61,12 +61,7 @@ const OPT_FNS: &[NativeRow] = &[NativeRow::new("jit.opt.start", opt_start)];
 const V_FNS: &[NativeRow] = &[
     NativeRow::new("jit.v.start", v_start),
     NativeRow::new("jit.v.on", v_start),
-    NativeRow::new("jit.v.off", report_off),
-];
-const DUMP_FNS: &[NativeRow] = &[
-    NativeRow::new("jit.dump.start", dump_start),
-    NativeRow::new("jit.dump.on", dump_start),
-    NativeRow::new("jit.dump.off", report_off),
+    NativeRow::new("jit.v.off", v_off),
 ];
 
 /// Puts the functions into the `jit` table, when that library is open.
@@ -86,11 +81,10 @@ pub fn open(vm: &mut Vm, shared: &Shared) {
     if let Some(util) = loaded.get_bytes(&vm.heap, b"jit.util").as_obj::<Table>() {
         vm.register(util, UTIL_FNS);
     }
-    for (name, rows) in [("jit.v", V_FNS), ("jit.dump", DUMP_FNS)] {
-        let m = vm.heap.new_table(0, 2);
-        vm.register(m, rows);
-        let _ = loaded.set_bytes(&mut vm.heap, name.as_bytes(), Value::obj(m));
-    }
+    let v = vm.heap.new_table(0, 2);
+    vm.register(v, V_FNS);
+    let _ = loaded.set_bytes(&mut vm.heap, b"jit.v", Value::obj(v));
+    crate::lib_dump::open(vm);
     vm.app.set(VmdefMore(vmdef));
 }
 
@@ -291,7 +285,7 @@ fn tracesnap(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::obj(t)))
 }
 
-/// `jit.util.tracemc(trace)`: machine code, its address, and where its loop begins (0: not known); nothing if there is
+/// `jit.util.tracemc(trace)`: machine code, its address, and where its loop begins (0: it has none); nothing if there is
 /// no such trace or code.
 fn tracemc(vm: &mut Vm, _: Entry) -> NativeResult {
     let n = vm.check_int(0)?;
@@ -304,11 +298,11 @@ fn tracemc(vm: &mut Vm, _: Entry) -> NativeResult {
     let bytes = vm.heap.str(&code.bytes);
     vm.push(Value::obj(bytes));
     vm.push(Value::num(code.address as f64));
-    vm.push(Value::int(0));
+    vm.push(Value::num(code.looping as f64));
     Ok(Outcome::top(3))
 }
 
-/// `jit.util.traceexitstub(trace, exit)`: address that an exit goes to. Nothing for an exit alone: no stub is shared by
+/// `jit.util.traceexitstub(trace, exit)`: address that the code jumps to at an exit. Nothing for an exit alone: no stub is shared by
 /// number.
 fn traceexitstub(vm: &mut Vm, e: Entry) -> NativeResult {
     vm.check_int(0)?;
@@ -395,32 +389,8 @@ fn v_start(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::none())
 }
 
-/// `jit.dump.start([what [, file]])`: what to show of each trace, in letters: `t` a line for it, `i` and `s` its IR with
-/// snapshots, `a` all there is. Raises `dump of 'm' is not supported` for the rest of LuaJIT's letters.
-fn dump_start(vm: &mut Vm, _: Entry) -> NativeResult {
-    let what = match vm.opt_str(0)? {
-        Some(s) => String::from_utf8_lossy(s.bytes(&vm.heap)).into_owned(),
-        None => "ti".to_string(),
-    };
-    let letters = what.trim_start_matches(['+', '-']);
-    if let Some(c) = letters.chars().find(|&c| !"tisaT".contains(c)) {
-        return Err(vm.arg_error(0, format!("dump of '{c}' is not supported").as_bytes()));
-    }
-    let ir = letters.contains(['i', 's', 'a']) || letters.is_empty();
-    let file = output(vm, 1);
-    shared(vm).change(|o| {
-        o.verbose = true;
-        o.dump = ir;
-        o.output = file;
-    });
-    Ok(Outcome::none())
-}
-
-/// `jit.v.off()`, `jit.dump.off()`.
-fn report_off(vm: &mut Vm, _: Entry) -> NativeResult {
-    shared(vm).change(|o| {
-        o.verbose = false;
-        o.dump = false;
-    });
+/// `jit.v.off()`.
+fn v_off(vm: &mut Vm, _: Entry) -> NativeResult {
+    shared(vm).change(|o| o.verbose = false);
     Ok(Outcome::none())
 }

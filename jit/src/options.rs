@@ -86,9 +86,7 @@ pub struct Options {
     pub jitsync: bool,
     /// Print one line per trace and abort (`-jv`).
     pub verbose: bool,
-    /// Print the IR of each trace (`-jdump`).
-    pub dump: bool,
-    /// Where both go: empty standard error, `-` standard output, else a file to append to.
+    /// Where that goes: empty standard error, `-` standard output, else a file to append to.
     pub output: String,
     /// Passes.
     pub passes: Passes,
@@ -102,7 +100,6 @@ impl Default for Options {
             on: true,
             jitsync: false,
             verbose: false,
-            dump: false,
             output: String::new(),
             passes: Passes::ALL,
             params: Params::default(),

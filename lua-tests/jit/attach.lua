@@ -24,7 +24,8 @@ local function on_trace(what, tr, func, pc, other, exit)
 end
 local function on_record(tr, func, pc, depth)
   seen.record = seen.record + 1
-  note(type(func) == "function" and pc >= 0 and depth >= 0, "record")
+  note(type(func) == "function" and depth >= 0, "record")
+  note(util.funcinfo(func).bytecodes and pc >= 0 or pc == -1, "a position without bytecode")
   local s = 0
   for i = 1, 5 do s = s + i end
 end

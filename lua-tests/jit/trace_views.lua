@@ -70,7 +70,7 @@ local function view(tr, info)
   note(not util.tracesnap(tr, info.nexit) and not util.traceexitstub(tr, info.nexit), "more exits than there are")
   if code then
     seen.code = seen.code + #code
-    note(#code > 0 and address > 0 and loop == 0, "code at %s", tostring(address))
+    note(#code > 0 and address > 0 and loop >= 0 and loop < #code, "code at %s", tostring(address))
   end
 end
 if jit.status() and util.traceinfo(1) then

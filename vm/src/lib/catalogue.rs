@@ -26,7 +26,8 @@ const MODULES: &[(&str, &str)] = &[
     ("cjson.safe", "as `cjson`, but errors are returned"),
     ("ffi", "LuaJIT's ffi (feature `ffi`)"),
     ("jit.bc", "listings of bytecode"),
-    ("jit.dump", "lines and IR of traces, flags `t`, `i`, `s`, `a` (feature `jit`)"),
+    ("jit.dis_x86, jit.dis_x64", "machine code as text (feature `jit`, on x64)"),
+    ("jit.dump", "bytecode, IR, snapshots and machine code of traces in LuaJIT's form (feature `jit`)"),
     ("jit.p", "reports of the profiler, with LuaJIT's options"),
     (
         "jit.opt",
@@ -42,7 +43,8 @@ const MISSING: &[(&str, &str)] = &[
     ("C modules", "there is no C API: `package.loadlib` and the C loaders say so"),
     ("LuaJIT's bytecode", "the format is this machine's own; LuaJIT's is refused as incompatible"),
     ("jit.attach", "registers of a `texit`; an `abort` has its reason as text, not as a number"),
-    ("jit.util", "of a trace: the registers of its values, where its loop is in the machine code"),
+    ("jit.dump", "registers (`r`, `X`)"),
+    ("jit.util", "of a trace: the registers of its values"),
     (
         "builtins",
         "`table.move` and a few more are Lua functions there, so that `jit.util` and `jit.bc` list them; here none is",
@@ -52,7 +54,7 @@ const MISSING: &[(&str, &str)] = &[
         "a jump backwards out of an inner block has a `LOOP` in front, in listings too: limits reach every loop",
     ),
     ("jit.bcsave", "as a module: the option `-b` saves bytecode"),
-    ("jit.dis_*", "the disassemblers"),
+    ("jit.dis_*", "disassemblers of other machines than x86 and x64"),
 ];
 
 fn library(out: &mut String, name: &str, rows: &[NativeRow]) {

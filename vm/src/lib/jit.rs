@@ -214,7 +214,7 @@ fn tell(vm: &mut Vm, event: TraceEvent) {
         _ => "flush",
     };
     let mut args = vec![Value::obj(vm.heap.str(what.as_bytes()))];
-    let place = |no: u32, at: CodePlace| [number(no), at.func, number(at.pos)];
+    let place = |no: u32, at: CodePlace| [number(no), at.func, Value::int(at.pos)];
     let kind = match event {
         TraceEvent::Start { no, at, parent } => {
             args.extend(place(no, at));

@@ -38,8 +38,26 @@ pub fn open(vm: &mut Vm) {
     set_loaded(vm, "jit.util", Value::obj(t));
     set_preload(vm, "jit.vmdef", NativeRow::new("jit.vmdef", vmdef));
     for (name, _) in SOURCES {
-        set_preload(vm, name, NativeRow::new("jit.module", run_module));
+        preload(vm, name, NativeRow::new("jit.module", run_module));
     }
+}
+
+/// `package.preload[name]`: `loader` makes the module.
+pub fn preload(vm: &mut Vm, name: &str, loader: NativeRow) {
+    set_preload(vm, name, loader);
+}
+
+/// The end of a loader whose module is written in Lua: its chunk runs with one argument, the function `native` if it needs one.
+/// Raises what is wrong with the source.
+pub fn run_source(vm: &mut Vm, name: &str, source: &str, native: Option<NativeRow>) -> NativeResult {
+    let f = match vm.load(source.as_bytes(), format!("={name}").as_bytes(), b"t", None) {
+        Ok(f) => f,
+        Err(text) => return Err(vm.throw_plain(&text)),
+    };
+    vm.prepare_call(Value::obj(f));
+    let native = native.map_or(Value::NIL, |row| Value::obj(vm.new_native(row, &[])));
+    vm.push(native);
+    Ok(Outcome::tail_call(1))
 }
 
 /// Loader of a module written in Lua: becomes its chunk.
@@ -49,12 +67,7 @@ fn run_module(vm: &mut Vm, _: Entry) -> NativeResult {
     let Some((name, source)) = SOURCES.iter().find(|s| s.0.as_bytes() == name) else {
         return Err(vm.arg_error(0, b"unknown module"));
     };
-    let f = match vm.load(source.as_bytes(), format!("={name}").as_bytes(), b"t", None) {
-        Ok(f) => f,
-        Err(text) => return Err(vm.throw_plain(&text)),
-    };
-    vm.prepare_call(Value::obj(f));
-    Ok(Outcome::tail_call(0))
+    run_source(vm, name, source, None)
 }
 
 /// The prototype an argument names: of a Lua function, or itself. `None` for a native one.

@@ -20,10 +20,10 @@ pub enum HotKind {
 /// A place in running code, for those who are told of events.
 #[derive(Clone, Copy, Debug)]
 pub struct CodePlace {
-    /// The Lua function, or nil.
+    /// The function, or nil.
     pub func: Value,
-    /// Position of the instruction in it.
-    pub pos: u32,
+    /// Position of the instruction in it; -1 in one that has none.
+    pub pos: i32,
 }
 
 /// What the compiler has done, for those who listen (`jit.attach`).
@@ -204,6 +204,8 @@ pub struct TraceCode {
     pub bytes: Vec<u8>,
     /// Where they are.
     pub address: usize,
+    /// Where its loop begins, in bytes; 0: it has none, or nobody knows.
+    pub looping: usize,
 }
 
 /// Cold-path hooks of the JIT compiler. The hot path is [`TraceTable`] alone.
@@ -247,7 +249,7 @@ pub trait JitHooks {
     fn trace_snap(&self, no: TraceNo, n: usize) -> Option<Vec<u32>>;
     /// Machine code of a trace; waits for it if it is being made.
     fn trace_code(&mut self, vm: &mut Vm, no: TraceNo) -> Option<TraceCode>;
-    /// Address that an exit of a trace goes to.
+    /// Address that the code of a trace jumps to at an exit.
     fn trace_exit(&self, no: TraceNo, exit: usize) -> Option<usize>;
     /// What code generation has cost so far.
     fn costs(&self) -> CompileCosts;
