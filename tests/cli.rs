@@ -232,6 +232,79 @@ fn traces_are_dumped_in_luajits_form() {
     );
 }
 
+/// Rows as LuaJIT has them: words, standard input, output, message, exit code.
+#[test]
+fn odd_command_lines_end_as_they_do_there() {
+    let string = "bad argument #1 to '?' (function expected, got string)";
+    let traced =
+        "\nstack traceback:\n\t[C]: in function 'error'\n\t(command line):1: in main chunk\n\t[C]: at 0x";
+    let object = "(error object is not a string)";
+    let rows: &[(&[&str], &str, &str, &str, i32)] = &[
+        (&["-Ex", "-e", "print(1)"], "", "1\n", "", 0),
+        (&["-e", ""], "", "", "", 0),
+        (&["-e", "print(...)", "-", "a"], "print(...)", "\na\n", "", 0),
+        (&["-v", "-e", "os.exit()"], "", &format!("{}\n", moonlit::cli::script::VERSION), "", 0),
+        (&["-jon=x"], "", "", string, 1),
+        (&["-joff=,,", "-e", "print(1)"], "", "1\n", "", 0),
+        (&["-j", ""], "", "", "unknown luaJIT command or jit.* modules not installed", 1),
+        (&["-jversion"], "", "", "unknown luaJIT command or jit.* modules not installed", 1),
+        (&["-jutil"], "", "", "unknown luaJIT command or jit.* modules not installed", 1),
+        // What a pipe brings may fail.
+        (
+            &[],
+            "error('piped', 0)",
+            "",
+            "piped\nstack traceback:\n\t[C]: in function 'error'\n\tstdin:1: in main chunk\n\t[C]: at 0x",
+            0,
+        ),
+        (&["-"], "x = = 1", "", "stdin:1: unexpected symbol near '='", 1),
+        (&["-e", "error(true)"], "", "", object, 1),
+        (&["-e", "error(newproxy())"], "", "", object, 1),
+        (&["-e", "error(setmetatable({}, {__tostring = function() return {} end}))"], "", "", object, 1),
+        (
+            &["-e", "error(setmetatable({}, {__tostring = function() return 5 end}))"],
+            "",
+            "",
+            &format!("5{traced}"),
+            1,
+        ),
+        (&["-e", "error(7, 0)"], "", "", &format!("7{traced}"), 1),
+        (&["-e", "os.exit(256)"], "", "", "", 0),
+        (&["-e", "os.exit(-1)"], "", "", "", 255),
+        (&["-e", "os.exit(3.7)"], "", "", "", 3),
+        (&["-e", "os.exit('7')"], "", "", "", 7),
+        (&["-e", "os.exit(nil)"], "", "", "", 0),
+        (&["-e", "os.exit(false, true)"], "", "", "", 1),
+        (&["-i", "-e", "os.exit(2)"], "=1\n", &format!("{}\n", moonlit::cli::script::VERSION), "", 2),
+    ];
+    for &(args, input, out, message, code) in rows {
+        let err = if message.is_empty() { String::new() } else { format!("moonlit: {message}\n") };
+        check(args, input, out, &err, code);
+    }
+    #[cfg(feature = "jit")]
+    for (word, message) in [
+        ("-O3,", "bad argument #2 to '?' (string expected, got nil)"),
+        ("-O,", "bad argument #1 to '?' (string expected, got nil)"),
+        ("-O10", "unknown or malformed optimization flag '10'"),
+        ("-Ohotloop=1x", "unknown or malformed optimization flag 'hotloop=1x'"),
+        ("-O hotloop=1", "unknown or malformed optimization flag ' hotloop=1'"),
+    ] {
+        check(&[word], "", "", &format!("moonlit: {message}\n"), 1);
+        check(&["-O", "-O9", "-O3,-fold,hotloop=5", "-e", "print(1)"], "", "1\n", "", 0);
+    }
+    let o = run(command().env("LUA_INIT", "error({})").args(["-e", "print(1)"]), "");
+    assert_eq!((text(&o.stdout), text(&o.stderr)), (String::new(), format!("moonlit: {object}\n")));
+    let o = run(command().env("LUA_INIT", "@nowhere.lua").args(["-e", "print(1)"]), "");
+    assert_eq!(text(&o.stderr), "moonlit: cannot open nowhere.lua: No such file or directory\n");
+    assert_eq!((text(&o.stdout), o.status.code()), (String::new(), Some(1)));
+    let o = run(command().env("LUA_INIT", "os.exit(4)").args(["-e", "print(1)"]), "");
+    assert_eq!((text(&o.stdout), o.status.code()), (String::new(), Some(4)));
+    let o = run(command().env("LUA_INIT", "print 'first'").args(["-bl", "-e", "return"]), "");
+    assert!(text(&o.stdout).starts_with("first\n-- BYTECODE -- "), "{}", text(&o.stdout));
+    let o = run(command().env("LUA_INIT", "error('no', 0)").args(["-bl", "-e", "return"]), "");
+    assert_eq!((text(&o.stdout), o.status.code()), (String::new(), Some(1)));
+}
+
 #[test]
 fn lua_init_runs_first_unless_told_not_to() {
     let init = file("cli_init.lua", "print('init', #arg, arg[0])");
@@ -469,10 +542,20 @@ fn bytecode_is_saved_in_every_form() {
         (&["-b", "-n", "a b", "x", "y"], "bad module name"),
         (&["-b", "nowhere.lua", "y"], "cannot open nowhere.lua: No such file or directory"),
         (&["-b", "-e", "return", "/nowhere/y"], "/nowhere/y: No such file or directory"),
+        (&["-b", "-e", "return", "."], ".: Is a directory"),
         (&["-b", "-e", "x =", "y"], "[string \"x =\"]:1: unexpected symbol near '<eof>'"),
     ] {
         check(args, "", "", &format!("moonlit: {message}\n"), 1);
     }
+    if std::path::Path::new("/dev/full").exists() {
+        for kind in ["raw", "c", "h", "o"] {
+            let err = "moonlit: cannot write /dev/full: No space left on device\n";
+            check(&["-bt", kind, "-n", "m", &source, "/dev/full"], "", "", err, 1);
+        }
+    }
+    // The source may stand behind more flags.
+    let o = run(command().args(["-ble", "-F", "name", "return 1"]), "");
+    assert!(text(&o.stdout).starts_with("-- BYTECODE -- \"return 1\":0-1\n"), "{}", text(&o.stdout));
     let usage = run(command().arg("-b"), "");
     assert_eq!(usage.status.code(), Some(1));
     assert!(text(&usage.stderr).starts_with("Save bytecode: moonlit -b[options] input output\n"));

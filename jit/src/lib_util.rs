@@ -34,7 +34,7 @@ impl Shared {
     /// The next random number.
     pub fn random(&self) -> u64 {
         let mut p = self.1.get();
-        let n = p.next();
+        let n = p.draw();
         self.1.set(p);
         n
     }

@@ -72,6 +72,7 @@ pub fn parse(args: &[OsString]) -> Result<Args, Vec<u8>> {
                 out.script = (i + 1).min(args.len());
                 return Ok(out);
             }
+            b'E' => out.no_env = true,
             _ if !rest.is_empty() => return bad(),
             b'-' => {
                 out.script = i + 1;
@@ -82,7 +83,6 @@ pub fn parse(args: &[OsString]) -> Result<Args, Vec<u8>> {
                 out.version = true;
             }
             b'v' => out.version = true,
-            b'E' => out.no_env = true,
             _ => return bad(),
         }
         i += 1;

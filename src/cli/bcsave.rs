@@ -4,6 +4,7 @@ use super::object_file::{self, ARCHS, Arch, Format, SYSTEMS};
 use super::script::{Cli, Done, Failed};
 use crate::native::DumpOptions;
 use moonlit_vm::lib::base;
+use std::io::Write;
 
 /// Name of the symbol that holds a module's bytecode.
 const SYMBOL_PREFIX: &str = "luaJIT_BC_";
@@ -55,8 +56,10 @@ struct Wanted {
     kind: Option<Kind>,
     arch: Arch,
     format: Format,
-    chunk: Option<Vec<u8>>,
+    /// The input is source text, not the name of a file.
+    chunk: bool,
     filename: Option<Vec<u8>>,
+    /// Input and output.
     files: Vec<Vec<u8>>,
 }
 
@@ -76,10 +79,11 @@ pub fn start(cli: &mut Cli, words: &[Vec<u8>]) -> Done {
         }
         Err(Wrong::Text(t)) => return fail(cli, t.as_bytes()),
     };
-    let (code, chunkname) = match &wanted.chunk {
-        Some(c) => (c.clone(), c.clone()),
-        None => {
-            let path = Some(&wanted.files[0][..]).filter(|p| p != b"-");
+    let input = &wanted.files[0];
+    let (code, chunkname) = match wanted.chunk {
+        true => (input.clone(), input.clone()),
+        false => {
+            let path = Some(&input[..]).filter(|p| p != b"-");
             let code = match base::read_source(&mut cli.vm, path) {
                 Ok(c) => c,
                 Err(e) => return fail(cli, &e),
@@ -88,7 +92,7 @@ pub fn start(cli: &mut Cli, words: &[Vec<u8>]) -> Done {
             (code, wanted.filename.as_ref().map_or(own, |f| [b"@", &f[..]].concat()))
         }
     };
-    let target = wanted.files.get(wanted.chunk.is_none() as usize).map_or(&b"-"[..], |f| f);
+    let target = wanted.files.get(1).map_or(&b"-"[..], |f| f);
     let output = if wanted.list {
         cli.vm.list_bytecode(&code, &chunkname)
     } else {
@@ -103,14 +107,20 @@ pub fn start(cli: &mut Cli, words: &[Vec<u8>]) -> Done {
             moonlit_vm::lib::io::write_stdout(&mut cli.vm, bytes);
             Ok(())
         }
-        Ok(bytes) => std::fs::write(path_of(target), bytes),
+        Ok(bytes) => save(target, bytes),
     };
-    written.map_err(|e| {
+    written.map_err(|(what, e)| {
         let text = e.to_string();
         let reason = text.split(" (os error").next().unwrap_or_default().to_string();
-        cli.report(&[target, b": ", reason.as_bytes()].concat());
+        cli.report(&[what.as_bytes(), target, b": ", reason.as_bytes()].concat());
         Failed
     })
+}
+
+/// Writes a file; an error comes with the words that stand before its name.
+fn save(target: &[u8], bytes: &[u8]) -> Result<(), (&'static str, std::io::Error)> {
+    let mut f = std::fs::File::create(path_of(target)).map_err(|e| ("", e))?;
+    f.write_all(bytes).map_err(|e| ("cannot write ", e))
 }
 
 fn fail(cli: &mut Cli, text: &[u8]) -> Done {
@@ -136,7 +146,7 @@ fn parse(words: &[Vec<u8>]) -> Result<Wanted, Wrong> {
         kind: None,
         arch: object_file::native_arch(),
         format: object_file::native_format(),
-        chunk: None,
+        chunk: false,
         filename: None,
         files: Vec::new(),
     };
@@ -157,11 +167,9 @@ fn parse(words: &[Vec<u8>]) -> Result<Wanted, Wrong> {
             _ => w.files.push(word),
         }
     }
-    let inputs = w.chunk.is_none() as usize;
-    let fits = if w.list {
-        w.files.len() >= inputs && w.files.len() <= inputs + 1
-    } else {
-        w.files.len() == inputs + 1
+    let fits = match w.list {
+        true => (1..=2).contains(&w.files.len()),
+        false => w.files.len() == 2,
     };
     if fits { Ok(w) } else { Err(Wrong::Usage) }
 }
@@ -182,7 +190,8 @@ impl Wanted {
                 b'd' => self.dump.deterministic = true,
                 b'X' => {}
                 b'W' => return Err(Wrong::Text("-W: there is no 32-bit form of this bytecode".into())),
-                b'e' if self.chunk.is_none() && self.files.is_empty() => self.chunk = Some(value()?),
+                // What follows the flags is the source.
+                b'e' if self.files.is_empty() && i + 1 == flags.len() => self.chunk = true,
                 b'n' => {
                     let name = text(&value()?);
                     let ok = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
@@ -218,7 +227,7 @@ impl Wanted {
         if let Some(n) = &self.name {
             return Ok(n.clone());
         }
-        let input = self.chunk.as_ref().or(self.files.first()).map_or(String::new(), |f| text(f));
+        let input = text(&self.files[0]);
         // What ends in a separator has no last part.
         let base = input.rsplit(['/', '\\']).next().filter(|b| !b.is_empty()).unwrap_or(&input);
         let stem = base.rsplit_once('.').map_or(base, |(head, _)| head);

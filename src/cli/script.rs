@@ -88,13 +88,6 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 impl Cli {
     fn run(&mut self, args: &[OsString], a: &Args) -> Done {
-        if let Some(at) = a.bytecode {
-            for s in &a.steps {
-                self.step(s)?;
-            }
-            let words: Vec<Vec<u8>> = args[at..].iter().map(|w| w.as_encoded_bytes().to_vec()).collect();
-            return bcsave::start(self, &words);
-        }
         self.set_arg_table(args, a.script);
         match a.no_env {
             true => moonlit_vm::lib::package::use_default_paths(&mut self.vm),
@@ -105,6 +98,10 @@ impl Cli {
         }
         for s in &a.steps {
             self.step(s)?;
+        }
+        if let Some(at) = a.bytecode {
+            let words: Vec<Vec<u8>> = args[at..].iter().map(|w| w.as_encoded_bytes().to_vec()).collect();
+            return bcsave::start(self, &words);
         }
         if a.script < args.len() {
             self.run_script(args, a.script)?;
@@ -118,7 +115,8 @@ impl Cli {
                 self.print_jit_status();
                 repl::run(self);
             } else {
-                return self.run_stdin();
+                // As LuaJIT: an error in what a pipe brings is reported, and the command line has not failed.
+                let _ = self.run_stdin();
             }
         }
         Ok(())
@@ -258,10 +256,11 @@ impl Cli {
         }
     }
 
-    /// Calls a native with the comma-separated words; its error comes without a traceback.
+    /// Calls a native with the comma-separated words (nil for one without letters); its error comes without a traceback.
     fn call_with_words(&mut self, f: Value, words: &[u8]) -> Done {
         let list = words.split(|&c| c == b',').filter(|_| !words.is_empty());
-        let args: Vec<Value> = list.map(|w| Value::obj(self.vm.heap.str(w))).collect();
+        let word = |w: &[u8]| if w.is_empty() { Value::NIL } else { Value::obj(self.vm.heap.str(w)) };
+        let args: Vec<Value> = list.map(word).collect();
         match self.vm.call(f, &args) {
             Ok(_) => Ok(()),
             Err(_) => Err(self.report_error()),

@@ -61,7 +61,7 @@ impl Default for Prng {
 
 impl Prng {
     /// The next number: a counter, mixed with the rest of the state, which no state makes stand still.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let [n, a, b, c] = self.0;
         self.0[0] = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut x = self.0[0] ^ a.rotate_left(16) ^ b.rotate_left(32) ^ c.rotate_left(48);
@@ -91,7 +91,7 @@ mod tests {
     fn a_state_repeats_its_numbers_and_none_stands_still() {
         let draw = |state| {
             let mut p = Prng(state);
-            (0..8).map(|_| p.next() & 15).collect::<Vec<_>>()
+            (0..8).map(|_| p.draw() & 15).collect::<Vec<_>>()
         };
         assert_eq!(draw([1, 2, 3, 4]), draw([1, 2, 3, 4]));
         assert_ne!(draw([1, 2, 3, 4]), draw([1, 2, 3, 5]));
