@@ -137,8 +137,8 @@ impl Compiler<'_> {
 
 /// The constant part of a table constructor.
 ///
-/// Follows the sizes the table would have if it were filled item by item, so that integer keys
-/// written out (`{[1] = x, [2] = y}`) end up in the array part when they are dense.
+/// Follows the sizes the table would have if it were filled item by item, so that integer keys written out (`{[1] = x,
+/// [2] = y}`) end up in the array part when they are dense, and `#` finds the same border among nils as LuaJIT's.
 struct Template {
     constant: u32,
     items: Vec<Item>,
@@ -202,14 +202,25 @@ impl Template {
 
     /// Sets a constant key to a constant, or reserves it (`None`).
     fn set_key(&mut self, key: Val, value: Option<Val>) {
+        self.follow_sizes();
+        let kept = value.is_none() || matches!(key, Val::Str(_));
+        self.set(Item { key, value: value.unwrap_or(Val::Nil), kept });
+    }
+
+    /// From now on sizes are followed; what is there already counts first.
+    fn follow_sizes(&mut self) {
         if !self.has_keys {
             self.has_keys = true;
             for item in std::mem::take(&mut self.items) {
                 self.set(item);
             }
         }
-        let kept = value.is_none() || matches!(key, Val::Str(_));
-        self.set(Item { key, value: value.unwrap_or(Val::Nil), kept });
+    }
+
+    /// Are items missing, or nil? Then the size of the array part decides what `#` finds.
+    fn has_holes(&self) -> bool {
+        let whole = |(i, item): (usize, &Item)| item.is_filled() && item.array_index() == Some(i as u32 + 1);
+        !self.items.iter().enumerate().all(whole)
     }
 
     fn set(&mut self, item: Item) {
@@ -274,7 +285,10 @@ impl Template {
         self.hash_used = self.items.iter().filter(in_hash).count() as u32;
     }
 
-    fn finish(self, array_size: u32, text: &mut dyn FnMut(StrId) -> Text) -> KGc<Text, Made> {
+    fn finish(mut self, array_size: u32, text: &mut dyn FnMut(StrId) -> Text) -> KGc<Text, Made> {
+        if !self.has_keys && self.has_holes() {
+            self.follow_sizes();
+        }
         let mut constant = |v: Val| match v {
             Val::False => KVal::Bool(false),
             Val::True => KVal::Bool(true),

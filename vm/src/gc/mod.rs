@@ -415,6 +415,7 @@ impl World for Vm {
         out.extend(self.base_meta.iter().flatten().map(|t| Value::obj(*t)));
         out.extend(self.mm_names.iter().map(|s| Value::obj(*s)));
         out.extend([self.err, self.tmp, self.next_func, self.hook.func]);
+        out.extend(self.joined.map(|j| j.concat));
         if let Some(jit) = &mut self.jit {
             jit.mark_pending(&mut |v| out.push(v));
         }

@@ -241,6 +241,13 @@ fn is_text(v: Value) -> bool {
     v.is_num() || v.tag() == tag::STR
 }
 
+/// What joins two values of which at least one is an object that `..` takes for text, or nil.
+fn joined(vm: &Vm, l: Value, r: Value) -> Value {
+    let Some(j) = vm.joined else { return Value::NIL };
+    let joins = |v: Value| is_text(v) || v.tag() == tag::UDATA && (j.is)(vm, v);
+    if joins(l) && joins(r) { j.concat } else { Value::NIL }
+}
+
 /// Concatenates the registers `first..=last` and stores the result as the instruction says. Also entered again
 /// after a `__concat` handler, with its result in `last`.
 pub(crate) fn cat_range(vm: &mut Vm, first: usize, mut last: usize) -> HelperResult {
@@ -264,7 +271,10 @@ pub(crate) fn cat_range(vm: &mut Vm, first: usize, mut last: usize) -> HelperRes
     while last > first {
         let (l, r) = (reg(vm, last - 1), reg(vm, last));
         if !(is_text(l) && is_text(r)) {
-            let mut f = vm.metamethod(l, Mm::Concat);
+            let mut f = joined(vm, l, r);
+            if f.is_nil() {
+                f = vm.metamethod(l, Mm::Concat);
+            }
             if f.is_nil() {
                 f = vm.metamethod(r, Mm::Concat);
             }

@@ -87,6 +87,7 @@ impl Vm {
             compat52,
             workspace: Default::default(),
             next_func: Value::NIL,
+            joined: None,
             hook: HookState {
                 func: Value::NIL,
                 mask: 0,

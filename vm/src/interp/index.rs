@@ -229,10 +229,11 @@ fn set_range(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
         let tab = t.get(&vm.heap);
         if end > tab.asize as usize {
             let hbits = if tab.hmask == 0 { 0 } else { tab.hmask.trailing_ones() };
-            if end > crate::limits::TABLE_ARRAY_MAX {
+            if end >= crate::limits::TABLE_ARRAY_MAX {
                 return Err(vm.raise_table(TableErr::Overflow));
             }
-            t.resize(&mut vm.heap, end as u32, hbits).map_err(|e| vm.raise_table(e))?;
+            // One slot more, as there: what `#` finds among nils depends on it.
+            t.resize(&mut vm.heap, end as u32 + 1, hbits).map_err(|e| vm.raise_table(e))?;
         }
         for i in 0..n {
             let v = reg(vm, a + i);

@@ -13,7 +13,7 @@ use crate::error::messages::NO_MEMORY;
 use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
-use crate::state::hooks::Packed;
+use crate::state::hooks::{Joined, Packed};
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::string::Str;
 use crate::table::{Table, TableErr};
@@ -29,7 +29,6 @@ pub const FNS: &[NativeRow] = &[
 
 /// Methods of buffers.
 pub const METHODS: &[NativeRow] = &[
-    NativeRow::new("buffer:__concat", concat),
     NativeRow::new("buffer:__len", len),
     NativeRow::new("buffer:__tostring", tostring),
     NativeRow::new("buffer:commit", commit),
@@ -48,8 +47,13 @@ pub const METHODS: &[NativeRow] = &[
     NativeRow::new("buffer:tostring", tostring),
 ];
 
+/// What `..` calls for buffers; no field of their metatable.
+const CONCAT: &[NativeRow] = &[NativeRow::new("buffer:concat", concat)];
+
 /// Most bytes a buffer may hold.
 const SIZE_MAX: f64 = 2_147_483_392.0;
+/// Largest hash part, bits.
+const HASH_BITS_MAX: u32 = 26;
 /// Nesting of serialised tables.
 const DEPTH_MAX: u32 = 100;
 
@@ -117,6 +121,10 @@ fn load(vm: &mut Vm, _: Entry) -> NativeResult {
     set_field(vm, meta, "__index", Value::obj(meta));
     let hidden = vm.heap.str(b"buffer");
     set_field(vm, meta, "__metatable", Value::obj(hidden));
+    let own = vm.heap.new_table(0, 1);
+    vm.register(own, CONCAT);
+    let concat = own.get_bytes(&vm.heap, b"concat");
+    vm.joined = Some(Joined { is: |vm, v| as_buffer(vm, v).is_some(), concat });
     let t = vm.heap.new_table(0, 2);
     vm.register(t, FNS);
     for row in FNS {
@@ -431,18 +439,14 @@ fn len(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::num(buffer(&vm.heap, u).readable().len() as f64)))
 }
 
-/// `a .. b` with a buffer on one side: a string.
+/// `a .. b` with a buffer on one side, and text or another one on the other: a string.
 fn concat(vm: &mut Vm, _: Entry) -> NativeResult {
     let mut out = Vec::new();
     for i in 0..2 {
         let v = vm.arg(i);
-        if let Some(u) = as_buffer(vm, v) {
-            out.extend_from_slice(buffer(&vm.heap, u).readable());
-        } else if v.is::<Str>() || v.is_num() {
-            out.extend_from_slice(&vm.raw_text(v));
-        } else {
-            let text = format!("attempt to concatenate a {} value", v.type_name());
-            return Err(vm.throw_str(text.as_bytes()));
+        match as_buffer(vm, v) {
+            Some(u) => out.extend_from_slice(buffer(&vm.heap, u).readable()),
+            None => out.extend_from_slice(&vm.raw_text(v)),
         }
     }
     Ok(Outcome::one(new_string(vm, &out)?))
@@ -730,7 +734,7 @@ impl Decoder<'_> {
         }
         let narray = if kind >= 0x0a { self.number()? } else { 0 };
         let nhash = if kind & 1 != 0 { self.number()? } else { 0 };
-        if narray as usize > crate::limits::TABLE_ARRAY_MAX {
+        if narray as usize > crate::limits::TABLE_ARRAY_MAX || nhash > 1 << HASH_BITS_MAX {
             return Err(crate::error::messages::TABLE_OVERFLOW.as_bytes().to_vec());
         }
         // Every element takes at least one byte: no promise makes us reserve more than was sent.

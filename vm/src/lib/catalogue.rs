@@ -47,14 +47,25 @@ const MISSING: &[(&str, &str)] = &[
     ("jit.util", "of a trace: the registers of its values"),
     (
         "builtins",
-        "`table.move` and a few more are Lua functions there, so that `jit.util` and `jit.bc` list them; here none is",
+        "`table.move` and a few more are Lua functions there, so that `jit.util` and `jit.bc` list them; here none is, \
+         and what a builtin function or iterator keeps cannot be reached by `debug.getupvalue` (`nups` is 0)",
     ),
     (
         "goto",
         "a jump backwards out of an inner block has a `LOOP` in front, in listings too: limits reach every loop",
     ),
+    (
+        "`#`",
+        "of a table with nils: the border is LuaJIT's for nearly all constructors; what is added or removed later, and \
+         constant items among many nils, may end at another one",
+    ),
     ("jit.bcsave", "as a module: the option `-b` saves bytecode"),
     ("jit.dis_*", "disassemblers of other machines than x86 and x64"),
+    (
+        "moonlit",
+        "of `-b`, a file that cannot be opened is reported without the error's number behind the text, and every error \
+         is exit code 1; there is no `-jbcsave`",
+    ),
 ];
 
 fn library(out: &mut String, name: &str, rows: &[NativeRow]) {

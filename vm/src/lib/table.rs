@@ -95,12 +95,38 @@ fn insert(vm: &mut Vm, e: Entry) -> NativeResult {
 }
 
 /// `table.remove(t, pos)`: the element taken out; nothing if there is none there.
-fn remove(vm: &mut Vm, _: Entry) -> NativeResult {
-    vm.fill_params(2);
+fn remove(vm: &mut Vm, e: Entry) -> NativeResult {
+    let asked = e.label() == 1;
+    if !asked {
+        vm.fill_params(2);
+    }
     let t = vm.check_tab(0)?;
-    let len = t.len(&vm.heap) as i64;
-    let pos = if vm.arg(1).is_nil() { len } else { vm.check_int(1)? as i64 };
-    if pos < 1 || pos > len {
+    let len = match asked {
+        true => {
+            let len = answer(vm, e);
+            vm.set_top(2);
+            len
+        }
+        false => match ask_length(vm, t) {
+            Some(call) => return Ok(call),
+            None => Value::num(t.len(&vm.heap) as f64),
+        },
+    };
+    let pos = vm.arg(1);
+    let Some(n) = len.as_num() else {
+        // What is no number is the last index of nothing, and cannot be compared with one.
+        if pos.is_nil() || vm.check_int(1)? < 1 {
+            return Ok(Outcome::none());
+        }
+        return Err(builtin_error(
+            vm,
+            "remove",
+            &["attempt to compare ", len.type_name(), " with number"].concat(),
+        ));
+    };
+    let len = n as i64;
+    let pos = if pos.is_nil() { len } else { vm.check_int(1)? as i64 };
+    if vm.arg(1).is_nil() && len == 0 || !vm.arg(1).is_nil() && (pos < 1 || pos > len) {
         return Ok(Outcome::none());
     }
     let old = t.geti(&vm.heap, pos);
@@ -111,6 +137,31 @@ fn remove(vm: &mut Vm, _: Entry) -> NativeResult {
     }
     set(vm, t, len, Value::NIL)?;
     Ok(Outcome::one(old))
+}
+
+/// In 5.2 mode `#t` in a function that LuaJIT has written in Lua asks `__len`: the call, which comes back with label 1.
+fn ask_length(vm: &mut Vm, t: Gc<Table>) -> Option<Outcome> {
+    if !vm.compat52 || t.get(&vm.heap).meta.is_none() {
+        return None;
+    }
+    let f = vm.metamethod(Value::obj(t), Mm::Len);
+    if f.is_nil() {
+        return None;
+    }
+    vm.prepare_call(f);
+    vm.push(Value::obj(t));
+    vm.push(Value::obj(t));
+    Some(Outcome::call(2, 1))
+}
+
+/// The first result of a call that has come back.
+fn answer(vm: &Vm, e: Entry) -> Value {
+    vm.top_value(e.count(), 0)
+}
+
+/// An error inside a function that LuaJIT has written in Lua, with its place.
+fn builtin_error(vm: &mut Vm, name: &str, text: &str) -> Raised {
+    vm.throw_plain(format!("[builtin:{name}]:0: {text}").as_bytes())
 }
 
 /// `table.move(a1, f, e, t, a2)`: copies `a1[f..e]` to `a2[t..]` (to `a1` without `a2`); returns the target.
@@ -176,10 +227,16 @@ fn concat(vm: &mut Vm, _: Entry) -> NativeResult {
 }
 
 /// `table.getn(t)`.
-fn getn(vm: &mut Vm, _: Entry) -> NativeResult {
+fn getn(vm: &mut Vm, e: Entry) -> NativeResult {
+    if e.label() == 1 {
+        return Ok(Outcome::one(answer(vm, e)));
+    }
     vm.fill_params(1);
     let t = vm.check_tab(0)?;
-    Ok(Outcome::one(Value::num(t.len(&vm.heap) as f64)))
+    match ask_length(vm, t) {
+        Some(call) => Ok(call),
+        None => Ok(Outcome::one(Value::num(t.len(&vm.heap) as f64))),
+    }
 }
 
 /// `table.maxn(t)`: the largest positive number among the keys.
@@ -229,15 +286,27 @@ fn foreach(vm: &mut Vm, e: Entry) -> NativeResult {
 
 /// `table.foreachi(t, f)`: calls `f(i, t[i])` for 1 to the length, like `foreach`.
 fn foreachi(vm: &mut Vm, e: Entry) -> NativeResult {
-    // Slots 2 and 3: the index that was handed out last, the length.
+    // Slots 2 and 3: the index that was handed out last, the length. Label 1: the length was asked for; 2: `f` was called.
     if e.label() == 0 {
         vm.fill_params(2);
         let t = vm.check_tab(0)?;
         vm.check_func(1)?;
-        let len = t.len(&vm.heap);
+        if let Some(call) = ask_length(vm, t) {
+            return Ok(call);
+        }
+    }
+    if e.label() < 2 {
+        let t = vm.check_tab(0)?;
+        let len = match e.label() {
+            0 => Value::num(t.len(&vm.heap) as f64),
+            _ => answer(vm, e),
+        };
+        let Some(len) = vm.to_number(len) else {
+            return Err(builtin_error(vm, "foreachi", "'for' limit must be a number"));
+        };
         vm.set_top(4);
         vm.set_slot(2, Value::int(0));
-        vm.set_slot(3, Value::num(len as f64));
+        vm.set_slot(3, Value::num(len));
     } else {
         if e.count() > 0 && !vm.top_value(e.count(), 0).is_nil() {
             return Ok(Outcome::one(vm.top_value(e.count(), 0)));
@@ -254,7 +323,7 @@ fn foreachi(vm: &mut Vm, e: Entry) -> NativeResult {
     vm.prepare_call(vm.slot(1));
     vm.push(Value::num(i));
     vm.push(v);
-    Ok(Outcome::call(2, 1))
+    Ok(Outcome::call(2, 2))
 }
 
 /// `table.pack(...)` (5.2 mode).

@@ -339,7 +339,10 @@ impl Vm {
             },
             tag::LIGHTUD => match self.lightud_addr(v) {
                 0 => b"userdata: NULL".to_vec(),
-                a => format!("userdata: {a:#x}").into_bytes(),
+                // Whole bytes, at least four.
+                a => {
+                    format!("userdata: 0x{a:0w$x}", w = 8.max((a.ilog2() as usize / 8 + 1) * 2)).into_bytes()
+                }
             },
             tag::CDATA => match &self.cdata {
                 Some(h) => h.tostring(self, v),

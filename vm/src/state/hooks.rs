@@ -319,6 +319,15 @@ impl TraceTable {
     }
 }
 
+/// Objects that `..` joins as if they were strings, before it looks for a metamethod (`string.buffer`).
+#[derive(Clone, Copy, Debug)]
+pub struct Joined {
+    /// Is it one?
+    pub is: fn(&Vm, Value) -> bool,
+    /// Joins two values, of which one is such an object and the other one too, or a string or number.
+    pub concat: Value,
+}
+
 /// What a direct call of cdata came to.
 #[derive(Clone, Copy, Debug)]
 pub enum FastCall {

@@ -176,6 +176,8 @@ pub struct Vm {
     pub(crate) workspace: crate::compile::Workspace,
     /// The native `next`, for loops specialised on it.
     pub next_func: Value,
+    /// What else `..` joins.
+    pub(crate) joined: Option<hooks::Joined>,
     /// The debug hook.
     pub hook: HookState,
     /// The dispatch table without hooks and recording.

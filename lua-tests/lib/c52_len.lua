@@ -1,0 +1,15 @@
+--- +compat52
+-- Lengths in 5.2 mode: what table functions ask of __len, and which do not.
+local function try(f, ...) local t, n = {pcall(f, ...)}, 0 for i in pairs(t) do if i > n then n = i end end for i = 1, n do t[i] = (tostring(t[i]):gsub("0x%x+", "ADDR"):gsub("builtin#%d+", "builtin")) end print(unpack(t, 1, n)) end
+local function mk(len, ...) return setmetatable({...}, {__len = type(len) == "function" and len or function() return len end, __index = function(t, k) io.write("<get ", tostring(k), ">") return "I" end, __newindex = function(t, k, v) io.write("<set ", tostring(k), ">") rawset(t, k, v) end}) end
+local function show(t) local r = {} for k, v in next, t do r[#r + 1] = tostring(k) .. "=" .. tostring(v) end table.sort(r) print("", table.concat(r, " ")) end
+for _, len in ipairs{0, 1, 2, 3, 5, -1, 1.5, "2", "x", true, false} do
+  print("len", len) local t = mk(len, "a", "b", "c")
+  try(table.getn, t) try(table.remove, t) show(t) t = mk(len, "a", "b", "c") try(table.remove, t, 1) show(t) t = mk(len, "a", "b", "c") try(table.remove, t, 2) show(t) t = mk(len, "a", "b", "c") try(table.remove, t, 9) show(t) t = mk(len, "a", "b", "c") try(table.remove, t, 0) show(t) t = mk(len, "a", "b", "c") try(table.remove, t, -1) show(t)
+  t = mk(len, "a", "b", "c") try(table.foreachi, t, function(i, v) io.write(i, v or "nil", " ") if i > 6 then return "stop" end end) try(table.foreachi, t, function(i, v) return i end)
+  t = mk(len, "a", "b", "c") try(table.insert, t, "z") show(t) try(table.insert, t, 1, "y") show(t) try(table.maxn, t) try(table.concat, t) try(unpack, t) try(table.sort, t) try(table.pack, t) try(rawlen, t) try(ipairs, t) try(function() return #t end) try(table.unpack, t) try(table.move, t, 1, 2, 3) try(select, "#", unpack(t))
+end
+local t = mk(nil, 1, 2) try(table.getn, t) try(table.remove, t) try(table.remove, t, 1) try(table.foreachi, t, print)
+t = mk(function(...) print(select("#", ...), (...) == select(2, ...)) return 2 end, 1, 2) t = setmetatable(t, getmetatable(t)) print((tostring(table.getn(t)))) t = mk(function() error("in len") end, 1) try(table.getn, t) try(table.remove, t) try(table.foreachi, t, print) print(pcall(function() return table.remove(t) end))
+t = mk(function() coroutine.yield("Y") return 2 end, 1, 2) local co = coroutine.wrap(function() return table.getn(t) end) print(pcall(co)) print(pcall(co)) co = coroutine.wrap(function() return table.remove(t, 1) end) print(pcall(co)) print(pcall(co)) show(t) t = mk(function() coroutine.yield("Y") return 2 end, 1, 2) co = coroutine.wrap(function() return table.foreachi(t, function(i) coroutine.yield(i) end) end) print(pcall(co)) print(pcall(co)) print(pcall(co)) print(pcall(co))
+t = setmetatable({1, 2}, {__len = 5}) try(table.getn, t) try(table.remove, t) t = setmetatable({1, 2}, {__len = setmetatable({}, {__call = function(_, x) return 1 end})}) try(table.getn, t) try(table.remove, t) try(table.getn, "x") try(table.getn, 5) try(table.getn) try(table.remove, "x") try(table.foreachi, t) try(table.foreachi, t, 5) try(table.foreachi, 5, print)
