@@ -46,7 +46,7 @@ fn cdef(vm: &mut Vm, _: Entry) -> NativeResult {
     let done = cparse::declare(&mut ffi.types.borrow_mut(), &source, &params);
     match done {
         Ok(()) => Ok(Outcome::none()),
-        Err(e) => Err(vm.throw_str(&e.to_bytes())),
+        Err(e) => Err(crate::lib_new::refused(vm, &e)),
     }
 }
 

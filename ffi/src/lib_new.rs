@@ -63,7 +63,7 @@ pub fn check_type(vm: &mut Vm, ffi: &Ffi, i: usize, params_from: Option<usize>) 
                 }
                 Ok(id)
             }
-            Err(e) => Err(vm.throw_str(&e.to_bytes())),
+            Err(e) => Err(refused(vm, &e)),
         };
     }
     let Some(cd) = as_cdata(v) else { return Err(vm.type_error(i, "C type")) };
@@ -71,6 +71,14 @@ pub fn check_type(vm: &mut Vm, ffi: &Ffi, i: usize, params_from: Option<usize>) 
         return Err(vm.arg_error(first - 1, b"wrong number of type parameters"));
     }
     Ok(type_object(vm, cd).unwrap_or(raw_place(vm, cd).ty))
+}
+
+/// The error of C source: with the place of the call, but for a full table, as in LuaJIT.
+pub fn refused(vm: &mut Vm, e: &cparse::CdeclError) -> Raised {
+    match e.is_overflow() {
+        true => vm.throw_plain(&e.to_bytes()),
+        false => vm.throw_str(&e.to_bytes()),
+    }
 }
 
 /// Argument `i` converted to a C type of at most 8 bytes; its bits.

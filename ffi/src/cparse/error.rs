@@ -18,6 +18,11 @@ pub struct CdeclError {
 }
 
 impl CdeclError {
+    /// Is there no room for more types?
+    pub fn is_overflow(&self) -> bool {
+        self.message == text::TABLE_OVERFLOW
+    }
+
     /// The whole text as bytes: a token need not be valid UTF-8.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = self.message.clone().into_bytes();

@@ -49,48 +49,53 @@ fn joined_lines(source: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Types that one table holds; asked before each source.
+/// Types that one table holds. LuaJIT has room for 32,768.
 const TYPES_MAX: u32 = 1 << 20;
 
-/// Whether the table has room for more types.
-fn check_room(table: &CTypeTable) -> Result<(), CdeclError> {
-    if table.len() < TYPES_MAX {
-        return Ok(());
+/// Runs a parser over the table. On an error nothing of what it has read is declared; an error it is also when the table
+/// grows beyond its limit. What names types that are there needs no room.
+fn read<T>(
+    table: &mut CTypeTable,
+    parse: impl FnOnce(&mut CTypeTable) -> Result<T, CdeclError>,
+) -> Result<T, CdeclError> {
+    let before = table.len();
+    table.begin();
+    let done = parse(table).and_then(|done| match table.len() {
+        n if n > TYPES_MAX && n > before => Err(CdeclError {
+            message: error::text::TABLE_OVERFLOW.to_owned(),
+            near: None,
+            line: 1,
+            offset: 0,
+        }),
+        _ => Ok(done),
+    });
+    if done.is_err() {
+        table.take_back();
     }
-    Err(CdeclError { message: error::text::TABLE_OVERFLOW.to_owned(), near: None, line: 1, offset: 0 })
+    done
 }
 
 /// Declares everything in `source`.
 ///
 /// Each `$` takes the next of `params`; all must be used. On an error nothing of it is declared.
 pub fn declare(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<(), CdeclError> {
-    check_room(table)?;
     let joined = joined_lines(source);
-    table.begin();
-    let done = decl::Parser::new(table, &joined, params, decl::Mode::Declarations).and_then(|mut parser| {
+    read(table, |table| {
+        let mut parser = decl::Parser::new(table, &joined, params, decl::Mode::Declarations)?;
         parser.declarations()?;
         parser.all_params_used()
-    });
-    if done.is_err() {
-        table.take_back();
-    }
-    done
+    })
 }
 
 /// Reads one abstract type, as in `ffi.typeof("int *[3]")`.
 ///
 /// A tag must be declared already or come with a body.
 pub fn parse_type(table: &mut CTypeTable, source: &[u8], params: &[Param]) -> Result<CTypeId, CdeclError> {
-    check_room(table)?;
     let joined = joined_lines(source);
-    table.begin();
-    let done = decl::Parser::new(table, &joined, params, decl::Mode::SingleType).and_then(|mut parser| {
+    read(table, |table| {
+        let mut parser = decl::Parser::new(table, &joined, params, decl::Mode::SingleType)?;
         let id = parser.single_type()?;
         parser.all_params_used()?;
         Ok(id)
-    });
-    if done.is_err() {
-        table.take_back();
-    }
-    done
+    })
 }

@@ -360,6 +360,12 @@ fn a_table_of_types_does_not_grow_without_end() {
         }
     }
     assert_eq!(refused.as_deref(), Some("table overflow"));
+    // The last bit of room goes too; what names the types that are there needs none.
+    while declare(&mut t, b"struct {};", &[]).is_ok() {}
+    let refused = parse_type(&mut t, b"struct { int a; }", &[]).map_err(|e| e.to_string());
+    assert_eq!(refused, Err("table overflow".to_string()));
+    assert!(parse_type(&mut t, b"unsigned int", &[]).is_ok());
+    assert!(declare(&mut t, b"", &[]).is_ok());
 }
 
 #[test]

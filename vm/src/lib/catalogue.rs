@@ -59,6 +59,11 @@ const MISSING: &[(&str, &str)] = &[
         "of a table with nils: the border is LuaJIT's for nearly all constructors; what is added or removed later, and \
          constant items among many nils, may end at another one",
     ),
+    (
+        "limits",
+        "10,000 coroutines may resume one another, then `C stack overflow` (LuaJIT's C stack decides, and it may crash); \
+         1,048,576 C types, then `table overflow` (LuaJIT 32,768)",
+    ),
     ("jit.bcsave", "as a module: the option `-b` saves bytecode"),
     ("jit.dis_*", "disassemblers of other machines than x86 and x64"),
     (
