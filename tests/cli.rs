@@ -232,6 +232,25 @@ fn traces_are_dumped_in_luajits_form() {
     );
 }
 
+/// Lines of `-jv`: where they go, in order with the program's.
+#[cfg(feature = "jit")]
+#[test]
+fn traces_are_told_in_lines() {
+    let script =
+        file("cli_verbose.lua", "print(1)\nfor i = 1, 200 do local x = i end\nprint(2)\njit.flush()\n");
+    let told = "[TRACE   1 cli_verbose.lua:2 loop]\n";
+    let all = format!("1\n{told}2\n[TRACE flush]\n");
+    check(&["-Ojitsync", "-jv=-", &script], "", &all, "", 0);
+    check(&["-Ojitsync", "-jv", &script], "", "1\n2\n", &format!("{told}[TRACE flush]\n"), 0);
+    let o = run(command().env("LUAJIT_VERBOSEFILE", "-").args(["-Ojitsync", "-jv", &script]), "");
+    assert_eq!(text(&o.stdout), all);
+    let path = file("cli_verbose.txt", "what was there before");
+    check(&["-Ojitsync", &format!("-jv={path}"), &script], "", "1\n2\n", "", 0);
+    assert_eq!(std::fs::read_to_string(&path).expect("written"), format!("{told}[TRACE flush]\n"));
+    let err = "moonlit: /nowhere/v: No such file or directory\n";
+    check(&["-jv=/nowhere/v", "-e", ""], "", "", err, 1);
+}
+
 /// Rows as LuaJIT has them: words, standard input, output, message, exit code.
 #[test]
 fn odd_command_lines_end_as_they_do_there() {

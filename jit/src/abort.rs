@@ -1,6 +1,8 @@
 //! Why recording or compilation stopped: outcomes with names, never errors a program sees.
 
 use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::index::NativeId;
+use moonlit_vm::state::Vm;
 
 /// Reason of an abort.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,11 +64,14 @@ pub enum Abort {
 }
 
 impl Abort {
-    /// Text for `-jv`.
-    pub fn text(self) -> String {
+    /// Text for `-jv`, in LuaJIT's words where it has the same reason. A machine knows the names of natives.
+    pub fn text(self, vm: Option<&Vm>) -> String {
         match self {
             Abort::NyiOp(op) => format!("NYI: bytecode {}", op.name()),
-            Abort::NyiNative(id) => format!("NYI: native function #{id}"),
+            Abort::NyiNative(id) => {
+                let name = vm.map_or("?", |vm| vm.natives.get(NativeId::new(id)).name);
+                format!("NYI: unsupported variant of FastFunc {name}")
+            }
             Abort::NyiTypes(what) => format!("NYI: {what}"),
             Abort::BadCall => "bad argument type".into(),
             Abort::JitOffForProto => "JIT compilation disabled for function".into(),

@@ -173,13 +173,16 @@ impl Engine {
         self.stats
     }
 
-    /// One line of `-jv` or of a dump.
-    fn say(&self, line: &str) {
+    /// One line of `-jv`. What goes to standard output stays in order with what the program writes there.
+    fn say(&self, vm: &mut Vm, line: &str) {
         use std::io::Write;
         // Where the text goes does not matter to the program: errors of writing are ignored.
         let _ = match self.opts.output.as_str() {
             "" => writeln!(std::io::stderr(), "{line}"),
-            "-" => writeln!(std::io::stdout(), "{line}"),
+            "-" => {
+                moonlit_vm::lib::io::write_stdout(vm, format!("{line}\n").as_bytes());
+                Ok(())
+            }
             file => std::fs::OpenOptions::new()
                 .create(true)
                 .append(true)
@@ -188,22 +191,21 @@ impl Engine {
         };
     }
 
-    fn note(&self, why: Abort) {
+    fn note(&self, vm: &mut Vm, why: Abort) {
         if self.opts.verbose {
-            self.say(&format!("[TRACE --- -- {}]", why.text()));
+            let line = format!("[TRACE --- -- {}]", why.text(Some(vm)));
+            self.say(vm, &line);
         }
     }
 
     /// `chunk:line` of an instruction.
     fn place(&self, vm: &Vm, proto: Option<Gc<Proto>>, pc: usize) -> String {
-        let Some(p) = proto.map(|p| p.get(&vm.heap)) else { return format!("0x{pc:x}") };
+        let Some(pt) = proto else { return format!("0x{pc:x}") };
+        let p = pt.get(&vm.heap);
         let pos = pc.wrapping_sub(p.code().as_ptr() as usize) / 4;
-        let name = moonlit_vm::bytecode::chunkname::shorten(p.chunkname.bytes(&vm.heap));
-        let name = String::from_utf8_lossy(&name).into_owned();
-        match p.line_at(pos as u32) {
-            Some(l) => format!("{name}:{l}"),
-            None => name,
-        }
+        let line = p.line_at(pos as u32).unwrap_or(0);
+        let text = moonlit_vm::bytecode::chunkname::location(p.chunkname.bytes(&vm.heap), line, pt.addr());
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// How `-jv` names the start of a trace.
@@ -296,14 +298,14 @@ impl Engine {
         if let Some(rec) = self.stop_recording(vm) {
             if vm.events.listening & eventmask::TRACE != 0 {
                 let (no, at) = (self.free_number() as u32, Engine::code_place(vm, self.at));
-                vm.tell(TraceEvent::Abort { no, at, why: why.text() });
+                vm.tell(TraceEvent::Abort { no, at, why: why.text(Some(vm)) });
             }
             if self.opts.verbose {
                 let start = self.start_text(vm, rec.kind, self.rec_proto, rec.start_pc);
-                let at = self.at.map_or(String::new(), |at| {
-                    format!(" at {}", self.place(vm, at.proto(&vm.heap), at.pc as usize))
-                });
-                self.say(&format!("[TRACE --- {start} -- {}{at}]", why.text()));
+                let at = self.at.map(|at| self.place(vm, at.proto(&vm.heap), at.pc as usize));
+                let at = at.filter(|at| !start.ends_with(at)).map_or(String::new(), |at| format!(" at {at}"));
+                let line = format!("[TRACE --- {start} -- {}{at}]", why.text(Some(vm)));
+                self.say(vm, &line);
             }
             if let (Abort::PolyClosure, Kind::Side { parent, .. }) = (why, rec.kind) {
                 self.retire(parent);
@@ -370,7 +372,7 @@ impl Engine {
             return Ok(false);
         }
         if let Err(e) = self.submit(vm, rec) {
-            self.note(e);
+            self.note(vm, e);
         }
         Ok(false)
     }
@@ -407,7 +409,7 @@ impl Engine {
                 Link::Root(n) => format!(" -> {n}"),
                 Link::Interp | Link::None => " -- fallback to interpreter".to_string(),
             };
-            self.say(&format!("[TRACE {no:3} {start}{link}]"));
+            self.say(vm, &format!("[TRACE {no:3} {start}{link}]"));
         }
         let original = match kind {
             Kind::Loop { pc, op } => view::ins_at(back_edge(pc, op).0),
@@ -521,7 +523,7 @@ impl Engine {
             let Some(w) = self.worker.as_mut() else { return };
             let Some(done) = w.poll() else { return };
             if let Err(e) = self.install_code(vm, done) {
-                self.note(e);
+                self.note(vm, e);
             }
         }
     }
@@ -744,7 +746,7 @@ impl JitHooks for Engine {
         match Rec::start_loop(vm, at, self.opts.passes, self.opts.params.clone()) {
             Ok(rec) => self.begin(vm, rec, at),
             Err(e) => {
-                self.note(e);
+                self.note(vm, e);
                 self.punish(vm, k);
             }
         }
@@ -869,7 +871,7 @@ impl JitHooks for Engine {
         match Rec::start_side(vm, at, &t.trace, n as u32, exit, self.opts.passes, self.opts.params.clone()) {
             Ok(rec) => self.begin(vm, rec, at),
             Err(e) => {
-                self.note(e);
+                self.note(vm, e);
                 self.punish(vm, Kind::Side { parent: n as u32, exit });
             }
         }
@@ -915,6 +917,9 @@ impl JitHooks for Engine {
     fn flush(&mut self, vm: &mut Vm) {
         if vm.events.listening & eventmask::TRACE != 0 {
             vm.tell(TraceEvent::Flush);
+        }
+        if self.opts.verbose {
+            self.say(vm, "[TRACE flush]");
         }
         self.abort(vm, Abort::Outdated);
         for no in 1..self.traces.len() {
@@ -1000,7 +1005,7 @@ impl JitHooks for Engine {
         while self.traces.get(no.index())?.as_ref()?.installed.is_none() {
             let done = self.worker.as_mut()?.wait()?;
             if let Err(e) = self.install_code(vm, done) {
-                self.note(e);
+                self.note(vm, e);
             }
         }
         let i = self.traces.get(no.index())?.as_ref()?.installed?;

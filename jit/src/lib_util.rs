@@ -379,9 +379,21 @@ fn output(vm: &mut Vm, i: usize) -> String {
     }
 }
 
-/// `jit.v.start([file])`: a line for each trace and abort.
+/// `jit.v.start([file])`: a line for each trace and abort: to that file, the one that LUAJIT_VERBOSEFILE names (`-`:
+/// standard output), or standard error.
 fn v_start(vm: &mut Vm, _: Entry) -> NativeResult {
-    let file = output(vm, 0);
+    let mut file = output(vm, 0);
+    if file.is_empty() {
+        file = std::env::var("LUAJIT_VERBOSEFILE").unwrap_or_default();
+    }
+    if !file.is_empty()
+        && file != "-"
+        && let Err(e) = std::fs::File::create(&file)
+    {
+        let reason = e.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
+        return Err(vm.throw_plain(format!("{file}: {reason}").as_bytes()));
+    }
     shared(vm).change(|o| {
         o.verbose = true;
         o.output = file;

@@ -67,7 +67,7 @@ fn emit(t: &Trace) -> Result<Trace, String> {
             n.b = re(&mut out, &subst, i.rb()).bits();
         }
         subst[r.ins_index()] =
-            opt::emit(&mut out.ir, Passes::ALL, n).map_err(|a| format!("ABORT {}\n", a.text()))?;
+            opt::emit(&mut out.ir, Passes::ALL, n).map_err(|a| format!("ABORT {}\n", a.text(None)))?;
     }
     Ok(out)
 }
@@ -166,7 +166,7 @@ fn execute(src: &str) -> String {
                 "loop" => {
                     let slots = slots_at_end(&t);
                     if let Err(a) = opt::unroll::run(&mut t, Passes::ALL, &slots) {
-                        let _ = writeln!(out, "ABORT {}", a.text());
+                        let _ = writeln!(out, "ABORT {}", a.text(None));
                     }
                 }
                 "dce" => opt::dce::run(&mut t),

@@ -537,16 +537,22 @@ fn verbose_mode_names_traces_and_aborts_by_place() {
     moonlit_vm::lib::open_all(&mut vm);
     install(&mut vm, options(&["jitsync", "hotloop=2", "hotexit=2"]));
     let src = format!(
-        "require('jit.v').start([[{}]])\nlocal s = 0\nfor i = 1, 100 do\n  if i > 50 then s = s + 1 end\nend\nfor i = 1, 100 do\n  os.clock()\nend",
+        "require('jit.v').start([[{}]])\nlocal s = 0\nfor i = 1, 100 do\n  if i > 50 then s = s + 1 end\nend\nfor i = 1, 100 do\n  os.clock()\nend jit.flush()",
         dir.display()
     );
-    let f = vm.load(src.as_bytes(), b"@place.lua", b"t", None).expect("compiles");
+    let f = vm.load(src.as_bytes(), b"@a/place.lua", b"t", None).expect("compiles");
     vm.call(Value::obj(f), &[]).expect("runs");
     let text = std::fs::read_to_string(&dir).expect("written");
     let _ = std::fs::remove_file(&dir);
     assert!(text.contains("[TRACE   1 place.lua:3 loop]"), "{text}");
     assert!(text.contains("[TRACE   2 (1/"), "{text}");
-    assert!(text.contains("-- NYI: native function") && text.contains("at place.lua:7]"), "{text}");
+    assert!(
+        text.contains(
+            "[TRACE --- place.lua:6 -- NYI: unsupported variant of FastFunc os.clock at place.lua:7]\n"
+        ),
+        "{text}"
+    );
+    assert!(text.ends_with("[TRACE flush]\n"), "{text}");
 }
 
 #[test]
