@@ -74,7 +74,8 @@ fn the_profiler_reports_at_the_end() {
         "local function hot() local s, t = 0, os.clock()
            while os.clock() - t < 0.3 do for i = 1, 1000 do s = s + i end end return s end hot()",
     );
-    let o = run(command().args(["-jp=Fi1", &program]), "");
+    // `F` wins over `f`.
+    let o = run(command().args(["-jp=fFi1", &program]), "");
     let report = text(&o.stdout);
     assert!(report.lines().any(|l| l.ends_with("%  hot.lua:hot")), "{report} {}", text(&o.stderr));
     assert!(o.status.success());

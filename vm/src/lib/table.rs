@@ -375,12 +375,12 @@ fn isempty(vm: &mut Vm, _: Entry) -> NativeResult {
     Ok(Outcome::one(Value::bool(t.next_at(&vm.heap, 0).is_none())))
 }
 
-/// `table.isarray(t)`: are all keys positive integers?
+/// `table.isarray(t)`: are all keys integers, of any sign?
 fn isarray(vm: &mut Vm, _: Entry) -> NativeResult {
     let t = vm.check_tab(0)?;
     let mut at = 0;
     while let Some((next, k, _)) = t.next_at(&vm.heap, at) {
-        if !k.as_num().is_some_and(|n| n >= 1.0 && n == n.trunc()) {
+        if !k.as_num().is_some_and(|n| n == n.trunc()) {
             return Ok(Outcome::one(Value::FALSE));
         }
         at = next;

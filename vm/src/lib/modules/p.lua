@@ -204,7 +204,7 @@ local function options(mode)
     r.split = nil
     r.special = nil
   elseif scope ~= "" then
-    local name = r.split == "line" and (has.f or has.F) or scope
+    local name = r.split == "line" and has.f or has.F or scope
     r.format = paths .. name .. (r.depth >= 0 and "Z < " or "Z > ")
   end
   return r, scope
