@@ -4,7 +4,7 @@
 use super::jit::set_text;
 use super::{set_field, set_loaded, set_preload};
 use crate::bytecode::chunkname;
-use crate::bytecode::ops::{Mode, Op};
+use crate::bytecode::ops::{Mm, Mode, Op};
 use crate::cell::gc_ref::Gc;
 use crate::function::proto::{Proto, protoflags};
 use crate::state::Vm;
@@ -123,6 +123,8 @@ fn funcinfo(vm: &mut Vm, _: Entry) -> NativeResult {
     } else {
         None
     };
+    // Right behind the end it is the last line.
+    let shown = line.unwrap_or(if pc == p.ncode { p.lastline } else { 0 });
     let source = Value::obj(p.chunkname);
     let name = p.chunkname.bytes(&vm.heap).to_vec();
     for (name, n) in numbers {
@@ -134,7 +136,7 @@ fn funcinfo(vm: &mut Vm, _: Entry) -> NativeResult {
     set_field(vm, t, "isvararg", Value::bool(flags & protoflags::VARARG != 0));
     set_field(vm, t, "children", Value::bool(flags & protoflags::CHILD != 0));
     set_field(vm, t, "source", source);
-    set_text(vm, t, "loc", &chunkname::location(&name, line.unwrap_or(0), pt.addr()))?;
+    set_text(vm, t, "loc", &chunkname::location(&name, shown, pt.addr()))?;
     set_field(vm, t, "proto", Value::obj(pt));
     Ok(Outcome::one(Value::obj(t)))
 }
@@ -159,7 +161,9 @@ fn mode_word(op: Op) -> i32 {
         Mode::Cdata => 14,
     };
     let i = op.info();
-    number(i.a) | i.b.map_or(0, number) << 3 | number(i.cd) << 7 | (i.mm as i32) << 11
+    // What makes an object is listed under `__gc` there.
+    let mm = if matches!(op, Op::FNEW | Op::TNEW | Op::TDUP) { Mm::Gc } else { i.mm };
+    number(i.a) | i.b.map_or(0, number) << 3 | number(i.cd) << 7 | (mm as i32) << 11
 }
 
 /// `jit.util.funcbc(f, pc)`: the instruction word and its operand modes; nothing behind the end.
