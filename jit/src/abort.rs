@@ -29,8 +29,6 @@ pub enum Abort {
     LoopUnrollLimit,
     /// Calls nest too deep.
     CallUnrollLimit,
-    /// A function of which closures are made all the time: a trace that relies on one of them soon fails.
-    PolyClosure,
     /// Recursion.
     Recursion,
     /// Too many bytecodes recorded.
@@ -81,7 +79,6 @@ impl Abort {
             Abort::ReturnToLowerFrame => "NYI: return to lower frame".into(),
             Abort::LoopUnrollLimit => "loop unroll limit reached".into(),
             Abort::CallUnrollLimit => "call unroll limit reached".into(),
-            Abort::PolyClosure => "NYI: function with many closures".into(),
             Abort::Recursion => "NYI: recursion".into(),
             Abort::TraceTooLong => "trace too long".into(),
             Abort::TooManySnapshots => "too many snapshots".into(),

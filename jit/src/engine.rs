@@ -13,11 +13,14 @@ use crate::code::link::{Installed, Runtime};
 use crate::dump;
 use crate::ir::ins::Ins;
 use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
 use crate::ir::refs::SnapNo;
+use crate::ir::ty::Ty;
 use crate::lib_util::{self, Shared};
 use crate::lower::Env;
 use crate::opt;
 use crate::options::Options;
+use crate::record::call::CLOSURES_MAX;
 use crate::record::{Kind, Rec, Step};
 use crate::restore;
 use crate::trace::link::Link;
@@ -28,6 +31,7 @@ use crate::worker::{Done, Gate, Job, Worker};
 use moonlit_vm::bytecode::instr::Instr;
 use moonlit_vm::bytecode::ops::Op;
 use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::function::closure::Func;
 use moonlit_vm::function::proto::{Proto, protoflags};
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::layout;
@@ -307,15 +311,24 @@ impl Engine {
                 let line = format!("[TRACE --- {start} -- {}{at}]", why.text(Some(vm)));
                 self.say(vm, &line);
             }
-            if let (Abort::PolyClosure, Kind::Side { parent, .. }) = (why, rec.kind) {
-                self.retire(parent);
-            }
             self.punish(vm, rec.kind);
         }
     }
 
-    /// The root of trace `no` is entered no more: it relies on a closure whose place others have taken.
-    /// Recording its loop again ends in the same way, and the loop is left to the interpreter.
+    /// Does an exit of a trace, perhaps, tell one closure from the many that were made of its prototype since?
+    fn is_outlived(vm: &Vm, t: &Trace, exit: usize) -> bool {
+        let end = t.snaps.get(exit + 1).map_or(t.ir.next_ref(), |s| s.at);
+        (t.snaps[exit].at.ins_index()..end.ins_index()).map(|n| *t.ir.ins(Ref::ins(n))).any(|i| {
+            i.op == IrOp::EQ && i.rb().is_const() && t.ir.ty(i.rb()) == Ty::Func && {
+                let func = Gc::<Func>::from_addr(t.ir.k(i.rb()).bits);
+                let lua = func.and_then(|f| f.as_lua(&vm.heap));
+                lua.is_some_and(|f| f.get(&vm.heap).proto.get(&vm.heap).closures > CLOSURES_MAX)
+            }
+        })
+    }
+
+    /// The root of trace `no` is entered no more: it relies on a closure whose place others have taken. Its loop becomes hot
+    /// again, and the next trace relies on the prototype.
     fn retire(&self, mut no: u32) {
         while let Some(Some(t)) = self.traces.get(no as usize) {
             match t.kind {
@@ -868,6 +881,11 @@ impl JitHooks for Engine {
             return state;
         }
         *count = 0;
+        if Engine::is_outlived(vm, &t.trace, exit as usize) {
+            *count = NEVER;
+            self.retire(n as u32);
+            return state;
+        }
         match Rec::start_side(vm, at, &t.trace, n as u32, exit, self.opts.passes, self.opts.params.clone()) {
             Ok(rec) => self.begin(vm, rec, at),
             Err(e) => {

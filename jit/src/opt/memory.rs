@@ -24,7 +24,7 @@ pub fn width(t: Ty) -> i64 {
 
 /// The operand of an address sum that is an address.
 fn address_side(ir: &IrBuf, i: &Ins) -> Ref {
-    let is = |r: Ref| matches!(ir.ty(r), Ty::P64 | Ty::Cdata | Ty::Str);
+    let is = |r: Ref| matches!(ir.ty(r), Ty::P64 | Ty::Cdata | Ty::Str | Ty::Func);
     if is(i.ra()) { i.ra() } else { i.rb() }
 }
 

@@ -375,9 +375,8 @@ impl Rec {
         let c = self.get(at, a - 1)?;
         let vf = at.reg(a - 3);
         let Some(func) = vf.as_obj::<Func>() else { return Err(Abort::NyiOp(Op::ITERC)) };
-        let k = self.konst(vf)?;
-        self.guard(IrOp::EQ, f.r, k.r)?;
-        let Some(native) = func.as_native(&vm.heap) else { return Err(Abort::NyiOp(Op::ITERC)) };
+        let f = self.specialise(vm, f, vf)?;
+        let Some(native) = func.as_native(&vm.heap) else { return self.call_iterator(vm, at, f, [s, c]) };
         let row = vm.natives.get(native.get(&vm.heap).id);
         if !row.name.contains("ipairs_aux") || s.ty != Ty::Tab || !c.ty.is_number() {
             return Err(Abort::NyiNative(native.get(&vm.heap).id.get()));

@@ -3,7 +3,7 @@
 use super::slots::{SLOTS_MAX, TRef, type_of};
 use super::{R, Rec, Step};
 use crate::abort::Abort;
-use crate::ir::ins::{Ins, IrT};
+use crate::ir::ins::{Field, Ins, IrT};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
@@ -11,8 +11,9 @@ use crate::trace::link::Link;
 use crate::view::{self, At};
 use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::cell::gc_ref::Gc;
-use moonlit_vm::function::closure::Func;
+use moonlit_vm::function::closure::{Func, LuaFunc};
 use moonlit_vm::function::proto::protoflags;
+use moonlit_vm::function::upvalue::Upval;
 use moonlit_vm::state::Vm;
 use moonlit_vm::thread::frame::{self, Cont, FrameType};
 use moonlit_vm::value::{Value, tag};
@@ -24,7 +25,7 @@ pub struct Frame {
     caller: usize,
     /// Slots between the call's frame and the vararg frame above it; 0 for a fixed frame.
     vararg: usize,
-    /// The function.
+    /// The function if it is known, else its prototype; 0 if only the interpreter knows.
     func: u64,
     /// Called by an instruction that goes on with the result.
     meta: Option<Meta>,
@@ -62,9 +63,9 @@ impl Then {
     }
 }
 
-/// Closures of a prototype from which on no trace relies on one of them: a handler that makes its helpers
-/// anew for each request would else leave a chain of side traces, each for a closure that is gone.
-const CLOSURES_MAX: u32 = 32;
+/// Closures of a prototype from which on no trace relies on one of them but on the prototype alone: a handler that makes its
+/// helpers anew for each request would else leave a chain of side traces, each for a closure that is gone.
+pub const CLOSURES_MAX: u32 = 3;
 
 /// Most frames on a trace.
 const FRAMES_MAX: usize = 20;
@@ -86,7 +87,8 @@ impl Rec {
                 let t = rec.slots[s];
                 if t.r.is_const() { Ok(rec.trace.ir.k(t.r).bits) } else { Err(Abort::NoLink) }
             };
-            let func = word(self, b - 2)?;
+            // One of many closures is no constant.
+            let func = word(self, b - 2).unwrap_or(0);
             let mut link = word(self, b - 1)?;
             let mut vararg = 0;
             if !frame::is_lua(link) && frame::type_bits(link) == FrameType::Varg as u64 {
@@ -119,14 +121,39 @@ impl Rec {
         Ok(())
     }
 
-    /// The called function as a constant, guarded.
-    fn callee(&mut self, at: At, a: u32) -> R<Gc<Func>> {
+    /// Makes the trace rely on function `v`, which `t` is: on itself, as a constant, or, of many closures of one prototype, on the
+    /// prototype. Answers what the function is on the trace.
+    pub(super) fn specialise(&mut self, vm: &Vm, t: TRef, v: Value) -> R<TRef> {
+        let func = v.as_obj::<Func>().ok_or(Abort::BadCall)?;
+        if let Some(p) = func.as_lua(&vm.heap).map(|f| f.get(&vm.heap).proto).filter(|_| !t.r.is_const()) {
+            if p.get(&vm.heap).closures > CLOSURES_MAX {
+                self.keep.push(Value::obj(p));
+                let pc = self.field(t.r, Field::FuncPc)?;
+                let want = self.trace.ir.kptr(func.get(&vm.heap).pc as u64);
+                self.guard(IrOp::EQ, pc.r, want)?;
+                return Ok(t);
+            }
+        }
+        let k = self.konst(v)?;
+        self.guard(IrOp::EQ, t.r, k.r)?;
+        Ok(k)
+    }
+
+    /// The called function, guarded.
+    fn callee(&mut self, vm: &Vm, at: At, a: u32) -> R<Gc<Func>> {
         let f = self.get(at, a)?;
         let Some(func) = at.reg(a).as_obj::<Func>() else { return Err(Abort::BadCall) };
-        let k = self.konst(at.reg(a))?;
-        self.guard(IrOp::EQ, f.r, k.r)?;
-        self.slots[self.baseslot + a as usize] = k;
+        let t = self.specialise(vm, f, at.reg(a))?;
+        self.slots[self.baseslot + a as usize] = t;
         Ok(func)
+    }
+
+    /// What tells frames of one function apart from others: see [`Frame::func`].
+    fn identity(&self, vm: &Vm, f: Gc<Func>) -> u64 {
+        match f.as_lua(&vm.heap).map(|l| l.get(&vm.heap).proto) {
+            Some(p) if p.get(&vm.heap).closures > CLOSURES_MAX => p.addr(),
+            _ => f.addr(),
+        }
     }
 
     fn may_enter(&self, vm: &Vm, f: Gc<Func>) -> R<()> {
@@ -135,13 +162,11 @@ impl Rec {
         if p.flags & protoflags::NOJIT != 0 {
             return Err(Abort::JitOffForProto);
         }
-        if p.closures > CLOSURES_MAX {
-            return Err(Abort::PolyClosure);
-        }
         if self.frames.len() >= FRAMES_MAX {
             return Err(Abort::CallUnrollLimit);
         }
-        let same = self.frames.iter().filter(|x| x.func == f.addr()).count();
+        let me = self.identity(vm, f);
+        let same = self.frames.iter().filter(|x| x.func == me).count();
         if same > self.params.callunroll as usize {
             return Err(Abort::Recursion);
         }
@@ -173,7 +198,7 @@ impl Rec {
             };
             return self.call_handler(vm, at, a, nargs, h);
         }
-        let f = self.callee(at, a)?;
+        let f = self.callee(vm, at, a)?;
         if f.get(&vm.heap).is_native() {
             let args = self.arguments(at, a, nargs);
             let results = self.rec_native(vm, at, f, &args)?;
@@ -185,9 +210,33 @@ impl Rec {
         let s = self.baseslot + a as usize;
         let link = self.trace.ir.kptr(at.pc as u64 + 4);
         self.slots[s + 1] = TRef::new(link, Ty::P64);
-        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: f.addr(), meta: None });
+        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: self.identity(vm, f), meta: None });
         self.baseslot = s + 2;
         self.maxslot = nargs;
+        self.clear_above();
+        Ok(Step::Next)
+    }
+
+    /// `ITERC` with a function of the language as its iterator: it is called with copies of the loop's state.
+    pub(super) fn call_iterator(&mut self, vm: &Vm, at: At, f: TRef, state: [TRef; 2]) -> R<Step> {
+        let a = at.ins(0).a();
+        let v = at.reg(a - 3);
+        let func = v.as_obj::<Func>().ok_or(Abort::BadCall)?;
+        let s = self.baseslot + a as usize;
+        self.maxslot = a as usize;
+        self.may_enter(vm, func)?;
+        self.slots[s] = f;
+        let link = self.trace.ir.kptr(at.pc as u64 + 4);
+        self.slots[s + 1] = TRef::new(link, Ty::P64);
+        self.slots[s + 2..s + 4].copy_from_slice(&state);
+        self.frames.push(Frame {
+            caller: self.baseslot,
+            vararg: 0,
+            func: self.identity(vm, func),
+            meta: None,
+        });
+        self.baseslot = s + 2;
+        self.maxslot = 2;
         self.clear_above();
         Ok(Step::Next)
     }
@@ -198,8 +247,7 @@ impl Rec {
             return Err(Abort::NyiMetamethod);
         };
         self.may_enter(vm, f)?;
-        let k = self.konst(h)?;
-        self.guard(IrOp::EQ, t.r, k.r)?;
+        let k = self.specialise(vm, t, h)?;
         let s = self.baseslot + a as usize;
         if s + nargs + 3 >= SLOTS_MAX {
             return Err(Abort::TooManySlots);
@@ -209,7 +257,7 @@ impl Rec {
         self.slots[s] = k;
         let link = self.trace.ir.kptr(at.pc as u64 + 4);
         self.slots[s + 1] = TRef::new(link, Ty::P64);
-        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: f.addr(), meta: None });
+        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: self.identity(vm, f), meta: None });
         self.baseslot = s + 2;
         self.maxslot = nargs + 1;
         self.clear_above();
@@ -262,8 +310,7 @@ impl Rec {
             return Err(Abort::NyiMetamethod);
         }
         self.may_enter(vm, func)?;
-        let k = self.konst(f)?;
-        self.guard(IrOp::EQ, t.r, k.r)?;
+        let k = self.specialise(vm, t, f)?;
         let size = at.proto(&vm.heap).ok_or(Abort::BadCall)?.get(&vm.heap).framesize as usize;
         let delta = size + frame::CONT_SLOTS;
         let s = self.baseslot + delta;
@@ -280,7 +327,12 @@ impl Rec {
             self.slots[s - frame::CONT_SLOTS + i] = TRef::new(k, Ty::P64);
         }
         self.slots[s - 2] = k;
-        self.frames.push(Frame { caller: self.baseslot, vararg: 0, func: func.addr(), meta: Some(meta) });
+        self.frames.push(Frame {
+            caller: self.baseslot,
+            vararg: 0,
+            func: self.identity(vm, func),
+            meta: Some(meta),
+        });
         self.baseslot = s;
         self.slots[s..s + args.len()].copy_from_slice(args);
         self.maxslot = args.len();
@@ -306,7 +358,7 @@ impl Rec {
             let results = self.rec_call_cdata(vm, (at, a), (f, at.reg(a)), &args)?;
             return self.return_values(&results);
         }
-        let f = self.callee(at, a)?;
+        let f = self.callee(vm, at, a)?;
         if f.get(&vm.heap).is_native() {
             let args = self.arguments(at, a, nargs);
             let results = self.rec_native(vm, at, f, &args)?;
@@ -319,8 +371,9 @@ impl Rec {
         for i in 0..nargs {
             self.slots[s + i] = self.slots[s + a as usize + 2 + i];
         }
+        let me = self.identity(vm, f);
         if let Some(top) = self.frames.last_mut() {
-            top.func = f.addr();
+            top.func = me;
         }
         self.unrolls += 1;
         if self.unrolls > self.params.loopunroll {
@@ -487,38 +540,46 @@ impl Rec {
         Ok(Step::Next)
     }
 
-    /// The current function as a constant, guarded once when the trace did not call it itself.
+    /// The current function, guarded once when the trace did not call it itself: a constant, or one of many closures.
     pub(super) fn current_func(&mut self, vm: &Vm, at: At) -> R<Ref> {
         let s = self.baseslot - 2;
         let t = self.slots[s];
-        if t.r.is_const() {
+        if !t.is_none() && (t.r.is_const() || !self.frames.is_empty()) {
             return Ok(t.r);
         }
         let v = at.slot(-2);
         if type_of(v) != Ty::Func {
             return Err(Abort::BadCall);
         }
-        if at.proto(&vm.heap).is_some_and(|p| p.get(&vm.heap).closures > CLOSURES_MAX) {
-            return Err(Abort::PolyClosure);
-        }
-        let k = self.konst(v)?;
         let r = if t.is_none() {
             self.emit_raw(Ins::raw(IrOp::SLOAD, IrT::of(Ty::Func), s as u16, crate::ir::ins::sload::FRAME))?
         } else {
             t.r
         };
-        self.guard(IrOp::EQ, r, k.r)?;
-        Ok(k.r)
+        Ok(self.specialise(vm, TRef::new(r, Ty::Func), v)?.r)
+    }
+
+    /// Upvalue object `idx` of the current function: a constant if the function is one.
+    fn upvalue_object(&mut self, vm: &Vm, at: At, idx: u32, u: Gc<Upval>) -> R<Ref> {
+        let f = self.current_func(vm, at)?;
+        if f.is_const() {
+            self.keep.push(Value::obj(u));
+            return Ok(self.trace.ir.kgc(Ty::Upval, u.addr()));
+        }
+        let off = self.trace.ir.kint64(Ty::I64, (LuaFunc::UPVALS_OFFSET + idx as usize * 8) as u64);
+        let p = self.emit(IrOp::ADD, IrT::of(Ty::P64), f, off)?;
+        // A closure keeps its upvalues.
+        self.emit_raw(Ins::raw(IrOp::XLOAD, IrT::of(Ty::P64), p.bits(), 1))
     }
 
     /// Reads upvalue `idx`, or writes `set` to it.
     pub(super) fn rec_upvalue(&mut self, vm: &Vm, at: At, idx: u32, set: Option<TRef>) -> R<TRef> {
-        self.current_func(vm, at)?;
+        let known = self.current_func(vm, at)?.is_const();
         let u = at.upval(&vm.heap, idx).ok_or(Abort::NyiOp(Op::UGET))?;
         let uv = u.get(&vm.heap);
         let v = view::upval_value(&vm.heap, u);
         let ty = type_of(v);
-        if set.is_none() && uv.hdr.extra == 1 && matches!(ty, Ty::Func | Ty::Num | Ty::Str) {
+        if known && set.is_none() && uv.hdr.extra == 1 && matches!(ty, Ty::Func | Ty::Num | Ty::Str) {
             return self.konst(v);
         }
         let closed = uv.hdr.flags == 1;
@@ -527,11 +588,11 @@ impl Rec {
             let base = at.base as usize - (self.baseslot - 2) * 8;
             let d = (uv.v as usize).wrapping_sub(base).wrapping_add(16);
             if d < 8 * (SLOTS_MAX + 6) {
-                return self.own_slot(u, d / 8, ty, set);
+                let k = self.upvalue_object(vm, at, idx, u)?;
+                return self.own_slot(k, d / 8, ty, set);
             }
         }
-        self.keep.push(Value::obj(u));
-        let k = self.trace.ir.kgc(Ty::Upval, u.addr());
+        let k = self.upvalue_object(vm, at, idx, u)?;
         let op = if closed { IrOp::UREFC } else { IrOp::UREFO };
         let r = self.emit_raw(Ins::raw(op, IrT::guard(Ty::P64), k.bits(), 0))?;
         if let Some(val) = set {
@@ -548,18 +609,10 @@ impl Rec {
     }
 
     /// An open upvalue that is slot `s` of this trace, and guarded to be.
-    fn own_slot(
-        &mut self,
-        u: Gc<moonlit_vm::function::upvalue::Upval>,
-        s: usize,
-        ty: Ty,
-        set: Option<TRef>,
-    ) -> R<TRef> {
+    fn own_slot(&mut self, k: Ref, s: usize, ty: Ty, set: Option<TRef>) -> R<TRef> {
         if s < 2 || s >= self.baseslot + self.maxslot.max(1) || s >= SLOTS_MAX {
             return Err(Abort::NyiTypes("upvalue beyond the trace's frames"));
         }
-        self.keep.push(Value::obj(u));
-        let k = self.trace.ir.kgc(Ty::Upval, u.addr());
         let at = self.emit_raw(Ins::raw(IrOp::UREFO, IrT::of(Ty::P64), k.bits(), 1))?;
         let off = self.trace.ir.kint64(Ty::U64, ((s as i64 - 2) * 8) as u64);
         let here = self.emit(IrOp::ADD, IrT::of(Ty::P64), Ref::BASE, off)?;

@@ -3,7 +3,7 @@
 
 mod arith;
 mod builtins;
-mod call;
+pub(crate) mod call;
 #[cfg(feature = "ffi")]
 mod carith;
 #[cfg(feature = "ffi")]

@@ -100,6 +100,76 @@ fn dead_stores() {
     );
 }
 
+/// Loops over functions of the language, and functions of which there are many.
+#[test]
+fn iterators_and_many_closures() {
+    check(
+        "stateless iterator",
+        "local function step(n, i) if i < n then return i + 1, i * i end end
+         local s, k = 0, 0 for i, q in step, 200, 0 do s = s + q k = k + i end p(s, k)",
+    );
+    check(
+        "closure as iterator",
+        "local function range(n, d) local i = 0 return function() i = i + d if i <= n then return i, -i end end end
+         local s = 0 for r = 1, 40 do for a, b in range(r, 1 + r % 3) do s = s * 3 % 65537 + a - b end end p(s)",
+    );
+    check(
+        "more results than wanted, and fewer",
+        "local function it(n, i) if i < n then return i + 1, 1, 2, 3 end end
+         local s = 0 for i in it, 150, 0 do s = s + i end for i, a, b, c, d, e in it, 150, 0 do s = s + a + b + c + (d or 5) + (e or 7) end p(s)",
+    );
+    check(
+        "an iterator that fails",
+        "local function it(n, i) if i == 90 then error('stop', 0) end return i + 1 end
+         local s = 0 p(pcall(function() for i in it, 1, 0 do s = s + i end end)) p(s)",
+    );
+    check(
+        "an iterator that is an object",
+        "local o = setmetatable({n = 0}, {__call = function(self, _, i) if self.n < 120 then self.n = self.n + 1 return self.n end end})
+         local s = 0 for i in o do s = s + i end p(s)",
+    );
+    check(
+        "objects made of closures",
+        "local function counter(k) local n = 0 return {add = function(d) n = n + d * k return n end, get = function() return n end} end
+         local s = 0
+         for i = 1, 200 do local c = counter(i) c.add(1) c.add(2) s = s + c.get() end
+         local list = {} for i = 1, 20 do list[i] = counter(i) end
+         for i = 1, 400 do local c = list[i % 20 + 1] s = s + c.add(i) - c.get() + i end p(s)",
+    );
+    check(
+        "many closures over open variables",
+        "local s = 0
+         for r = 1, 30 do
+           local x, y = r, 0
+           local function up(d) x = x + d y = y + 1 return x end
+           for i = 1, 40 do s = (s + up(i) + x - y) % 1000003 end
+           s = s + x * y
+         end p(s)",
+    );
+    check(
+        "upvalues of many closures are their own",
+        "local fs, u = {}, 0 for i = 1, 50 do local v, w = i, {i} fs[i] = function(d) v = v + d u = u + 1 return v + w[1] end end
+         local s = 0 for r = 1, 10 do for i = 1, 50 do s = s + fs[i](r) end end p(s, u)",
+    );
+    check(
+        "recursion of many closures",
+        "local function fib() local f f = function(n) if n < 2 then return n end return f(n - 1) + f(n - 2) end return f end
+         local s = 0 for i = 1, 60 do s = s + fib()(i % 12) end p(s)",
+    );
+    check(
+        "a trace that relied on one of few",
+        "local function make(k) return function(x) return x * k end end
+         local s, f = 0, make(2)
+         for i = 1, 300 do if i > 100 and i % 10 == 0 then f = make(i) end s = (s + f(i)) % 100003 end p(s)",
+    );
+    check(
+        "globals of many closures, by their environments",
+        "local function make(k) return setfenv(function() return v end, {v = k}) end
+         local fs, s = {}, 0 for i = 1, 20 do fs[i] = make(i) end
+         for i = 1, 400 do s = s * 7 % 65537 + fs[i % 20 + 1]() end p(s)",
+    );
+}
+
 /// Bounds checks that loops leave out.
 #[test]
 fn array_bounds() {
