@@ -253,3 +253,15 @@ fields! {
     /// Native id of a native function.
     FuncNativeId "func.nid" Int;
 }
+
+/// The second operand of `NATIVE`.
+pub mod native {
+    /// Arguments: the low bits.
+    pub const ARGS: u16 = 0x7f;
+    /// Results start at this bit.
+    pub const RESULTS_AT: u16 = 7;
+    /// Most results.
+    pub const RESULTS_MAX: u16 = 0x7f;
+    /// There must be as many results as that; else they are cut or filled up with nil.
+    pub const EXACT: u16 = 0x4000;
+}

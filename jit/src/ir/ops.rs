@@ -199,6 +199,12 @@ macro_rules! for_each_ir {
             TOSTR (Ref, None) Alloc;
             /// Number of string `a`, guarded.
             STRTO (Ref, None) Pure;
+            /// Call of a function of the library, whose frame is among what the snapshot writes: the function in slot `a`, `b` says
+            /// how many arguments and results ([`super::ins::native`]). The number of results; leaves the trace if the
+            /// interpreter has to do the call.
+            NATIVE (Lit, Lit) Store;
+            /// What `NATIVE` `a` has left in slot `b`.
+            NLOAD (Ref, Lit) Load;
             // Calls; `a` is the last of a chain of CARG or a single argument, `b` a helper number.
             /// Pure call.
             CALLN (Ref, Lit) Pure;

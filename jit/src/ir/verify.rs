@@ -141,7 +141,7 @@ fn check_one(ir: &IrBuf, r: Ref, lp: Option<Ref>) -> Result<(), &'static str> {
         }
         IrOp::ABC | IrOp::RETF | IrOp::NOP | IrOp::BASE | IrOp::PVAL | IrOp::GCSTEP | IrOp::POLL | IrOp::STACK | IrOp::LOOP
         | IrOp::USE | IrOp::LDEXP | IrOp::AREF | IrOp::HREF | IrOp::NEWREF | IrOp::UREFO | IrOp::UREFC
-        | IrOp::STRREF | IrOp::XLOAD | IrOp::SLOAD | IrOp::VLOAD | IrOp::ALEN | IrOp::XSTORE | IrOp::SNEW | IrOp::TNEW
+        | IrOp::STRREF | IrOp::XLOAD | IrOp::SLOAD | IrOp::VLOAD | IrOp::NATIVE | IrOp::NLOAD | IrOp::ALEN | IrOp::XSTORE | IrOp::SNEW | IrOp::TNEW
         | IrOp::TDUP | IrOp::CNEW | IrOp::CNEWI | IrOp::TBAR | IrOp::OBAR | IrOp::TOBIT | IrOp::TOSTR
         | IrOp::STRTO | IrOp::CALLN | IrOp::CALLA | IrOp::CALLL | IrOp::CALLS | IrOp::CALLXS | IrOp::CARG => {}
     }

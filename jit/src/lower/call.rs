@@ -90,6 +90,18 @@ impl Lower<'_, '_> {
                 }
                 self.call_helper(Helper::NumToStr, &[n])
             }
+            IrOp::NATIVE => {
+                self.store_slots();
+                let up = self.k64(u64::from(i.a) * 8);
+                let args = self.b.ins().iadd(self.base, up);
+                let counts = self.k32(u32::from(i.b));
+                let n = self
+                    .call_helper(Helper::CallNative, &[self.vm, args, counts])
+                    .ok_or(Abort::CodeGeneration)?;
+                let zero = self.k32(0);
+                self.guard_icmp(IntCC::SignedLessThan, n, zero);
+                Some(n)
+            }
             IrOp::CALLN | IrOp::CALLA | IrOp::CALLL | IrOp::CALLS => {
                 let h = *Helper::ALL.get(i.b as usize).ok_or(Abort::CodeGeneration)?;
                 let args: Vec<Value> = self

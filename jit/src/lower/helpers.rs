@@ -2,10 +2,13 @@
 //! one that cannot do its work answers null or a status, and the trace leaves through its exit to let the
 //! interpreter do the operation again.
 
+use crate::ir::ins::native;
 use moonlit_vm::cdata::Cdata;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::cell::header::Header;
 use moonlit_vm::heap::Heap;
+use moonlit_vm::raw;
+use moonlit_vm::state::Vm;
 use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
@@ -92,6 +95,9 @@ macro_rules! for_each_helper {
             NumToStr (Heap, Num) Ptr = num_to_str;
             /// String of one character.
             StrChar (Heap, Int) Ptr = str_char;
+            /// Calls the library function whose frame, with its arguments, is on the stack: VM, base, counts. The number of
+            /// results, which are where the frame was; -1 if the interpreter has to do the call.
+            CallNative (Ptr, Ptr, Int) Int = call_native;
             /// C data of a type with eight bytes of payload.
             CdataNew8 (Heap, Int, Ptr) Ptr = cdata_new8;
             /// Zero-filled C data of a type and size; null when there is no memory for it.
@@ -299,6 +305,16 @@ extern "C" fn num_to_str(heap: *mut Heap, n: f64) -> *mut Str {
 extern "C" fn str_char(heap: *mut Heap, c: i32) -> *mut Str {
     // SAFETY: as in `barrier_back`.
     unsafe { (*heap).str(&[c as u8]).as_ptr() }
+}
+
+extern "C" fn call_native(vm: *mut Vm, base: *mut Value, counts: i32) -> i32 {
+    let counts = counts as u16;
+    let args = usize::from(counts & native::ARGS);
+    let results = usize::from(counts >> native::RESULTS_AT & native::RESULTS_MAX);
+    // SAFETY: the VM is suspended in the call into machine code, which has written the frames to the stack, the function's
+    // among them.
+    let got = unsafe { raw::call_from_trace(&mut *vm, base, args, results, counts & native::EXACT != 0) };
+    got.map_or(-1, |n| n as i32)
 }
 
 extern "C" fn cdata_new8(heap: *mut Heap, id: i32, word: u64) -> *mut Cdata {

@@ -257,6 +257,7 @@ impl Lower<'_, '_> {
                 let p = self.k64(self.env.exit_buffer + at * 8);
                 self.load_value(i.ty(), i.is_guard(), p, 0)
             }
+            IrOp::NLOAD => self.load_value(i.ty(), i.is_guard(), self.base, (i.b as i32 - 2) * 8),
             IrOp::ALEN => {
                 let t = self.get(i.ra());
                 if i.rb().is_none() {

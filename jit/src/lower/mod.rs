@@ -532,6 +532,7 @@ impl Lower<'_, '_> {
             | IrOp::XLOAD
             | IrOp::SLOAD
             | IrOp::VLOAD
+            | IrOp::NLOAD
             | IrOp::ALEN
             | IrOp::ASTORE
             | IrOp::HSTORE
@@ -549,7 +550,8 @@ impl Lower<'_, '_> {
             | IrOp::CALLN
             | IrOp::CALLA
             | IrOp::CALLL
-            | IrOp::CALLS => self.lower_call(r, &i),
+            | IrOp::CALLS
+            | IrOp::NATIVE => self.lower_call(r, &i),
             IrOp::RETF => {
                 self.base = self.moved_base(-(i.a as i32));
                 Ok(())

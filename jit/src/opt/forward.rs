@@ -118,9 +118,9 @@ pub(super) fn upvalues(ir: &IrBuf, a: Ref, b: Ref) -> Alias {
     if ia.ra().is_const() && ib.ra().is_const() { Alias::No } else { Alias::May }
 }
 
-/// Last effect that may change any memory: a call with effects.
+/// Last effect that may change any memory: a call with effects, or one of the library.
 pub(super) fn calls(ir: &IrBuf) -> Ref {
-    ir.chain(IrOp::CALLS)
+    ir.chain(IrOp::CALLS).max(ir.chain(IrOp::NATIVE))
 }
 
 /// Walks a chain of stores above `limit`. `Ok(value)` is a forwarded value, `Err(limit)` the last conflict.

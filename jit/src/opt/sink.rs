@@ -134,11 +134,11 @@ impl Sink<'_> {
         }
     }
 
-    /// A C call that writes the frames back needs all objects in them.
+    /// A call that writes the frames back needs all objects in them.
     fn drop_written_back(&mut self) {
         for r in self.t.ir.refs().skip(1) {
             let i = self.t.ir.ins(r);
-            if i.op == IrOp::CALLXS && i.is_guard() {
+            if matches!(i.op, IrOp::CALLXS | IrOp::NATIVE) && i.is_guard() {
                 for e in self.t.entries(self.t.snap_at(r)).to_vec() {
                     self.remove(e.value);
                 }

@@ -168,7 +168,9 @@ impl Unroll<'_> {
             }
             l.next_if(|x| x.slot == e.slot);
             let value = self.sub(e.value);
-            self.t.map.push(SnapEntry { value, norestore: e.norestore && value == e.value, ..*e });
+            // What a call leaves in memory is there after each round's call.
+            let there = value == e.value || value.is_ins() && self.t.ir.ins(value).op == IrOp::NATIVE;
+            self.t.map.push(SnapEntry { value, norestore: e.norestore && there, ..*e });
         }
         for x in l.filter(|x| x.slot < o.nslots) {
             self.t.map.push(*x);

@@ -1,6 +1,6 @@
 //! Native functions on traces, found by name. What is not here aborts the recording.
 
-use super::slots::{TRef, type_of};
+use super::slots::{SLOTS_MAX, TRef, type_of};
 use super::{R, Rec, Step};
 use crate::abort::Abort;
 use crate::ir::eval;
@@ -375,11 +375,23 @@ impl Rec {
         let c = self.get(at, a - 1)?;
         let vf = at.reg(a - 3);
         let Some(func) = vf.as_obj::<Func>() else { return Err(Abort::NyiOp(Op::ITERC)) };
-        let f = self.specialise(vm, f, vf)?;
-        let Some(native) = func.as_native(&vm.heap) else { return self.call_iterator(vm, at, f, [s, c]) };
+        let Some(native) = func.as_native(&vm.heap) else {
+            let f = self.specialise(vm, f, vf)?;
+            return self.call_iterator(vm, at, f, [s, c]);
+        };
+        let f = self.native_iterator(vm, f, vf)?;
         let row = vm.natives.get(native.get(&vm.heap).id);
         if !row.name.contains("ipairs_aux") || s.ty != Ty::Tab || !c.ty.is_number() {
-            return Err(Abort::NyiNative(native.get(&vm.heap).id.get()));
+            let base = self.baseslot + a as usize;
+            if base + 4 > SLOTS_MAX {
+                return Err(Abort::TooManySlots);
+            }
+            self.slots[base] = f;
+            self.slots[base + 2..base + 4].copy_from_slice(&[s, c]);
+            let why = Abort::NyiNative(native.get(&vm.heap).id.get());
+            self.call_native(vm, at, func, (a, 2, i.b()), why)?;
+            self.in_native = true;
+            return Ok(Step::Next);
         }
         let n = Self::int_value(at.reg(a - 1))?;
         let c = match self.trace.ir.as_knum(c.r).and_then(eval::num_to_int_exact) {

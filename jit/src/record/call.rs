@@ -201,9 +201,14 @@ impl Rec {
         let f = self.callee(vm, at, a)?;
         if f.get(&vm.heap).is_native() {
             let args = self.arguments(at, a, nargs);
-            let results = self.rec_native(vm, at, f, &args)?;
+            match self.rec_native(vm, at, f, &args) {
+                Ok(results) => self.put_results(a, &results, b),
+                Err(why @ (Abort::NyiNative(_) | Abort::NyiTypes(_))) => {
+                    self.call_native(vm, at, f, (a, nargs, b), why)?
+                }
+                Err(why) => return Err(why),
+            }
             self.in_native = true;
-            self.put_results(a, &results, b);
             return Ok(Step::Next);
         }
         self.may_enter(vm, f)?;

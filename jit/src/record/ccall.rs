@@ -241,6 +241,9 @@ impl Rec {
         let n = self.trace.ccalls.len() as u16;
         self.trace.ccalls.push(call);
         let r = self.emit_raw(Ins::raw(IrOp::CALLXS, t, list.bits(), n))?;
+        if t.is_guard() {
+            self.written_back = r;
+        }
         self.needsnap = true;
         Ok(r)
     }

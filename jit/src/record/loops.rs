@@ -13,6 +13,7 @@ use crate::opt::{Passes, abc};
 use crate::options::Params;
 use crate::trace::Trace;
 use crate::trace::link::Link;
+use crate::trace::snapshot::SnapEntry;
 use crate::view::{self, At};
 use moonlit_vm::bytecode::instr::Instr;
 use moonlit_vm::bytecode::ops::{Mode, Op};
@@ -112,7 +113,9 @@ impl Rec {
         rec.maxslot = snap.nslots as usize - rec.baseslot;
         let live = parent.live_values(no);
         let mut made: Vec<(Ref, Ref)> = Vec::new();
-        for e in parent.entries(no) {
+        // Results of a call that nobody has looked at are on the stack alone.
+        let in_memory = |e: &SnapEntry| e.value.is_ins() && parent.ir.ins(e.value).op == IrOp::NATIVE;
+        for e in parent.entries(no).iter().filter(|e| !in_memory(e)) {
             let ty = parent.ir.ty(e.value);
             let r = if let Some(o) = parent.sunk_at(e.value) {
                 match made.iter().find(|m| m.0 == e.value) {

@@ -19,6 +19,7 @@ mod cnew;
 mod compare;
 mod index;
 mod loops;
+mod natives;
 pub mod slots;
 #[cfg(not(feature = "ffi"))]
 mod without_ffi;
@@ -106,6 +107,10 @@ pub struct Rec {
     pub(crate) place: (usize, u32),
     /// A boolean that a C function has just given: its boxed form, and what it was made of.
     pub(crate) undecided: Option<(Ref, Ref)>,
+    /// A library function was just called whose results only the next instruction knows.
+    pub(crate) called: Option<natives::Called>,
+    /// The last C call before which the frames were written to the stack.
+    pub(crate) written_back: Ref,
 }
 
 /// Results of recording functions.
@@ -136,6 +141,8 @@ impl Rec {
             unrolls: 0,
             place: (0, 0),
             undecided: None,
+            called: None,
+            written_back: Ref::NONE,
         }
     }
 
@@ -285,6 +292,9 @@ impl Rec {
         // A function header is no place to go on at: its arguments would be counted anew.
         let header = at.ins(0).op() >= Op::FUNCF;
         self.in_native &= header;
+        if !header {
+            self.count_results(vm)?;
+        }
         let sampled = !header && self.is_sampled(vm, at);
         if !header && std::mem::take(&mut self.needsnap) || sampled {
             self.purge(vm, at);
@@ -294,6 +304,9 @@ impl Rec {
         if sampled {
             self.trace.ir.push(Ins::raw(IrOp::POLL, IrT::guard(Ty::Nil), 0, 0));
             self.guarded = true;
+        }
+        if !header {
+            self.load_results(at)?;
         }
         if let Some((word, r)) = self.undecided.take() {
             self.decide(at, word, r)?;

@@ -148,13 +148,18 @@ impl Rec {
             let mut norestore = false;
             if t.r.is_ins() {
                 let i = self.trace.ir.ins(t.r);
-                if i.op == IrOp::SLOAD && i.a as usize == s && t.r > self.trace.ir.chain(IrOp::RETF) {
+                let ir = &self.trace.ir;
+                // Frames that were written to the stack for a call may have put something else there.
+                let since = ir.chain(IrOp::RETF).max(ir.chain(IrOp::NATIVE)).max(self.written_back);
+                if i.op == IrOp::SLOAD && i.a as usize == s && t.r > since {
                     // Memory already holds it. Only what side traces inherit is listed.
                     if i.b & sload::INHERIT == 0 {
                         continue;
                     }
                     norestore = true;
                 }
+                // The call has left its results there.
+                norestore |= i.op == IrOp::NATIVE;
             }
             if s < 2 && t.r.is_const() && self.is_root() {
                 // The trace's own frame is on the stack already.

@@ -100,6 +100,89 @@ fn dead_stores() {
     );
 }
 
+/// Calls of library functions that a trace makes as they are.
+#[test]
+fn library_calls() {
+    check(
+        "strings",
+        "local s = '' for i = 1, 200 do s = s .. string.rep('x', i % 4) .. ('aB'):upper() .. ('cD'):lower():reverse() end p(#s, s:sub(1, 30))",
+    );
+    check(
+        "format",
+        "local t = {} for i = 1, 150 do t[#t + 1] = string.format('%d:%s:%5.2f', i, 'k' .. i % 3, i / 7) end p(table.concat(t, ','))",
+    );
+    check(
+        "results that differ in number and type",
+        "local n, m = 0, 0 for i = 1, 200 do local a, b, c = string.find(i % 3 == 0 and 'hello' or 'help', 'l(l)', 1)
+           if a then n = n + a + b + #c else m = m + 1 end end p(n, m)",
+    );
+    check(
+        "all results, as arguments and as list",
+        "local s = 0 for i = 1, 200 do s = s + math.max(string.byte('abcdef', i % 3 + 1, i % 5 + 1)or 0, string.byte('xyz', 1, i % 4)) local t = {string.byte('abcdef', 1, i % 5)} s = s + #t end p(s)",
+    );
+    check(
+        "select and returns of all results",
+        "local function f(i) return string.byte('abcdef', 1, i % 6) end
+         local s = 0 for i = 1, 300 do s = s + select('#', f(i)) local a, b, c = f(i) s = s + (c or 1) end p(s)",
+    );
+    check(
+        "gmatch",
+        "local n = 0 for i = 1, 30 do for k, v in ('a=1, bc=22, d=333'):gmatch('(%w+)=(%w+)') do n = n + #k * v end for w in ('one two three'):gmatch('%a+') do n = n + #w end end p(n)",
+    );
+    check(
+        "gsub",
+        "local s, k = 'hello world', 0 for i = 1, 120 do local r, n = s:gsub('o', i % 2 == 0 and '0' or 'oo') k = k + n + #r end p(k)",
+    );
+    check(
+        "tables",
+        "local t, n = {}, 0 for i = 1, 200 do table.insert(t, 1 + i % (#t + 1), i) if i % 3 == 0 then n = n * 31 % 65537 + table.remove(t, 1 + i % #t) end end p(#t, n, table.concat(t, ' ', 1, 20))",
+    );
+    check(
+        "raw access and next",
+        "local t, n = setmetatable({}, {__newindex = error, __index = error}), 0
+         for i = 1, 200 do rawset(t, i % 7, i) n = n + rawget(t, i % 7) + (next(t) or 0) end p(n)",
+    );
+    check(
+        "errors",
+        "local n = 0 for i = 1, 120 do local ok, e = pcall(function() return ('x'):rep(i < 100 and i or -1, i == 110 and {} or nil) end) n = n + (ok and #e or #e * 1000) end p(n)",
+    );
+    check(
+        "an error from within, with its place",
+        "local ok, e = pcall(function() local s = 0 for i = 1, 200 do s = s + #string.format('%d', i < 150 and i or 'x') end end) p(ok, e)",
+    );
+    check(
+        "locals before and after",
+        "local a, b, c, d = 1, 2, 3, 'x'
+         for i = 1, 300 do local save = a a = i local r = tonumber(('%d'):format(i)) b = b + r a = save c = c + a if i % 50 == 0 then a = a + 1 d = d .. a end end p(a, b, c, d)",
+    );
+    check(
+        "inside functions that are called",
+        "local function f(x) local y = ('%03d'):format(x) return y:reverse(), x end
+         local function g(x) local a, b = f(x) return a .. b end
+         local s = 0 for i = 1, 300 do s = (s * 33 + g(i):byte(i % 4 + 1, i % 4 + 1)) % 1000003 end p(s)",
+    );
+    check(
+        "upvalues in the trace's own slots",
+        "local n = 0 for r = 1, 20 do local x = 0 local function add(s) x = x + #s:rep(2) end for i = 1, 30 do add(('y'):rep(i % 3)) n = n + x end end p(n)",
+    );
+    check(
+        "numbers and nil as text",
+        "local n = 0 for i = 1, 200 do n = n + (tonumber(i % 2 == 0 and '12' or 'zz') or 1) + #tostring(i % 3 == 0 and nil) + tonumber('ff', 16) end p(n)",
+    );
+    check(
+        "random numbers are drawn once each",
+        "math.randomseed(7) local n = 0 for i = 1, 300 do n = (n * 31 + math.random(100)) % 1000003 end p(n, math.random(1000))",
+    );
+    check(
+        "buffers",
+        "local b = require('string.buffer').new() for i = 1, 200 do b:put(i, ',') if i % 10 == 0 then b:skip(3) end end p(#b, b:tostring():sub(1, 40))",
+    );
+    check(
+        "collection between calls",
+        "local t = {} for i = 1, 3000 do t[i % 10 + 1] = ('%d-%s'):format(i, ('z'):rep(i % 50)) end p(#table.concat(t))",
+    );
+}
+
 /// Loops over functions of the language, and functions of which there are many.
 #[test]
 fn iterators_and_many_closures() {
@@ -607,7 +690,7 @@ fn verbose_mode_names_traces_and_aborts_by_place() {
     moonlit_vm::lib::open_all(&mut vm);
     install(&mut vm, options(&["jitsync", "hotloop=2", "hotexit=2"]));
     let src = format!(
-        "require('jit.v').start([[{}]])\nlocal s = 0\nfor i = 1, 100 do\n  if i > 50 then s = s + 1 end\nend\nfor i = 1, 100 do\n  os.clock()\nend jit.flush()",
+        "require('jit.v').start([[{}]])\nlocal s = 0\nfor i = 1, 100 do\n  if i > 50 then s = s + 1 end\nend\nfor i = 1, 100 do\n  collectgarbage('count')\nend jit.flush()",
         dir.display()
     );
     let f = vm.load(src.as_bytes(), b"@a/place.lua", b"t", None).expect("compiles");

@@ -228,6 +228,65 @@ pub(crate) unsafe extern "C" fn native_entry(vm: *mut Vm, nargs: usize) -> Act {
     native_slow(vm, r)
 }
 
+/// Calls a native from machine code. Its frame lies at `base` with `args` arguments, and all frames below it are on the stack.
+/// `results` values are left from the function's slot on, cut or filled up with nil; if `exact`, there must be as many. Answers
+/// how many there were; `None` if the interpreter has to do the call again: it was not plain (an error, a call of something
+/// else), or the stack has moved, so that machine code cannot go on. Neither collects nor keeps an error.
+///
+/// # Safety
+/// `base` is the base of a native's frame on the current stack, above which machine code has nothing.
+pub unsafe fn call_from_trace(
+    vm: &mut Vm,
+    base: *mut Value,
+    args: usize,
+    results: usize,
+    exact: bool,
+) -> Option<usize> {
+    let th = vm.cur.as_ptr();
+    // SAFETY: the current thread is alive; nothing else refers to it while the native's frame is set up and left.
+    unsafe {
+        let (old_base, old_top, stack) = ((*th).base, (*th).top, (*th).stack);
+        let top = base.add(args);
+        // The results need room as well.
+        if top.max(base.add(results)) > (*th).maxstack {
+            return None;
+        }
+        (*th).base = base;
+        (*th).top = top;
+        vm.native_nargs = args;
+        let f = super::dispatch::func_ptr(*base.sub(2)) as *const NativeFunc;
+        let row_fn = vm.natives.get((*f).id).f;
+        let r = catch_unwind(AssertUnwindSafe(|| row_fn(vm, Entry::first(args))));
+        let to = (*th).base.sub(2);
+        let n = match r {
+            Ok(Ok(o)) if o.is(OutcomeKind::One) => {
+                *to = Value(o.payload());
+                Some(1)
+            }
+            Ok(Ok(o)) if o.is(OutcomeKind::None) => Some(0),
+            Ok(Ok(o)) if o.is(OutcomeKind::Top) && o.payload() as usize <= vm.top_count() => {
+                let n = o.payload() as usize;
+                std::ptr::copy((*th).top.sub(n), to, n.min(results));
+                Some(n)
+            }
+            Ok(Err(_)) => {
+                vm.take_error();
+                None
+            }
+            _ => None,
+        };
+        let now = (*th).stack;
+        let at = |p: *mut Value| now.byte_offset(p.byte_offset_from(stack));
+        (*th).base = at(old_base);
+        (*th).top = at(old_top);
+        let n = n.filter(|n| now == stack && (!exact || *n == results))?;
+        for i in n..results {
+            *to.add(i) = Value::NIL;
+        }
+        Some(n)
+    }
+}
+
 /// Everything but plain results.
 #[cold]
 #[inline(never)]

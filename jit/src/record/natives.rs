@@ -1,0 +1,187 @@
+//! Calls of library functions as they are: their frames are written to the stack, and their results are loaded from there.
+//! What `builtins` knows better never comes here.
+
+use super::slots::{SLOTS_MAX, TRef, type_of};
+use super::{R, Rec};
+use crate::abort::Abort;
+use crate::ir::ins::{Field, Ins, IrT, native};
+use crate::ir::ops::IrOp;
+use crate::ir::refs::Ref;
+use crate::ir::ty::Ty;
+use crate::view::At;
+use moonlit_vm::cell::gc_ref::Gc;
+use moonlit_vm::function::closure::Func;
+use moonlit_vm::state::Vm;
+use moonlit_vm::value::Value;
+
+/// A call whose results are not known yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Called {
+    /// Its instruction.
+    at: Ref,
+    /// Register of the first result.
+    a: u32,
+    /// How many are wanted; `None` for all.
+    wanted: Option<usize>,
+}
+
+/// Functions that a trace calls. None of them runs a collector step; when one raises, or wants to call something, the
+/// interpreter does the call again from the start, so that nothing may have happened by then.
+const PLAIN: &[(&str, Takes)] = &[
+    ("bit.tohex", Takes::Values),
+    ("buffer:get", Takes::Values),
+    ("buffer:put", Takes::Values),
+    ("buffer:reset", Takes::Values),
+    ("buffer:skip", Takes::Values),
+    ("buffer:tostring", Takes::Values),
+    ("file:write", Takes::Values),
+    ("io.lines_aux", Takes::Values),
+    ("io.write", Takes::Values),
+    ("math.abs", Takes::Values),
+    ("math.deg", Takes::Values),
+    ("math.frexp", Takes::Values),
+    ("math.ldexp", Takes::Values),
+    ("math.log", Takes::Values),
+    ("math.modf", Takes::Values),
+    ("math.rad", Takes::Values),
+    ("math.random", Takes::Values),
+    ("next", Takes::Tables),
+    ("os.clock", Takes::Values),
+    ("os.time", Takes::Values),
+    ("rawequal", Takes::Tables),
+    ("rawget", Takes::Tables),
+    ("rawlen", Takes::Tables),
+    ("rawset", Takes::Tables),
+    ("select", Takes::Tables),
+    ("string.byte", Takes::Values),
+    ("string.char", Takes::Values),
+    ("string.find", Takes::Values),
+    ("string.format", Takes::Values),
+    ("string.gmatch", Takes::Values),
+    ("string.gmatch_aux", Takes::Values),
+    ("string.gsub", Takes::Values),
+    ("string.lower", Takes::Values),
+    ("string.match", Takes::Values),
+    ("string.rep", Takes::Values),
+    ("string.reverse", Takes::Values),
+    ("string.sub", Takes::Values),
+    ("string.upper", Takes::Values),
+    ("table.concat", Takes::Tables),
+    ("table.insert", Takes::Tables),
+    ("table.maxn", Takes::Tables),
+    ("table.remove", Takes::Tables),
+    ("table.unpack", Takes::Tables),
+    ("tonumber", Takes::Values),
+    ("tostring", Takes::Values),
+    ("unpack", Takes::Tables),
+];
+
+/// With which arguments a function is plain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Takes {
+    /// Values without metamethods of the program's: strings, numbers, booleans, nil; the first one may be an object of the
+    /// library.
+    Values,
+    /// Tables as well.
+    Tables,
+}
+
+impl Takes {
+    fn fits(self, n: usize, ty: Ty) -> bool {
+        match ty {
+            Ty::Nil | Ty::False | Ty::True | Ty::Str | Ty::Num | Ty::Int => true,
+            Ty::Udata => n == 0,
+            Ty::Tab | Ty::Func => self == Takes::Tables,
+            _ => false,
+        }
+    }
+}
+
+impl Rec {
+    /// Calls library function `f` in register `a` with `nargs` arguments for what operand `b` of the instruction wants. `why` is
+    /// the error if it cannot be done.
+    pub(super) fn call_native(
+        &mut self,
+        vm: &Vm,
+        at: At,
+        f: Gc<Func>,
+        (a, nargs, b): (u32, usize, u32),
+        why: Abort,
+    ) -> R<()> {
+        let row = vm.natives.get(f.as_native(&vm.heap).ok_or(Abort::BadCall)?.get(&vm.heap).id);
+        let s = self.baseslot + a as usize;
+        if s + 2 + nargs + 2 > SLOTS_MAX || nargs > usize::from(native::ARGS) {
+            return Err(Abort::TooManySlots);
+        }
+        let Some(takes) = PLAIN.iter().find(|p| p.0 == row.name).map(|p| p.1) else { return Err(why) };
+        let args = &self.slots[s + 2..s + 2 + nargs];
+        if !args.iter().enumerate().all(|(n, t)| takes.fits(n, t.ty)) {
+            return Err(why);
+        }
+        self.gc_check();
+        let link = self.trace.ir.kptr(at.pc as u64 + 4);
+        self.slots[s + 1] = TRef::new(link, Ty::P64);
+        self.maxslot = a as usize + 2 + nargs;
+        // The call is done again from here, and its frame is written from here.
+        self.mergesnap &= self.trace.snaps.len() > 1;
+        self.snapshot(vm, at)?;
+        let wanted = (b != 0).then(|| b as usize - 1);
+        if wanted.is_some_and(|n| n > usize::from(native::RESULTS_MAX)) {
+            return Err(Abort::TooManySlots);
+        }
+        let counts = nargs as u16 | (wanted.unwrap_or(0) as u16) << native::RESULTS_AT;
+        let r = self.emit_raw(Ins::raw(IrOp::NATIVE, IrT::guard(Ty::Int), s as u16, counts))?;
+        self.called = Some(Called { at: r, a, wanted });
+        self.slots[s..].fill(TRef::NONE);
+        self.maxslot = a as usize + wanted.unwrap_or(0);
+        self.needsnap = true;
+        Ok(())
+    }
+
+    /// Learns, before the next instruction, how many results there are: if it takes all of them, as many there must be.
+    pub(super) fn count_results(&mut self, vm: &Vm) -> R<()> {
+        let Some(c) = &mut self.called else { return Ok(()) };
+        let mut n = c.wanted.unwrap_or(0);
+        if c.wanted.is_none() {
+            n = vm.multres as usize - 1;
+            if n > usize::from(native::RESULTS_MAX) || self.baseslot + c.a as usize + n > SLOTS_MAX {
+                return Err(Abort::TooManySlots);
+            }
+            c.wanted = Some(n);
+            self.trace.ir.ins_mut(c.at).b |= (n as u16) << native::RESULTS_AT | native::EXACT;
+            self.maxslot = c.a as usize + n;
+        }
+        // The next snapshot finds them where the call has left them.
+        let s = self.baseslot + c.a as usize;
+        self.slots[s..s + n].fill(TRef::new(c.at, Ty::Int));
+        Ok(())
+    }
+
+    /// Loads the results: the snapshot just taken leaves them where they are.
+    pub(super) fn load_results(&mut self, at: At) -> R<()> {
+        let Some(c) = self.called.take() else { return Ok(()) };
+        for r in c.a..c.a + c.wanted.unwrap_or(0) as u32 {
+            let ty = type_of(at.reg(r));
+            let s = self.baseslot + r as usize;
+            let v = self.emit_raw(Ins::raw(IrOp::NLOAD, IrT::guard(ty), c.at.bits(), s as u16))?;
+            self.slots[s] = self.loaded(v, ty);
+        }
+        Ok(())
+    }
+
+    /// A library function as an iterator, guarded: one with state is made for each loop, so any of its kind will do.
+    pub(super) fn native_iterator(&mut self, vm: &Vm, t: TRef, v: Value) -> R<TRef> {
+        let f = v.as_obj::<Func>().ok_or(Abort::BadCall)?;
+        let n = f.as_native(&vm.heap).ok_or(Abort::BadCall)?;
+        if n.get(&vm.heap).upvals().is_empty() || t.r.is_const() {
+            return self.specialise(vm, t, v);
+        }
+        let flags = self.field(t.r, Field::FuncFlags)?;
+        let want = self.kint(i32::from(f.get(&vm.heap).hdr.flags));
+        self.guard(IrOp::EQ, flags.r, want.r)?;
+        let id = self.field(t.r, Field::FuncNativeId)?;
+        let want = self.kint(n.get(&vm.heap).id.get() as i32);
+        self.guard(IrOp::EQ, id.r, want.r)?;
+        Ok(t)
+    }
+}
