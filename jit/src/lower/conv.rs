@@ -21,6 +21,16 @@ impl Lower<'_, '_> {
         self.b.ins().ireduce(types::I32, bits)
     }
 
+    /// The integer that a number is; leaves the trace if it is none, or minus zero: as text it is another number.
+    pub(super) fn num_to_int_exactly(&mut self, x: Value) -> Value {
+        let n = self.tobit(x);
+        let back = self.b.ins().fcvt_from_sint(types::F64, n);
+        let back = self.b.ins().bitcast(types::I64, MemFlagsData::new(), back);
+        let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), x);
+        self.guard_icmp(IntCC::NotEqual, back, bits);
+        n
+    }
+
     /// The integer that a number is; leaves the trace if it is none. Minus zero counts as zero.
     pub(super) fn num_to_int_checked(&mut self, x: Value) -> Value {
         let n = self.tobit(x);

@@ -247,7 +247,7 @@ impl Lower<'_, '_> {
                 let check = i.b & sload::TYPECHECK != 0;
                 if i.ty() == Ty::Int {
                     let n = self.load_value(Ty::Num, check, self.base, off).ok_or(Abort::CodeGeneration)?;
-                    Some(self.num_to_int_checked(n))
+                    Some(self.num_to_int_exactly(n))
                 } else {
                     self.load_value(i.ty(), check, self.base, off)
                 }

@@ -281,7 +281,7 @@ impl Rec {
             }
             "tostring" if args.len() == 1 => match args[0].0.ty {
                 Ty::Str => Ok(vec![args[0].0]),
-                Ty::Num | Ty::Int => {
+                Ty::Num | Ty::Int if vm.metatable_of(args[0].1).is_none() => {
                     self.gc_check();
                     Ok(vec![self.emit_t(IrOp::TOSTR, Ty::Str, args[0].0.r, Ref::NONE)?])
                 }

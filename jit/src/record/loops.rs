@@ -205,7 +205,9 @@ impl Rec {
         let ra = ins.a();
         let int = |r: u32| {
             let v = at.reg(r);
-            v.is_num().then(|| eval::num_to_int_exact(v.num_unchecked())).flatten()
+            // Minus zero stays a number: as text it is not zero.
+            let n = v.is_num().then(|| v.num_unchecked()).filter(|n| n.to_bits() != (-0f64).to_bits());
+            n.and_then(eval::num_to_int_exact)
         };
         let kstep = const_step(vm, at, ra);
         let fits = |step: i32| {
@@ -294,7 +296,8 @@ impl Rec {
             if t.ty == Ty::Int {
                 Some(t.r)
             } else {
-                rec.trace.ir.as_knum(t.r).and_then(eval::num_to_int_exact).map(|_| t.r)
+                let n = rec.trace.ir.as_knum(t.r).filter(|n| n.to_bits() != (-0f64).to_bits());
+                n.and_then(eval::num_to_int_exact).map(|_| t.r)
             }
         };
         let narrow = self.p.narrow && t.iter().all(|t| int_of(self, *t).is_some());

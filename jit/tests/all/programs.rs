@@ -178,6 +178,15 @@ fn library_calls() {
         "local b = require('string.buffer').new() for i = 1, 200 do b:put(i, ',') if i % 10 == 0 then b:skip(3) end end p(#b, b:tostring():sub(1, 40))",
     );
     check(
+        "minus zero as an index of a loop",
+        "local t = {} for r = 1, 30 do for i = -0, 1 do t[i + 1] = tostring(i) end for i = -1, -0 do t[#t + 1] = tostring(i * 1) end end p(t[1], t[3], #t)",
+    );
+    check(
+        "a metatable of numbers",
+        "local n = 0 for i = 1, 100 do n = n + #tostring(i) end debug.setmetatable(1, {__tostring = function() return 'num' end})
+         for i = 1, 100 do n = n + #tostring(i) end debug.setmetatable(1, nil) p(n)",
+    );
+    check(
         "collection between calls",
         "local t = {} for i = 1, 3000 do t[i % 10 + 1] = ('%d-%s'):format(i, ('z'):rep(i % 50)) end p(#table.concat(t))",
     );
@@ -701,7 +710,7 @@ fn verbose_mode_names_traces_and_aborts_by_place() {
     assert!(text.contains("[TRACE   2 (1/"), "{text}");
     assert!(
         text.contains(
-            "[TRACE --- place.lua:6 -- NYI: unsupported variant of FastFunc os.clock at place.lua:7]\n"
+            "[TRACE --- place.lua:6 -- NYI: unsupported variant of FastFunc collectgarbage at place.lua:7]\n"
         ),
         "{text}"
     );

@@ -402,6 +402,11 @@ fn setmetatable(vm: &mut Vm, _: Entry) -> NativeResult {
         vm.heap.set_udata_metatable(u, mt);
     } else {
         vm.set_base_metatable(v, mt);
+        // Compiled code relies on the metatables of types.
+        if let Some(mut jit) = vm.jit.take() {
+            jit.flush(vm);
+            vm.jit = Some(jit);
+        }
     }
     Ok(Outcome::one(if vm.compat52 { v } else { Value::TRUE }))
 }
