@@ -731,8 +731,8 @@ impl Engine {
 impl JitHooks for Engine {
     fn hot(&mut self, vm: &mut Vm, pc: *const u32, base: *mut Value, kind: HotKind) {
         if self.rec.is_some() {
-            // The instruction was recorded already and is dispatched once more.
-            self.repeated = true;
+            // The instruction was recorded already and is dispatched once more; not so what a listener runs in between.
+            self.repeated |= !vm.is_telling();
             return;
         }
         self.sync_options(vm);
