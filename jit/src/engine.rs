@@ -327,6 +327,21 @@ impl Engine {
         })
     }
 
+    /// The root of trace `no`, and that one's back edge if what leads to `no` are exits at the loop's start only.
+    fn root_of(traces: &[Option<Box<Compiled>>], mut no: u32) -> (u32, Option<(usize, Op)>) {
+        let mut at_start = true;
+        while let Some(Some(t)) = traces.get(no as usize) {
+            match t.kind {
+                Kind::Side { parent, exit } => {
+                    at_start &= exit == 0;
+                    no = parent;
+                }
+                Kind::Loop { pc, op } => return (no, at_start.then_some((pc, op))),
+            }
+        }
+        (no, None)
+    }
+
     /// The root of trace `no` is entered no more: it relies on a closure whose place others have taken. Its loop becomes hot
     /// again, and the next trace relies on the prototype.
     fn retire(&self, mut no: u32) {
@@ -345,7 +360,10 @@ impl Engine {
         if rec.trace.link == Link::Loop {
             if p.loop_ {
                 let slots = rec.slot_refs();
-                if let Err(e) = opt::unroll::run(&mut rec.trace, p, &slots) {
+                let unrolled = opt::unroll::run(&mut rec.trace, p, &slots);
+                if let (Err(_), Kind::Side { parent, .. }) = (&unrolled, rec.kind) {
+                    rec.trace.link = Link::Root(Engine::root_of(&self.traces, parent).0);
+                } else if let Err(e) = unrolled {
                     if self.retries >= self.opts.params.instunroll {
                         return Err(e);
                     }
@@ -886,7 +904,10 @@ impl JitHooks for Engine {
             self.retire(n as u32);
             return state;
         }
-        match Rec::start_side(vm, at, &t.trace, n as u32, exit, self.opts.passes, self.opts.params.clone()) {
+        let head = (exit == 0).then(|| Engine::root_of(&self.traces, n as u32).1).flatten();
+        let (passes, params) = (self.opts.passes, self.opts.params.clone());
+        let Some(Some(t)) = self.traces.get(n) else { return state };
+        match Rec::start_side(vm, at, &t.trace, n as u32, exit, head, passes, params) {
             Ok(rec) => self.begin(vm, rec, at),
             Err(e) => {
                 self.note(vm, e);

@@ -88,25 +88,29 @@ impl Rec {
     fn begin(&mut self, vm: &Vm, at: At) -> R<()> {
         self.snapshot(vm, at)?;
         self.trace.ir.push(Ins::raw(IrOp::STACK, IrT::guard(Ty::Nil), 0, 0));
-        if self.is_root() {
-            // Side traces lead back to a root trace or to the interpreter, and both poll.
+        if self.is_root() || self.head.is_some() {
+            // Other side traces lead back to a root trace or to the interpreter, and both poll.
             self.trace.ir.push(Ins::raw(IrOp::POLL, IrT::guard(Ty::Nil), 0, 0));
         }
         self.guarded = true;
         Ok(())
     }
 
-    /// A recorder for the side trace at an exit of `parent`. `at` is where the exit went on.
+    /// A recorder for the side trace at an exit of `parent`. `at` is where the exit went on; `head` is the loop's back edge if
+    /// that is the start of a loop of which all is on the stack: the trace may become another loop.
+    #[allow(clippy::too_many_arguments)]
     pub fn start_side(
         vm: &Vm,
         at: At,
         parent: &Trace,
         parent_no: u32,
         exit: u32,
+        head: Option<(usize, Op)>,
         p: Passes,
         params: Params,
     ) -> R<Rec> {
         let mut rec = Rec::new(Kind::Side { parent: parent_no, exit }, at.pc as usize, p, params);
+        rec.head = head.map(|h| h.0);
         let no = crate::ir::refs::SnapNo::new(exit as usize);
         let snap = parent.snaps[exit as usize];
         rec.baseslot = (snap.base + 2) as usize;
@@ -141,6 +145,9 @@ impl Rec {
         }
         rec.rebuild_frames()?;
         rec.begin(vm, at)?;
+        if let Some((pc, Op::FORL)) = head {
+            rec.setup_forl(vm, At { pc: pc as *const u32, base: at.base })?;
+        }
         // A boolean that the parent had not decided on.
         for s in rec.baseslot..rec.baseslot + rec.maxslot {
             let t = rec.slots[s];
@@ -201,7 +208,7 @@ impl Rec {
 
     /// Loads index, limit and step of the hot numeric loop; integers when they all are.
     fn setup_forl(&mut self, vm: &Vm, at: At) -> R<()> {
-        let ins = at.ins(0);
+        let ins = if at.ins(0).op() == Op::JFORL { self.original(vm, at)? } else { at.ins(0) };
         let ra = ins.a();
         let int = |r: u32| {
             let v = at.reg(r);
@@ -209,7 +216,7 @@ impl Rec {
             let n = v.is_num().then(|| v.num_unchecked()).filter(|n| n.to_bits() != (-0f64).to_bits());
             n.and_then(eval::num_to_int_exact)
         };
-        let kstep = const_step(vm, at, ra);
+        let kstep = const_step(vm, at, ins);
         let fits = |step: i32| {
             int(ra + 1).is_some_and(|l| if step >= 0 { l <= i32::MAX - step } else { l >= i32::MIN - step })
         };
@@ -427,7 +434,7 @@ impl Rec {
     pub(super) fn rec_loop(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {
         let own = self.own_loop(at);
         let after = At { pc: at.pc.wrapping_add(1), base: at.base };
-        if op != Op::JLOOP {
+        if op != Op::JLOOP || own {
             self.maxslot = self.maxslot.min(at.ins(0).a() as usize);
         }
         self.back_edge(vm, after, own, Event::Round, (op == Op::JLOOP).then(|| at.ins(0).d()))
@@ -447,7 +454,11 @@ impl Rec {
 
     /// Is this the loop whose trace is being recorded?
     fn own_loop(&self, at: At) -> bool {
-        matches!(self.kind, Kind::Loop { pc, .. } if pc == at.pc as usize) && self.frames.is_empty()
+        let pc = match self.kind {
+            Kind::Loop { pc, .. } => Some(pc),
+            Kind::Side { .. } => self.head,
+        };
+        pc == Some(at.pc as usize) && self.frames.is_empty() && self.trace.ir.chain(IrOp::RETF).is_none()
     }
 
     /// A back edge (or loop head) was reached; the loop's body begins at `body`.
@@ -455,7 +466,12 @@ impl Rec {
         if own {
             return match ev {
                 Event::Round => self.stop(vm, body, Link::Loop),
-                Event::Leave => Err(Abort::LeavesLoop),
+                Event::Leave if self.is_root() => Err(Abort::LeavesLoop),
+                Event::Leave => {
+                    // If the loop is entered anew its limit may be another one.
+                    (self.head, self.forl) = (None, None);
+                    Ok(Step::Next)
+                }
             };
         }
         if ev == Event::Leave {
@@ -504,8 +520,9 @@ impl Rec {
 }
 
 /// The step of a numeric loop, when the compiler has just loaded it as a constant and nothing jumps in between.
-fn const_step(vm: &Vm, at: At, ra: u32) -> Option<f64> {
-    let fori = at.pc.wrapping_offset(at.ins(0).j() as isize);
+fn const_step(vm: &Vm, at: At, forl: Instr) -> Option<f64> {
+    let ra = forl.a();
+    let fori = at.pc.wrapping_offset(forl.j() as isize);
     let f = At { pc: fori, base: at.base };
     if !matches!(f.ins(0).op(), Op::FORI | Op::JFORI) {
         return None;

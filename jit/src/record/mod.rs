@@ -96,6 +96,8 @@ pub struct Rec {
     pub(crate) range: std::ops::Range<usize>,
     /// Skip the first step: the back edge that made the loop hot.
     pub(crate) skip: bool,
+    /// Back edge of the loop at whose start a side trace begins, if the trace may become that loop for other types.
+    pub(crate) head: Option<usize>,
     /// Frames entered on the trace, outermost first.
     pub(crate) frames: Vec<call::Frame>,
     /// The hot numeric loop's invariants.
@@ -135,6 +137,7 @@ impl Rec {
             mergesnap: false,
             range: 0..usize::MAX,
             skip: false,
+            head: None,
             frames: Vec::new(),
             forl: None,
             in_native: false,

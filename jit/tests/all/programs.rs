@@ -785,3 +785,52 @@ fn a_local_that_only_a_new_function_reads_is_kept() {
         assert_eq!(go(Some(options(&["jitsync", "hotloop=3", "hotexit=2", "-loop"]))), want);
     }
 }
+
+/// A loop that goes on with other types or functions than its first trace: the exit at its start becomes another loop.
+#[test]
+fn loops_over_again_at_the_first_exit() {
+    check(
+        "functions",
+        "local function sum(f, n) local s = 0 for i = 1, n do s = s + f(i) end return s end
+         for _ = 1, 3 do p(sum(math.abs, 60), sum(math.floor, 60), sum(function(x) return x * 2 end, 60)) end",
+    );
+    check(
+        "index",
+        "local function sum(a, m, n) local s = 0 for i = m, n do s = s + a[i] + (a[i - 1] or 0) a[i] = s % 97 end return s end
+         local ints, text, holes = {}, {}, {}
+         for i = 0, 99 do ints[i] = i text[i] = tostring(i + .5) holes[i] = i % 7 > 0 and i or nil end
+         for k = 1, 4 do
+           p(sum(ints, 1, 50 + k), pcall(sum, text, 1, 9), pcall(sum, holes, 1, 6), sum(ints, 50, 99))
+           p(sum({[0] = 0, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5}, 1, 7), sum(setmetatable({[0] = 1}, {__index = ints}), 1, 40))
+           p(pcall(sum, ints, 90, 120))
+         end",
+    );
+    check(
+        "number and integer",
+        "local function run(x, d, n) local t = {} for i = x, n, d do t[#t + 1] = i x = x + d end return #t, x, t[#t] end
+         for _ = 1, 3 do
+           p(run(1, 1, 40)) p(run(0.5, 0.25, 12)) p(run(40, -1, 1)) p(run(2147483600, 1, 2147483647)) p(run(-0.0, 1, 30))
+           p(run(2147483600, 3, 2147483700))
+         end",
+    );
+    check(
+        "while",
+        "local function run(x, y, n) local c = 0 while c < n do c = c + 1 if x == y then x = y else x = c end end return x, c end
+         for _ = 1, 3 do p(run(1, 1, 30)) p(run('a', 'a', 30)) p(run(true, true, 30)) p(run(nil, nil, 30)) p(run(1, 'b', 30)) end",
+    );
+    check(
+        "iterators",
+        "local function run(t) local s = '' for k, v in pairs(t) do s = s .. type(v) end return s end
+         local function runi(t) local s = 0 for k, v in ipairs(t) do if v then s = s + k end end return s end
+         local n, b, m = {}, {}, {}
+         for i = 1, 30 do n[i] = i b[i] = true m[i] = i % 3 == 0 and 'x' or i % 3 == 1 and p or i end
+         for i = 1, 30, 3 do m[i] = false end
+         for _ = 1, 4 do p(run(n), run(b), run(m), runi(n), runi(b), runi(m)) end",
+    );
+    check(
+        "entered anew",
+        "local function run(a, f) local s = 0 for i = 1, 40 do for j = 1, i % 5 + 1 do s = s + f(j) + a[j] end end return s end
+         local a = {1, 2, 3, 4, 5, 6}
+         for _ = 1, 3 do p(run(a, math.abs), run(a, math.sqrt), run(a, function(x) return -x end)) end",
+    );
+}
