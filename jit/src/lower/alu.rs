@@ -125,12 +125,34 @@ impl Lower<'_, '_> {
         Some(self.b.ins().fma(x, y, z))
     }
 
+    /// A checked sum with a constant: whether there is room for it is asked before.
+    fn sum_with_const(&mut self, i: &Ins, a: Value) -> Option<Value> {
+        if !matches!(i.op, IrOp::ADDOV | IrOp::SUBOV) {
+            return None;
+        }
+        let k = self.t.ir.as_kint(i.rb())?;
+        let k = if i.op == IrOp::SUBOV { k.checked_neg()? } else { k };
+        let (cc, end) = if k < 0 {
+            (IntCC::SignedLessThan, i32::MIN - k)
+        } else {
+            (IntCC::SignedGreaterThan, i32::MAX - k)
+        };
+        let end = self.k32(end as u32);
+        self.guard_icmp(cc, a, end);
+        let k = self.k32(k as u32);
+        Some(self.b.ins().iadd(a, k))
+    }
+
     pub(super) fn lower_alu(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
         if let Some(v) = self.fused(r, i) {
             self.set(r, v);
             return Ok(());
         }
         let a = self.get(i.ra());
+        if let Some(v) = self.sum_with_const(i, a) {
+            self.set(r, v);
+            return Ok(());
+        }
         let b = (i.op.operands().1 == Opnd::Ref).then(|| self.get(i.rb()));
         let v = if i.ty() == Ty::Num { self.num(i, a, b)? } else { self.int(i, a, b)? };
         self.set(r, v);

@@ -48,13 +48,12 @@ impl Lower<'_, '_> {
             }
             IrOp::POLL | IrOp::GCSTEP => {
                 let word = if i.op == IrOp::POLL { self.env.flags_word } else { self.env.gc_due };
-                let at = self.k64(word);
-                let w = self.b.ins().load(types::I32, MemFlagsData::trusted(), at, 0);
+                let w = self.b.ins().load(types::I32, MemFlagsData::trusted(), self.vm, word);
                 self.guard(w);
             }
             IrOp::STACK => {
-                let at = self.k64(self.env.stack_limit);
-                let limit = self.b.ins().load(types::I64, MemFlagsData::trusted(), at, 0);
+                let limit =
+                    self.b.ins().load(types::I64, MemFlagsData::trusted(), self.vm, self.env.stack_limit);
                 let need = self.k64(i.a as u64 * 8);
                 let top = self.b.ins().iadd(self.base, need);
                 self.guard_icmp(IntCC::UnsignedGreaterThan, top, limit);

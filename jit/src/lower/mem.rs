@@ -82,9 +82,8 @@ impl Lower<'_, '_> {
                 let tag = self.k64(box_bits(t, 0));
                 let p = self.b.ins().bxor(v, tag);
                 if check {
-                    let n = self.k64(47);
-                    let high = self.b.ins().ushr(p, n);
-                    self.guard(high);
+                    let last = self.k64((1 << 47) - 1);
+                    self.guard_icmp(IntCC::UnsignedGreaterThan, p, last);
                 }
                 Some(p)
             }
@@ -122,11 +121,23 @@ impl Lower<'_, '_> {
             let off = self.k64((k as i64 * 8) as u64);
             return self.b.ins().iadd(base, off);
         }
-        let i = self.get(index);
-        let i = self.b.ins().uextend(types::I64, i);
+        let i = self.widened(index);
         let three = self.k64(3);
         let off = self.b.ins().ishl(i, three);
         self.b.ins().iadd(base, off)
+    }
+
+    /// An index in 64 bits. What 32-bit arithmetic gives is that already; of other values it is made once.
+    fn widened(&mut self, index: Ref) -> Value {
+        let i = self.t.ir.ins(index);
+        let computed = i.op.class() == Class::Pure && i.op != IrOp::CONV && !i.t.is_phi();
+        if let Some(v) = self.wide[index.ins_index()].filter(|_| !computed) {
+            return v;
+        }
+        let v = self.get(index);
+        let v = self.b.ins().uextend(types::I64, v);
+        self.wide[index.ins_index()] = Some(v);
+        v
     }
 
     /// Walks the chain of a constant key from its main node: its node, or the nil node.

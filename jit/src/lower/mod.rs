@@ -38,12 +38,12 @@ pub struct Env {
     pub exit_buffer: u64,
     /// The trace's exit cells.
     pub exit_cells: u64,
-    /// The interrupt word (32 bits, not zero when the VM wants attention).
-    pub flags_word: u64,
-    /// The heap's word that is not zero when a collector step is due (32 bits).
-    pub gc_due: u64,
-    /// The current coroutine's stack limit (a pointer).
-    pub stack_limit: u64,
+    /// Where the interrupt word is in the VM (32 bits, not zero when the VM wants attention).
+    pub flags_word: i32,
+    /// Where the heap's word is in the VM that is not zero when a collector step is due (32 bits).
+    pub gc_due: i32,
+    /// Where the current coroutine's stack limit is in the VM (a pointer).
+    pub stack_limit: i32,
     /// The node of every empty hash part.
     pub nil_node: u64,
     /// The heap, for helpers.
@@ -216,6 +216,8 @@ pub(crate) struct Lower<'a, 'f> {
     pub(crate) vm: Value,
     pub(crate) base: Value,
     map: Vec<Option<Value>>,
+    /// Indices that are loaded or come from the round before, in 64 bits.
+    wide: Vec<Option<Value>>,
     exits: Vec<Option<Exit>>,
     snap: SnapNo,
     tail_sig: SigRef,
@@ -241,6 +243,7 @@ fn build<'f>(
         vm,
         base,
         map: vec![None; t.ir.len()],
+        wide: vec![None; t.ir.len()],
         exits: t.snaps.iter().map(|_| None).collect(),
         snap: SnapNo::new(0),
         tail_sig,
@@ -282,6 +285,7 @@ impl Lower<'_, '_> {
                     for p in &phis {
                         let v = self.b.append_block_param(blk, machine_type(self.t.ir.ty(p.0)));
                         self.map[p.0.ins_index()] = Some(v);
+                        self.wide[p.0.ins_index()] = None;
                     }
                     self.b.switch_to_block(blk);
                     loop_block = Some(blk);

@@ -51,25 +51,26 @@ fn split(ir: &IrBuf, r: Ref) -> (Ref, Ref) {
     }
 }
 
-/// Base and offset of an integer key.
-pub fn key_offset(ir: &IrBuf, k: Ref) -> (Ref, i32) {
-    if let Some(n) = ir.as_kint(k) {
-        return (Ref::NONE, n);
-    }
-    if k.is_ins() {
-        let i = ir.ins(k);
-        if matches!(i.op, IrOp::ADD | IrOp::ADDOV) {
-            if let Some(n) = ir.as_kint(i.rb()) {
-                return (i.ra(), n);
-            }
+/// Base and offset of an integer key. This looks through what a loop carries on, too: in the second copy of a round,
+/// references into the first stand for the round before, and what holds between two rounds does so each time.
+pub fn key_offset(ir: &IrBuf, mut k: Ref) -> (Ref, i32) {
+    let mut offset = 0i32;
+    loop {
+        if let Some(n) = ir.as_kint(k) {
+            return (Ref::NONE, offset.wrapping_add(n));
         }
-        if i.op == IrOp::SUBOV {
-            if let Some(n) = ir.as_kint(i.rb()) {
-                return (i.ra(), n.wrapping_neg());
-            }
-        }
+        let i = match k.is_ins() {
+            true => *ir.ins(k),
+            false => return (k, offset),
+        };
+        let n = match i.op {
+            IrOp::ADD | IrOp::ADDOV if i.ty() == Ty::Int => ir.as_kint(i.rb()),
+            IrOp::SUBOV if i.ty() == Ty::Int => ir.as_kint(i.rb()).map(i32::wrapping_neg),
+            _ => None,
+        };
+        let Some(n) = n else { return (k, offset) };
+        (k, offset) = (i.ra(), offset.wrapping_add(n));
     }
-    (k, 0)
 }
 
 /// Do two keys denote one slot (of one table)?

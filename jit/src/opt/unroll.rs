@@ -69,8 +69,30 @@ impl Unroll<'_> {
         Ok(onsnap)
     }
 
-    fn copy_ins(&mut self, r: Ref, slots: &[Ref]) -> Result<(), Abort> {
+    /// The instruction at `r`, without its overflow check if it is an index that is within its array in all rounds (`opt::abc`).
+    fn checked_before(&mut self, r: Ref) -> Ins {
         let i = *self.t.ir.ins(r);
+        if !self.p.abc || !matches!(i.op, IrOp::ADDOV | IrOp::SUBOV) {
+            return i;
+        }
+        let k = self.t.ir.as_kint(i.rb());
+        let Some(k) = k.and_then(|k| if i.op == IrOp::SUBOV { k.checked_neg() } else { Some(k) }) else {
+            return i;
+        };
+        let mut c = self.t.ir.chain(IrOp::ABC);
+        while c > r {
+            let check = *self.t.ir.ins(c);
+            if c < self.invar && check.ty() == super::abc::INVARIANT && check.rb() == r {
+                let k = self.t.ir.kint(k);
+                return Ins::new(IrOp::ADD, IrT::of(Ty::Int), i.ra(), k);
+            }
+            c = Ref::from_bits(check.prev);
+        }
+        i
+    }
+
+    fn copy_ins(&mut self, r: Ref, slots: &[Ref]) -> Result<(), Abort> {
+        let i = self.checked_before(r);
         let (ma, mb) = i.op.operands();
         let a = if ma == Opnd::Ref { self.sub(i.ra()).bits() } else { i.a };
         let b = if mb == Opnd::Ref { self.sub(i.rb()).bits() } else { i.b };

@@ -113,6 +113,9 @@ impl Rec {
         if self.p.narrow && x.ty == Ty::Int && y.ty == Ty::Int && matches!(op, IrOp::ADD | IrOp::SUB) {
             let n = eval::num_arith(op, vx.num_unchecked(), vy.num_unchecked());
             if n.and_then(eval::num_to_int_exact).is_some() {
+                if let Some(r) = self.index_and_const(op, x.r, y.r)? {
+                    return Ok(TRef::new(r, Ty::Int));
+                }
                 let op = if op == IrOp::ADD { IrOp::ADDOV } else { IrOp::SUBOV };
                 let r = self.emit(op, IrT::guard(Ty::Int), x.r, y.r)?;
                 return Ok(TRef::new(r, Ty::Int));

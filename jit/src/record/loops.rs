@@ -258,6 +258,32 @@ impl Rec {
         Ok(())
     }
 
+    /// The sum of the loop's index and a constant that brings it nearer to the limit: if there is room for it behind the limit,
+    /// which does not change, no round has to ask. Of the same form as the next index, so both are one.
+    pub(super) fn index_and_const(&mut self, op: IrOp, x: Ref, y: Ref) -> R<Option<Ref>> {
+        let Some(f) = self.forl.filter(|f| f.idx.r == x && self.p.abc && self.p.loop_) else {
+            return Ok(None);
+        };
+        let ir = &self.trace.ir;
+        let Some(k) = ir.as_kint(y).and_then(|k| if op == IrOp::SUB { k.checked_neg() } else { Some(k) })
+        else {
+            return Ok(None);
+        };
+        let Some(step) = ir.as_kint(f.step.r).filter(|s| s.signum() == k.signum() && k != 0) else {
+            return Ok(None);
+        };
+        if k.unsigned_abs() > step.unsigned_abs() {
+            let (cmp, end) = if k > 0 { (IrOp::LE, i32::MAX - k) } else { (IrOp::GE, i32::MIN - k) };
+            if (k > 0 && f.limit > f64::from(end)) || (k < 0 && f.limit < f64::from(end)) {
+                return Ok(None);
+            }
+            let end = self.kint(end);
+            self.guard(cmp, f.stop.r, end.r)?;
+        }
+        let k = self.kint(k);
+        self.emit(IrOp::ADD, IrT::of(Ty::Int), x, k.r).map(Some)
+    }
+
     /// The bounds check of index `key` in an array of size `asize`. If the index of the trace's loop is within the array up to the
     /// loop's limit, now, then index and limit are checked before the loop and nothing in it (`opt::abc`).
     pub(super) fn bounds_check(&mut self, asize: Ref, now: u32, key: Ref) -> R<()> {

@@ -94,14 +94,15 @@ fn run(t: &Trace, args: &[f64]) -> String {
     let mut rt = Runtime::new(1 << 20, &c.stubs().expect("stubs compile")).expect("code memory");
     let cells = ExitCells::new(t.snaps.len(), rt.leave_stub());
     let buf = ExitBuffer::new();
-    let word = 0u32;
+    // All that these traces read of a VM.
+    let mut vm = [0u64; 2];
     let env = Env {
         trace_no: 7,
         exit_buffer: buf.address(),
         exit_cells: cells.address(),
-        flags_word: &raw const word as u64,
-        gc_due: &raw const word as u64,
-        stack_limit: 0,
+        flags_word: 0,
+        gc_due: 0,
+        stack_limit: 8,
         nil_node: 0,
         heap: 0,
         ..Env::default()
@@ -114,7 +115,7 @@ fn run(t: &Trace, args: &[f64]) -> String {
     }
     // SAFETY: the thunk was just installed in a live arena; the traces of these tests touch no VM, and their
     // slots lie within the 64 of this block.
-    let exit = unsafe { exec::enter(inst.entry, std::ptr::null_mut(), slots.as_mut_ptr().add(2)) };
+    let exit = unsafe { exec::enter(inst.entry, (&raw mut vm).cast(), slots.as_mut_ptr().add(2)) };
     assert_eq!(exit >> 32, 7);
     let snap = SnapNo::new(exit as u32 as usize);
     let (stop, vals) = eval::run(&t.ir, &slots, 1_000_000);

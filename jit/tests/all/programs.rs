@@ -834,3 +834,82 @@ fn loops_over_again_at_the_first_exit() {
          for _ = 1, 3 do p(run(a, math.abs), run(a, math.sqrt), run(a, function(x) return -x end)) end",
     );
 }
+
+/// Sums of a loop's index and a constant, near where 32 bits end too.
+#[test]
+fn sums_of_an_index() {
+    check(
+        "neighbours",
+        "local v = {} for i = 0, 130 do v[i] = i * i % 17 end
+         for k = 1, 3 do
+           for i = 1, 100 + k do v[i] = (v[i - 1] + v[i] + v[i + 1] + v[i + 20]) % 1009 end
+           for i = 101, 2, -1 do v[i] = (v[i - 1] + 2 * v[i] + v[i + 1] - v[i - 2]) % 1009 end
+           for i = 3, 90, 3 do v[i + 3], v[i] = v[i], v[i + 3] v[i + 4] = v[i - 3] end
+         end
+         local s = 0 for i = 0, 130 do s = s * 31 % 65521 + v[i] end p(s)",
+    );
+    check(
+        "edges",
+        "local function run(a, b, s, f) local t, n = 0, 0
+           for i = a, b, s do n = n + 1 t = t + f(i) if n > 50 then break end end return string.format('%d %.17g', n, t) end
+         local fs = {}
+         for _, k in ipairs{1, 2, 5, 1000, 2147483647, -2147483648} do
+           fs[#fs + 1] = loadstring('local k = ' .. k .. ' return function(i) return i + (' .. k .. ') end')()
+           fs[#fs + 1] = loadstring('return function(i) return i - (' .. k .. ') end')()
+           fs[#fs + 1] = loadstring('return function(i) return (' .. k .. ') + i end')()
+           fs[#fs + 1] = loadstring('return function(i) return (' .. k .. ') - i end')()
+         end
+         for _, r in ipairs{{1, 40, 1}, {2147483600, 2147483646, 1}, {2147483600, 2147483647, 1}, {2147483500, 2147483642, 3},
+             {-2147483648, -2147483610, 1}, {-2147483600, -2147483648, -1}, {-2147483600, -2147483647, -1}, {40, 1, -2},
+             {-20, 20, 1}} do
+           for i = 1, #fs do p(i, run(r[1], r[2], r[3], fs[i])) end
+         end",
+    );
+    check(
+        "limit moves",
+        "local function run(n) local t = 0 for i = 1, n do t = t + (i + 3) - (i - 3) + (i + 1) * 2 end return t end
+         for k = 1, 20 do p(run(k * 5)) end p(run(100))",
+    );
+}
+
+/// Loads of what the round before has stored or loaded, and stores in between.
+#[test]
+fn neighbours_of_the_round_before() {
+    check(
+        "recurrence",
+        "local v, w = {}, {} for i = 0, 140 do v[i] = i * i % 17 w[i] = i end
+         for k = 1, 3 do
+           for i = 1, 100 do v[i] = v[i - 1] + v[i] + v[i + 1] end
+           for i = 100, 1, -1 do v[i] = (v[i + 1] + v[i - 1] - v[i]) % 1009 end
+           for i = 2, 100 do local x = v[i - 1] v[i] = x + 1 v[i - 2] = x - 1 v[i + 1] = v[i] + v[i - 2] end
+           for i = 2, 100 do w[i] = w[i - 1] w[i + 1] = v[i] v[i - 1] = w[i] + w[i - 2] % 7 end
+           for i = 4, 100, 2 do v[i], v[i - 2] = v[i - 1], v[i + 2] v[i + 1] = v[i - 4] end
+           for i = 1, 100 do local a, b = v[i], v[i + 1] if a > b then v[i], v[i + 1] = b, a end end
+         end
+         local s = 0 for i = 0, 140 do s = (s * 31 + v[i] * 7 + w[i]) % 65521 end p(s)",
+    );
+    check(
+        "one table twice",
+        "local function f(a, b) for i = 2, 60 do a[i] = b[i - 1] + 1 b[i + 1] = a[i - 1] + a[i] end
+           local s = 0 for i = 1, 61 do s = (s * 7 + a[i] * 3 + b[i]) % 1000003 end return s end
+         for k = 1, 3 do
+           local x, y = {}, {} for i = 1, 62 do x[i] = i % 5 y[i] = i % 7 end
+           p(f(x, x), f(x, y), f(y, x), f(y, y))
+         end",
+    );
+    check(
+        "types change",
+        "local v = {} for i = 1, 80 do v[i] = i end
+         local n = 0 for i = 2, 70 do if i == 50 then v[i] = 'x' end
+           if type(v[i - 1]) == 'string' then n = n + 1 v[i - 1] = 7 end v[i + 1] = i % 13 == 0 and v[i + 1] or v[i - 1] end
+         local s = '' for i = 1, 80 do s = s .. v[i] .. ',' end p(n, s)",
+    );
+    check(
+        "steps over the array's end",
+        "local v = {} for i = 1, 30 do v[i] = i end
+         for k = 1, 3 do for i = 2, 40 do v[i] = (v[i - 1] or 0) + (v[i + 1] or i) end end
+         local s = 0 for i = 1, 45 do s = (s * 3 + (v[i] or 1)) % 10007 end p(s, #v)
+         local u = {} u[1] = 1 for i = 1, 60 do u[i + 1] = u[i] * 2 % 1009 end p(#u, u[61])
+         u = {} for i = 1, 60 do u[i] = i if i > 1 then u[i - 1] = nil end end p(u[60], u[59], u[1])",
+    );
+}
