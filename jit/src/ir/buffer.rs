@@ -31,6 +31,8 @@ pub struct IrBuf {
     ins: Vec<Ins>,
     chain: [u16; IrOp::COUNT],
     interned: HashMap<Const, Ref>,
+    /// Numbers that have a 32-bit form as well (`opt::narrow`): it, and the largest magnitude of the number.
+    narrowed: HashMap<Ref, (Ref, f64)>,
 }
 
 impl Default for IrBuf {
@@ -45,8 +47,13 @@ impl IrBuf {
 
     /// An empty buffer: the three primitives and `BASE`.
     pub fn new() -> IrBuf {
-        let mut b =
-            IrBuf { consts: Vec::new(), ins: Vec::new(), chain: [0; IrOp::COUNT], interned: HashMap::new() };
+        let mut b = IrBuf {
+            consts: Vec::new(),
+            ins: Vec::new(),
+            chain: [0; IrOp::COUNT],
+            interned: HashMap::new(),
+            narrowed: HashMap::new(),
+        };
         for ty in [Ty::Nil, Ty::False, Ty::True] {
             b.konst(Const { ty, slot: 0, bits: 0 });
         }
@@ -162,8 +169,19 @@ impl IrBuf {
         self.nop(r);
     }
 
+    /// The 32-bit form of a number, and the number's largest magnitude.
+    pub fn narrowed(&self, r: Ref) -> Option<(Ref, f64)> {
+        self.narrowed.get(&r).copied()
+    }
+
+    /// Notes the 32-bit form of a number.
+    pub fn set_narrowed(&mut self, r: Ref, n: Ref, bound: f64) {
+        self.narrowed.insert(r, (n, bound));
+    }
+
     /// Drops all instructions from `r` on and repairs the chains.
     pub fn truncate(&mut self, r: Ref) {
+        self.narrowed.retain(|a, n| *a < r && n.0 < r);
         while self.ins.len() > r.ins_index() {
             let i = self.ins.pop().expect("loop condition");
             if i.op != IrOp::NOP && self.chain[i.op as usize] == Ref::ins(self.ins.len()).bits() {

@@ -192,6 +192,14 @@ pub fn eval_ins(i: &Ins, ta: Ty, a: Bits, b: Bits) -> Result<Bits, bool> {
                 _ => Err(false),
             }
         }
+        IrOp::TOBIT
+            if i.is_guard()
+                && (fa != fa.trunc()
+                    || fa < -crate::opt::narrow::LEAF_MAX as f64
+                    || fa >= crate::opt::narrow::LEAF_MAX as f64) =>
+        {
+            Err(true)
+        }
         IrOp::TOBIT => Ok(int(tobit(fa))),
         IrOp::FPMATH => Ok(fpmath(fa, i.b).to_bits()),
         op if i.ty() == Ty::Num => num_arith(op, fa, fb).map(f64::to_bits).ok_or(false),

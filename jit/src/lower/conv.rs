@@ -6,6 +6,7 @@ use crate::ir::ins::{Ins, conv};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
+use crate::opt::narrow::LEAF_MAX;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -18,6 +19,26 @@ impl Lower<'_, '_> {
         let m = self.b.ins().f64const(MAGIC);
         let s = self.b.ins().fadd(x, m);
         let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), s);
+        self.b.ins().ireduce(types::I32, bits)
+    }
+
+    /// The low 32 bits of a whole number of small magnitude; leaves the trace if it is another one.
+    fn tobit_checked(&mut self, x: Value) -> Value {
+        let m = self.b.ins().f64const(MAGIC);
+        let s = self.b.ins().fadd(x, m);
+        let back = self.b.ins().fsub(s, m);
+        let f = self.b.ins().fcmp(FloatCC::NotEqual, back, x);
+        self.guard(f);
+        let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), s);
+        // The upper half tells the magnitude.
+        let k = self.k64(32);
+        let high = self.b.ins().ushr(bits, k);
+        let high = self.b.ins().ireduce(types::I32, high);
+        let least = (MAGIC.to_bits() >> 32) as u32 - (LEAF_MAX >> 32) as u32;
+        let k = self.k32(least.wrapping_neg());
+        let up = self.b.ins().iadd(high, k);
+        let range = self.k32(2 * (LEAF_MAX >> 32) as u32);
+        self.guard_icmp(IntCC::UnsignedGreaterThanOrEqual, up, range);
         self.b.ins().ireduce(types::I32, bits)
     }
 
@@ -42,6 +63,11 @@ impl Lower<'_, '_> {
 
     pub(super) fn lower_conv(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
         let x = self.get(i.ra());
+        if i.op == IrOp::TOBIT && i.is_guard() {
+            let v = self.tobit_checked(x);
+            self.set(r, v);
+            return Ok(());
+        }
         if i.op == IrOp::TOBIT {
             let v = self.tobit(x);
             self.set(r, v);

@@ -8,6 +8,7 @@ pub mod dse;
 pub mod fold;
 pub mod forward;
 pub mod memory;
+pub mod narrow;
 pub mod sink;
 pub mod unroll;
 
@@ -102,6 +103,12 @@ pub fn emit(ir: &mut IrBuf, p: Passes, mut i: Ins) -> Emitted {
             Some(r) => Ok(r),
             None => Ok(ir.push(i)),
         },
+        Class::Pure if i.op == IrOp::TOBIT && p.narrow && p.cse && !i.is_guard() => {
+            match narrow::tobit(ir, p, i.ra()) {
+                Some(r) => r,
+                None => Ok(cse::find(ir, &i, Ref::NONE).unwrap_or_else(|| ir.push(i))),
+            }
+        }
         Class::Pure if i.op == IrOp::ABC && p.abc && abc::is_redundant(ir, &i) => Ok(Ref::NONE),
         Class::Pure | Class::RefTo if p.cse => {
             let limit = forward::ref_limit(ir, &i);

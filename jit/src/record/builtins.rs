@@ -18,6 +18,9 @@ use moonlit_vm::string::Str;
 use moonlit_vm::table::Table;
 use moonlit_vm::value::Value;
 
+/// Most bytes that `string.byte` of a range loads one by one.
+const BYTES_MAX: i32 = 16;
+
 type Args<'a> = &'a [(TRef, Value)];
 
 impl Rec {
@@ -110,11 +113,11 @@ impl Rec {
     fn string_byte(&mut self, vm: &Vm, args: Args<'_>) -> R<Vec<TRef>> {
         let (s, vs) = *args.first().ok_or(Abort::NyiTypes("missing argument"))?;
         let str = vs.as_obj::<Str>().ok_or(Abort::NyiTypes("value that is no string"))?;
-        if args.len() > 2 {
-            return Err(Abort::NyiTypes("string.byte of a range"));
-        }
         let len = self.field(s.r, Field::StrLen)?;
         let n = str.bytes(&vm.heap).len() as i32;
+        if let &[_, (from, vfrom), (to, vto)] = args {
+            return self.string_bytes(s, len, n, (from, vfrom), (to, vto));
+        }
         let (pos, p) = match args.get(1) {
             None => (self.kint(1), 1),
             Some((t, v)) => {
@@ -132,6 +135,41 @@ impl Rec {
         let at = self.emit(IrOp::STRREF, IrT::of(Ty::P64), s.r, off.r)?;
         let r = self.emit_raw(Ins::raw(IrOp::XLOAD, IrT::of(Ty::U8), at.bits(), 1))?;
         Ok(vec![TRef::new(r, Ty::Int)])
+    }
+
+    /// `string.byte(s, i, j)` of as many characters as it is now, all of them within the string.
+    fn string_bytes(
+        &mut self,
+        s: TRef,
+        len: TRef,
+        n: i32,
+        (from, vfrom): (TRef, Value),
+        (to, vto): (TRef, Value),
+    ) -> R<Vec<TRef>> {
+        let norm = |v: Value| Self::int_value(v).map(|k| if k < 0 { k + n + 1 } else { k });
+        let (first, last) = (norm(vfrom)?, norm(vto)?);
+        if first < 1 || last > n || !(1..=BYTES_MAX).contains(&(last - first + 1)) {
+            return Err(Abort::NyiTypes("string.byte of a range"));
+        }
+        let (from, to) = (self.position(len, from, vfrom)?, self.position(len, to, vto)?);
+        let one = self.kint(1);
+        let off = self.emit_t(IrOp::SUB, Ty::Int, from.r, one.r)?;
+        let more = self.kint(last - first);
+        let end = self.emit_t(IrOp::SUB, Ty::Int, to.r, from.r)?;
+        self.guard(IrOp::EQ, end.r, more.r)?;
+        // Both ends are within the string, so all of it is.
+        let end = self.emit_t(IrOp::SUB, Ty::Int, to.r, one.r)?;
+        self.guard(IrOp::ULT, off.r, len.r)?;
+        self.guard(IrOp::ULT, end.r, len.r)?;
+        let at = self.emit(IrOp::STRREF, IrT::of(Ty::P64), s.r, off.r)?;
+        let mut out = Vec::new();
+        for k in 0..=(last - first) as u64 {
+            let k = self.trace.ir.kint64(Ty::I64, k);
+            let p = self.emit(IrOp::ADD, IrT::of(Ty::P64), at, k)?;
+            let r = self.emit_raw(Ins::raw(IrOp::XLOAD, IrT::of(Ty::U8), p.bits(), 1))?;
+            out.push(TRef::new(r, Ty::Int));
+        }
+        Ok(out)
     }
 
     fn string_sub(&mut self, vm: &Vm, args: Args<'_>) -> R<Vec<TRef>> {

@@ -192,6 +192,42 @@ fn library_calls() {
     );
 }
 
+/// Sums that are cut to 32 bits.
+#[test]
+fn hashes() {
+    check(
+        "rounds",
+        "local bxor, band, rol = bit.bxor, bit.band, bit.rol
+         local function f(a, b, c, x, s) return rol(bxor(c, band(b, a)) + a + x, s) + b end
+         local a, b, c = 0x67452301, 0xefcdab89, 0x98badcfe
+         local x = {} for i = 1, 16 do x[i] = bxor(i * 0x9e3779b9, i) end
+         for i = 1, 200 do local k = x[i % 16 + 1]
+           a = f(a, b, c, k + 0xd76aa478, 7) b = f(b, c, a, k + 0xe8c7b756, 12) c = f(c, a, b, k - 0x242070db, 17)
+           a, b, c = bit.tobit(a), bit.tobit(b), bit.tobit(c) end p(a, b, c)",
+    );
+    check(
+        "fractions, large numbers and what is none",
+        "local t, s = {}, 0
+         for i = 1, 120 do t[i] = i % 7 == 0 and i + 0.5 or i % 11 == 0 and 2^47 + i or i % 13 == 0 and -2^50 or i % 17 == 0 and 0/0 or i * 2^33 end
+         for r = 1, 4 do for i = 1, 120 do s = bit.bxor(bit.rol(s, 3), bit.tobit(bit.band(i, 7) + t[i])) s = bit.bxor(s, bit.tobit(t[i] - bit.bor(s, 1) - 4294967295)) end end p(s)",
+    );
+    check(
+        "carried round",
+        "local h, g = 1, 2 for i = 1, 300 do h = bit.bxor(h, i) + g g = bit.band(h + i, 255) + bit.lshift(g, 1) if i % 20 == 0 then h, g = bit.tobit(h), bit.tobit(g) end end p(h, g)",
+    );
+    check(
+        "a sum that grows without bound",
+        "local a = 0 for i = 1, 60 do local b = bit.band(i, 3) local c = b + a a = c + c + b if bit.tobit(a + b) == 7 then a = a + 1 end end p(a, bit.tobit(a))",
+    );
+    check(
+        "bytes of a range",
+        "local s, n = ('abcdefghijklmnopqrstuvwxyz'):rep(4), 0
+         for i = 1, 101 do local a, b, c, d = s:byte(i, i + 3) n = (n * 31 + a + b * 2 + c * 3 + (d or 0)) % 1000003 end
+         for i = 1, 60 do local a, b = s:byte(-i - 1, -i) n = (n * 7 + a + (b or 5)) % 1000003 local c, d = s:byte(i, i - i % 3) n = n + (c or 1) + (d or 2) end
+         for i = 90, 120 do local a, b, c = s:byte(i, i + 2) n = n * 3 % 65537 + (a or 1) + (b or 2) + (c or 3) end p(n)",
+    );
+}
+
 /// Loops over functions of the language, and functions of which there are many.
 #[test]
 fn iterators_and_many_closures() {
