@@ -23,6 +23,8 @@ pub enum Abort {
     LeavesLoop,
     /// An inner loop was met that has no trace yet.
     InnerLoop,
+    /// A function that returns after so few instructions is not worth a trace.
+    TraceTooShort,
     /// Returned below the frame the trace started in.
     ReturnToLowerFrame,
     /// The same loop was unrolled too often.
@@ -71,6 +73,7 @@ impl Abort {
                 format!("NYI: unsupported variant of FastFunc {name}")
             }
             Abort::NyiTypes(what) => format!("NYI: {what}"),
+            Abort::TraceTooShort => "trace too short".into(),
             Abort::BadCall => "bad argument type".into(),
             Abort::JitOffForProto => "JIT compilation disabled for function".into(),
             Abort::Blacklisted => "blacklisted".into(),

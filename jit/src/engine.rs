@@ -281,6 +281,7 @@ impl Engine {
                         let blunt = match op {
                             Op::FORL => Op::IFORL,
                             Op::ITERL => Op::IITERL,
+                            Op::FUNCF => Op::IFUNCF,
                             _ => Op::ILOOP,
                         };
                         view::patch(pc, ins.with_op(blunt));
@@ -432,11 +433,14 @@ impl Engine {
             apart: !self.opts.passes.fuse,
             fma: self.opts.passes.fma,
         };
+        let function = rec.is_function();
         if self.opts.verbose {
             let start = self.start_text(vm, kind, self.rec_proto, rec.start_pc);
             let link = match rec.trace.link {
                 Link::Loop => " loop".to_string(),
+                Link::Root(0) if function => " up-recursion".to_string(),
                 Link::Root(0) => " loop".to_string(),
+                Link::Interp if function => " return".to_string(),
                 Link::Root(n) => format!(" -> {n}"),
                 Link::Interp | Link::None => " -- fallback to interpreter".to_string(),
             };
@@ -620,6 +624,7 @@ impl Engine {
                 let j = match op {
                     Op::FORL => Op::JFORL,
                     Op::ITERL => Op::JITERL,
+                    Op::FUNCF => Op::JFUNCF,
                     _ => Op::JLOOP,
                 };
                 view::patch(pc, ins.with_op(j).with_d(no));
@@ -717,7 +722,7 @@ impl Engine {
         }
         let (pc, _) = back_edge(pc, op);
         let ins = view::ins_at(pc);
-        if matches!(ins.op(), Op::JFORL | Op::JITERL | Op::JLOOP) && ins.d() == no {
+        if matches!(ins.op(), Op::JFORL | Op::JITERL | Op::JLOOP | Op::JFUNCF) && ins.d() == no {
             view::patch(pc, t.original);
             if t.original.op() == Op::FORL {
                 let fori = (pc as i64 + t.original.j() as i64 * 4) as usize;
@@ -762,7 +767,11 @@ impl JitHooks for Engine {
         self.poll(vm);
         let at = At { pc, base };
         let op = at.ins(0).op();
-        if kind == HotKind::Call || !matches!(op, Op::FORL | Op::ITERL | Op::ITERN | Op::LOOP) {
+        let fits = match kind {
+            HotKind::Call => op == Op::FUNCF,
+            _ => matches!(op, Op::FORL | Op::ITERL | Op::ITERN | Op::LOOP),
+        };
+        if !fits {
             return;
         }
         if self.is_pending(pc as usize) {
@@ -774,7 +783,8 @@ impl JitHooks for Engine {
             self.punish(vm, k);
             return;
         }
-        match Rec::start_loop(vm, at, self.opts.passes, self.opts.params.clone()) {
+        let start = if op == Op::FUNCF { Rec::start_function } else { Rec::start_loop };
+        match start(vm, at, self.opts.passes, self.opts.params.clone()) {
             Ok(rec) => self.begin(vm, rec, at),
             Err(e) => {
                 self.note(vm, e);
@@ -1000,6 +1010,7 @@ impl JitHooks for Engine {
                 Op::IFORL => Some(Op::FORL),
                 Op::IITERL => Some(Op::ITERL),
                 Op::ILOOP => Some(Op::LOOP),
+                Op::IFUNCF => Some(Op::FUNCF),
                 _ => None,
             };
             if let Some(op) = counting {

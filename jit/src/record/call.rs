@@ -1,7 +1,7 @@
 //! Calls, returns, varargs, upvalues.
 
 use super::slots::{SLOTS_MAX, TRef, type_of};
-use super::{R, Rec, Step};
+use super::{Kind, R, Rec, Step};
 use crate::abort::Abort;
 use crate::ir::ins::{Field, Ins, IrT};
 use crate::ir::ops::IrOp;
@@ -66,6 +66,10 @@ impl Then {
 /// Closures of a prototype from which on no trace relies on one of them but on the prototype alone: a handler that makes its
 /// helpers anew for each request would else leave a chain of side traces, each for a closure that is gone.
 pub const CLOSURES_MAX: u32 = 3;
+
+/// Instructions from which on a function that just returns is worth a trace: entering and leaving one costs as much as some
+/// of the interpreter's.
+const FUNCTION_MIN: u32 = 40;
 
 /// Most frames on a trace.
 const FRAMES_MAX: usize = 20;
@@ -156,6 +160,18 @@ impl Rec {
         }
     }
 
+    /// The trace that takes over when a function has called itself often enough: its own.
+    fn recursion(&self, vm: &Vm, f: Gc<Func>) -> Option<u32> {
+        let me = self.identity(vm, f);
+        let depth = self.frames.iter().filter(|x| x.func == me).count() as u32;
+        let header = f.get(&vm.heap).pc as usize;
+        if matches!(self.kind, Kind::Loop { pc, op: Op::FUNCF } if pc == header) {
+            return (depth >= self.params.recunroll).then_some(0);
+        }
+        let i = view::ins_at(header);
+        (i.op() == Op::JFUNCF && depth >= self.params.callunroll).then(|| i.d())
+    }
+
     fn may_enter(&self, vm: &Vm, f: Gc<Func>) -> R<()> {
         let Some(l) = f.as_lua(&vm.heap) else { return Err(Abort::BadCall) };
         let p = l.get(&vm.heap).proto.get(&vm.heap);
@@ -211,7 +227,11 @@ impl Rec {
             self.in_native = true;
             return Ok(Step::Next);
         }
-        self.may_enter(vm, f)?;
+        self.callee_trace = self.recursion(vm, f);
+        match self.may_enter(vm, f) {
+            Err(Abort::Recursion) if self.callee_trace.is_some() => {}
+            other => other?,
+        }
         let s = self.baseslot + a as usize;
         let link = self.trace.ir.kptr(at.pc as u64 + 4);
         self.slots[s + 1] = TRef::new(link, Ty::P64);
@@ -350,9 +370,10 @@ impl Rec {
             self.get(at, a + 2 + i)?;
         }
         let Some(top) = self.frames.last().copied() else {
-            if self.is_root() {
+            if self.is_root() && !self.is_function() {
                 return Err(Abort::LeavesLoop);
             }
+            self.is_worth_it()?;
             return self.stop(vm, at, Link::Interp);
         };
         if top.vararg != 0 {
@@ -431,8 +452,16 @@ impl Rec {
         Ok(())
     }
 
+    fn is_worth_it(&self) -> R<()> {
+        if self.is_function() && self.count < FUNCTION_MIN { Err(Abort::TraceTooShort) } else { Ok(()) }
+    }
+
     pub(super) fn rec_ret(&mut self, vm: &Vm, at: At, from: usize, n: usize) -> R<Step> {
         if self.frames.is_empty() {
+            if self.is_function() {
+                self.is_worth_it()?;
+                return self.stop(vm, at, Link::Interp);
+            }
             if self.is_root() {
                 return Err(Abort::LeavesLoop);
             }

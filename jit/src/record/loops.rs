@@ -84,6 +84,21 @@ impl Rec {
         Ok(rec)
     }
 
+    /// A recorder for the function whose header at `at` is hot: from the first instruction on, with its parameters in place.
+    pub fn start_function(vm: &Vm, at: At, p: Passes, params: Params) -> R<Rec> {
+        let proto = at.proto(&vm.heap).ok_or(Abort::BadCall)?;
+        let pt = proto.get(&vm.heap);
+        let first = at.pc as usize + 4;
+        let mut rec = Rec::new(Kind::Loop { pc: at.pc as usize, op: Op::FUNCF }, first, p, params);
+        // The header itself.
+        rec.skip = true;
+        rec.range = first..first + pt.code().len() * 4;
+        rec.maxslot = pt.numparams as usize;
+        rec.slots_max = 2 + pt.framesize as usize;
+        rec.begin(vm, At { pc: at.pc.wrapping_add(1), base: at.base })?;
+        Ok(rec)
+    }
+
     /// Snapshot 0 and the checks at a trace's entry.
     fn begin(&mut self, vm: &Vm, at: At) -> R<()> {
         self.snapshot(vm, at)?;

@@ -52,7 +52,7 @@ pub enum Step {
 /// What kind of trace is recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A loop: address of its back edge or head.
+    /// A loop: address of its back edge or head. A function that is entered often: its header.
     Loop {
         /// The hot instruction.
         pc: usize,
@@ -113,6 +113,8 @@ pub struct Rec {
     pub(crate) called: Option<natives::Called>,
     /// The last C call before which the frames were written to the stack.
     pub(crate) written_back: Ref,
+    /// The function that is being called is entered by its own trace, of this number (0: the one being recorded).
+    pub(crate) callee_trace: Option<u32>,
 }
 
 /// Results of recording functions.
@@ -146,6 +148,7 @@ impl Rec {
             undecided: None,
             called: None,
             written_back: Ref::NONE,
+            callee_trace: None,
         }
     }
 
@@ -157,6 +160,11 @@ impl Rec {
     /// Is it a root trace?
     pub fn is_root(&self) -> bool {
         matches!(self.kind, Kind::Loop { .. })
+    }
+
+    /// Is it a root trace that starts at a function's header?
+    pub fn is_function(&self) -> bool {
+        matches!(self.kind, Kind::Loop { op: Op::FUNCF, .. })
     }
 
     pub(crate) fn emit(&mut self, op: IrOp, t: IrT, a: Ref, b: Ref) -> R<Ref> {
@@ -433,7 +441,12 @@ impl Rec {
             Op::LOOP | Op::ILOOP | Op::JLOOP => return self.rec_loop(vm, at, op),
             Op::JMP => self.maxslot = self.maxslot.min(a as usize),
             Op::ISNEXT => self.rec_isnext(vm, at)?,
-            Op::FUNCF | Op::IFUNCF | Op::JFUNCF => self.rec_func(vm, at, false)?,
+            Op::FUNCF | Op::IFUNCF | Op::JFUNCF => {
+                self.rec_func(vm, at, false)?;
+                if let Some(no) = self.callee_trace.take() {
+                    return self.stop(vm, At { pc: at.pc.wrapping_add(1), base: at.base }, Link::Root(no));
+                }
+            }
             Op::FUNCV | Op::IFUNCV | Op::JFUNCV => self.rec_func(vm, at, true)?,
             Op::UCLO => return self.rec_uclo(vm, at),
             Op::FUNCC if std::mem::take(&mut self.in_native) => {}

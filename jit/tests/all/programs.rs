@@ -192,6 +192,77 @@ fn library_calls() {
     );
 }
 
+/// Functions that call themselves, and functions that are long.
+#[test]
+fn recursion() {
+    check(
+        "fib",
+        "local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end p(fib(17), fib(12))",
+    );
+    check(
+        "ack and tak",
+        "local function ack(m, n) if m == 0 then return n + 1 elseif n == 0 then return ack(m - 1, 1) end return ack(m - 1, ack(m, n - 1)) end
+         local function tak(x, y, z) if y >= x then return z end return tak(tak(x - 1, y, z), tak(y - 1, z, x), tak(z - 1, x, y)) end
+         p(ack(2, 9), tak(10, 6, 3))",
+    );
+    check(
+        "trees",
+        "local function make(d) if d == 0 then return {} end return {make(d - 1), make(d - 1)} end
+         local function count(t) if t[1] then return 1 + count(t[1]) + count(t[2]) end return 1 end
+         local s = 0 for d = 1, 9 do s = s + count(make(d)) end p(s)",
+    );
+    check(
+        "mutual, with several results",
+        "local odd local function even(n, a) if n == 0 then return true, a end return odd(n - 1, a + n) end
+         function odd(n, a) if n == 0 then return false, a end local x, y = even(n - 1, a - n) return x, y end
+         local s = 0 for i = 1, 120 do local e, v = even(i % 40, i) s = s + v + (e and 1 or 0) end p(s)",
+    );
+    check(
+        "from a loop, from a coroutine, from pcall",
+        "local function f(n) if n == 0 then return 0 end return 1 + f(n - 1) end
+         local s = 0 for i = 1, 150 do s = s + f(i % 30) end
+         local co = coroutine.wrap(function() for i = 1, 50 do coroutine.yield(f(i)) end end) for i = 1, 50 do s = s + co() end
+         for i = 1, 50 do local ok, v = pcall(f, i) s = s + v end p(s)",
+    );
+    check(
+        "deep, until the stack is full",
+        "local function down(n) if n == 0 then return 0 end return 1 + down(n - 1) end p(down(3000), down(9000))
+         local n = 0 local function up() n = n + 1 return 1 + up() end local ok, e = pcall(up) p(ok, e, n > 10000) p(down(5000))",
+    );
+    check(
+        "an error far up",
+        "local function f(n, t) if n == 0 then return t.x.y end return 1 + f(n - 1, t) end
+         local good, bad = {x = {y = 1}}, {} local s = 0
+         for i = 1, 100 do local ok, v = pcall(f, i % 20, i % 7 == 0 and bad or good) s = s + (ok and v or #v) end p(s)",
+    );
+    check(
+        "types that change, arguments that lack",
+        "local function f(n, a, b) if n == 0 then return b == nil and 1 or b, a end local x, y = f(n - 1, a, n % 3 == 0 and 'b' or b) return y or x, x end
+         local s = '' for i = 1, 90 do local x, y = f(i % 12) s = s .. tostring(x) .. tostring(y) end p(s)",
+    );
+    check(
+        "upvalues and tables inside",
+        "local memo, calls = {}, 0 local function f(n) calls = calls + 1 if memo[n] then return memo[n] end local v = n < 2 and n or f(n - 1) + f(n - 2) memo[n] = v return v end
+         for i = 1, 60 do f(i) if i % 10 == 0 then memo = {} end end p(calls, f(30))",
+    );
+    check(
+        "collection under recursion",
+        "local function f(n) if n == 0 then return {n} end local t = {f(n - 1), n} return t[1] end local s = 0 for i = 1, 400 do s = s + f(i % 25)[1] end p(s)",
+    );
+    check(
+        "a long function without loops",
+        "local function f(a, b) local c = a * 2 + b local d = c - a / 3 local e = d * d - c local g = e + a + b + c local h = g % 7 + e % 5
+           if h > 5 then c = c + 1 end if c % 2 == 0 then d = d + c end local i = c + d * 2 local j = i - e local k = j + h * g local l = k - i return l + j, k % 11 end
+         local s, u = 0, 0 local function go(i) local x, y = f(i, i + 1) s = s + x % 1000 u = u + y end
+         for r = 1, 20 do for _, v in ipairs({1, 2, 3, 4, 5, 6, 7, 8}) do go(v + r) end table.sort({3, 2, 1}, function(a, b) local x = f(a, b) return a < b end) end p(s, u)",
+    );
+    check(
+        "switched off and thrown away in between",
+        "local function f(n) if n < 2 then return n end return f(n - 1) + f(n - 2) end local s = 0
+         for i = 1, 12 do s = s + f(i) if i == 6 then jit.flush() elseif i == 8 then jit.off(f) elseif i == 10 then jit.on(f) end end p(s)",
+    );
+}
+
 /// Sums that are cut to 32 bits.
 #[test]
 fn hashes() {

@@ -118,6 +118,8 @@ op! {
         (*vm).pc = pc;
         (*(*vm).cur.as_ptr()).base = base;
         record(vm, d);
+        // A compiled function is recorded, not run.
+        let op = if op == Op::JFUNCF as usize { Op::IFUNCF as usize } else { op };
         let f = *((*vm).plain as *const Handler).add(op);
         tail!(f, pc, base, k, vm, a, d)
     }
