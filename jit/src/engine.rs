@@ -268,11 +268,15 @@ impl Engine {
     }
 
     fn punish(&mut self, vm: &mut Vm, kind: Kind) {
+        self.punish_for(vm, kind, Penalties::abort);
+    }
+
+    fn punish_for(&mut self, vm: &mut Vm, kind: Kind, rule: fn(&mut Penalties, usize, u32) -> Verdict) {
         self.stats.1 += 1;
         // The attempts must not fall into step with short inner loops.
         let jitter = self.shared.random() as u32 & 15;
         match kind {
-            Kind::Loop { pc, op } => match self.penalties.abort(pc, jitter) {
+            Kind::Loop { pc, op } => match rule(&mut self.penalties, pc, jitter) {
                 Verdict::Retry(n) => vm.set_hot(pc as *const u32, n),
                 Verdict::Blacklist => {
                     let (pc, op) = back_edge(pc, op);
@@ -312,7 +316,8 @@ impl Engine {
                 let line = format!("[TRACE --- {start} -- {}{at}]", why.text(Some(vm)));
                 self.say(vm, &line);
             }
-            self.punish(vm, rec.kind);
+            let short = why == Abort::TraceTooShort;
+            self.punish_for(vm, rec.kind, if short { Penalties::too_short } else { Penalties::abort });
         }
     }
 
@@ -781,6 +786,10 @@ impl JitHooks for Engine {
         let k = Kind::Loop { pc: pc as usize, op };
         if at.proto(&vm.heap).is_some_and(|p| p.get(&vm.heap).flags & protoflags::NOJIT != 0) {
             self.punish(vm, k);
+            return;
+        }
+        if op == Op::FUNCF && !Rec::may_be_worth_it(vm, at) {
+            view::patch(pc as usize, at.ins(0).with_op(Op::IFUNCF));
             return;
         }
         let start = if op == Op::FUNCF { Rec::start_function } else { Rec::start_loop };

@@ -9,6 +9,7 @@ use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::trace::link::Link;
 use crate::view::{self, At};
+use moonlit_vm::bytecode::instr::Instr;
 use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::closure::{Func, LuaFunc};
@@ -365,6 +366,22 @@ impl Rec {
         Ok(())
     }
 
+    /// The trace of the function in register `a` that a tail call out of the trace's own frame goes to.
+    fn tail_trace(&self, vm: &Vm, at: At, a: u32) -> Option<u32> {
+        let f = at.reg(a).as_obj::<Func>().filter(|f| !f.get(&vm.heap).is_native())?;
+        let header = f.get(&vm.heap).pc as usize;
+        if !frame::is_lua(at.slot(-1).0) {
+            return None;
+        }
+        if matches!(self.kind, Kind::Loop { pc, op: Op::FUNCF } if pc == header) {
+            // The function of a root trace's frame is not written.
+            return (at.func() == Some(f)).then_some(0);
+        }
+        let i = view::ins_at(header);
+        // The frame of a root trace is known to be that of its function.
+        (i.op() == Op::JFUNCF && !self.is_root()).then(|| i.d())
+    }
+
     pub(super) fn rec_tailcall(&mut self, vm: &Vm, at: At, a: u32, nargs: usize) -> R<Step> {
         for i in 0..nargs as u32 {
             self.get(at, a + 2 + i)?;
@@ -372,6 +389,16 @@ impl Rec {
         let Some(top) = self.frames.last().copied() else {
             if self.is_root() && !self.is_function() {
                 return Err(Abort::LeavesLoop);
+            }
+            if let Some(no) = self.tail_trace(vm, at, a) {
+                self.callee(vm, at, a)?;
+                let s = self.baseslot;
+                self.slots[s - 2] = self.slots[s + a as usize];
+                self.slots.copy_within(s + a as usize + 2..s + a as usize + 2 + nargs, s);
+                self.maxslot = nargs;
+                self.clear_above();
+                self.callee_trace = Some(no);
+                return Ok(Step::Next);
             }
             self.is_worth_it()?;
             return self.stop(vm, at, Link::Interp);
@@ -450,6 +477,14 @@ impl Rec {
         self.maxslot = params;
         self.clear_above();
         Ok(())
+    }
+
+    /// Can a function be worth a trace of its own: is it long, or does it call something?
+    pub fn may_be_worth_it(vm: &Vm, at: At) -> bool {
+        let Some(p) = at.proto(&vm.heap) else { return false };
+        let code = p.get(&vm.heap).code();
+        let calls = |w: &u32| matches!(Instr(*w).op(), Op::CALL | Op::CALLM | Op::CALLT | Op::CALLMT);
+        code.len() > FUNCTION_MIN as usize || code.iter().any(calls)
     }
 
     fn is_worth_it(&self) -> R<()> {

@@ -23,6 +23,8 @@ impl Penalties {
     pub const MIN: u32 = 72;
     /// Penalty at which an instruction is blacklisted.
     pub const MAX: u32 = 60000;
+    /// Calls of a function that may all be too short.
+    pub const SHORT_MAX: u32 = 48;
 
     /// An abort happened at `pc`; `jitter` in `0..16` keeps nested loops from aborting in step.
     pub fn abort(&mut self, pc: usize, jitter: u32) -> Verdict {
@@ -36,6 +38,18 @@ impl Penalties {
         }
         self.slots.insert(pc, v);
         Verdict::Retry(v as u16)
+    }
+
+    /// A function at `pc` has returned at once: another call of it may take the way that is worth a trace, so the next try
+    /// comes soon.
+    pub fn too_short(&mut self, pc: usize, jitter: u32) -> Verdict {
+        let v = self.slots.get(&pc).copied().unwrap_or(0) + Penalties::MAX / Penalties::SHORT_MAX;
+        if v > Penalties::MAX {
+            self.slots.remove(&pc);
+            return Verdict::Blacklist;
+        }
+        self.slots.insert(pc, v);
+        Verdict::Retry(3 + jitter as u16)
     }
 
     /// Forgets one instruction; whether there was something.
@@ -85,6 +99,15 @@ mod tests {
             assert!(n < 20);
         }
         assert_eq!(p.abort(1, 0), Verdict::Retry(72));
+    }
+
+    #[test]
+    fn short_functions_are_tried_again_soon() {
+        let mut p = Penalties::default();
+        for n in 0..Penalties::SHORT_MAX {
+            assert_eq!(p.too_short(1, n % 16), Verdict::Retry(3 + (n % 16) as u16));
+        }
+        assert_eq!(p.too_short(1, 0), Verdict::Blacklist);
     }
 
     #[test]
