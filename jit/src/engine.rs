@@ -47,6 +47,10 @@ pub const EXIT_LINK: u32 = u32::MAX;
 
 /// An exit that never gets a side trace.
 const NEVER: u16 = u16::MAX;
+/// Exits of a function's trees are many, most of them seldom taken: so many times more often until they count as hot.
+const FUNCTION_EXITS: u16 = 6;
+/// Attempts to compile what follows on a function's trace that may fail.
+const DEAD_ENDS_MAX: u8 = 3;
 /// The instruction that is patched for a loop: a loop over `next` counts in its ITERN, its ITERL is patched.
 fn back_edge(pc: usize, op: Op) -> (usize, Op) {
     if op == Op::ITERN { (pc + 4, Op::ITERL) } else { (pc, op) }
@@ -69,6 +73,10 @@ struct Compiled {
     ticket: u64,
     /// Forks before it was installed.
     forks: u64,
+    /// Attempts to go on after it that would have ended in the interpreter (roots of functions).
+    dead_ends: u8,
+    /// Its root is a function's.
+    of_function: bool,
     sides: u32,
 }
 
@@ -96,6 +104,8 @@ pub struct Engine {
     gate: Gate,
     buf: ExitBuffer,
     traces: Vec<Option<Box<Compiled>>>,
+    /// There are as many traces as there may be, and none has gone since that was noticed.
+    full: bool,
     rec: Option<Box<Rec>>,
     rec_proto: Option<Gc<Proto>>,
     retries: u32,
@@ -143,6 +153,7 @@ impl Engine {
             at: None,
             repeated: false,
             paused: Vec::new(),
+            full: false,
             retired: Vec::new(),
             penalties: Penalties::default(),
             stats: (0, 0),
@@ -350,12 +361,10 @@ impl Engine {
 
     /// The root of trace `no` is entered no more: it relies on a closure whose place others have taken. Its loop becomes hot
     /// again, and the next trace relies on the prototype.
-    fn retire(&self, mut no: u32) {
-        while let Some(Some(t)) = self.traces.get(no as usize) {
-            match t.kind {
-                Kind::Side { parent, .. } => no = parent,
-                Kind::Loop { .. } => return Engine::unpatch(t, no),
-            }
+    fn retire(&self, no: u32) {
+        let root = self.root_of(no);
+        if let Some(Some(t)) = self.traces.get(root as usize) {
+            Engine::unpatch(t, root);
         }
     }
 
@@ -418,6 +427,7 @@ impl Engine {
         self.check_fork(vm);
         let no = self.free_number();
         if no > self.opts.params.maxtrace as usize {
+            self.full = true;
             self.punish(vm, rec.kind);
             return Err(Abort::CodeAreaFull);
         }
@@ -491,6 +501,12 @@ impl Engine {
             vm.heap.note_traced(p);
             vm.heap.barrier(p);
         }
+        let of_function = match kind {
+            Kind::Loop { op, .. } => op == Op::FUNCF,
+            Kind::Side { parent, .. } => {
+                matches!(self.traces.get(parent as usize), Some(Some(p)) if p.of_function)
+            }
+        };
         let c = Compiled {
             trace,
             kind,
@@ -504,6 +520,8 @@ impl Engine {
             ticket,
             forks: self.forks,
             sides: 0,
+            dead_ends: 0,
+            of_function,
         };
         if no == self.traces.len() {
             self.traces.push(None);
@@ -661,6 +679,7 @@ impl Engine {
 
     /// Throws away traces, with their side traces, and those that wait for code which is to lead into one of them.
     fn remove(&mut self, vm: &mut Vm, mut gone: Vec<u32>) {
+        self.full = false;
         self.abort(vm, Abort::Outdated);
         self.paused.iter_mut().for_each(|p| p.rec = None);
         let mut at = 0;
@@ -739,6 +758,38 @@ impl Engine {
         }
     }
 
+    /// Would a trace that ends in the interpreter make a function slower that calls itself? Each level would be entered and left.
+    /// After some of them its root is given up.
+    fn is_dead_end(&mut self, kind: Kind) -> bool {
+        let Kind::Side { parent, .. } = kind else { return false };
+        let root = self.root_of(parent);
+        let Some(Some(t)) = self.traces.get_mut(root as usize) else { return false };
+        let Kind::Loop { pc, op: Op::FUNCF } = t.kind else { return false };
+        t.dead_ends = t.dead_ends.saturating_add(1);
+        if t.dead_ends == DEAD_ENDS_MAX {
+            Engine::unpatch(t, root);
+            let ins = view::ins_at(pc);
+            if ins.op() == Op::FUNCF {
+                view::patch(pc, ins.with_op(Op::IFUNCF));
+            }
+            if let (Some(Some(t)), Some(rt)) = (self.traces.get(root as usize), &self.runtime) {
+                self.redirect(t, rt.leave_stub());
+            }
+        }
+        true
+    }
+
+    /// The root trace that side trace `no` belongs to.
+    fn root_of(&self, mut no: u32) -> u32 {
+        while let Some(Some(t)) = self.traces.get(no as usize) {
+            match t.kind {
+                Kind::Side { parent, .. } => no = parent,
+                Kind::Loop { .. } => break,
+            }
+        }
+        no
+    }
+
     /// May the failed step be left to the interpreter, with the trace so far ending there?
     fn may_end_here(why: Abort) -> bool {
         matches!(
@@ -779,6 +830,9 @@ impl JitHooks for Engine {
         if !fits {
             return;
         }
+        if self.full {
+            return;
+        }
         if self.is_pending(pc as usize) {
             vm.set_hot(pc, PENDING_COUNT);
             return;
@@ -817,7 +871,8 @@ impl JitHooks for Engine {
         let Some(rec) = self.rec.as_mut() else { return false };
         let mut res = rec.step(vm, at);
         if let Err(e) = res {
-            if !rec.is_root() && rec.count > 1 && Engine::may_end_here(e) {
+            let (kind, far) = (rec.kind, !rec.is_root() && rec.count > 1);
+            if far && Engine::may_end_here(e) && !self.is_dead_end(kind) {
                 let Some(rec) = self.rec.as_mut() else { return false };
                 res = rec.end_here(vm, at);
             }
@@ -902,9 +957,13 @@ impl JitHooks for Engine {
         }
         self.check_fork(vm);
         self.poll(vm);
-        let limit = self.opts.params.hotexit as u16;
+        let mut limit = self.opts.params.hotexit as u16;
         let maxside = self.opts.params.maxside;
+        let full = self.full;
         let Some(Some(t)) = self.traces.get_mut(n) else { return state };
+        if t.of_function {
+            limit = limit.saturating_mul(FUNCTION_EXITS);
+        }
         let count = &mut t.counts[exit as usize];
         if *count == NEVER {
             return state;
@@ -918,6 +977,10 @@ impl JitHooks for Engine {
             return state;
         }
         *count = 0;
+        if full {
+            *count = NEVER;
+            return state;
+        }
         if Engine::is_outlived(vm, &t.trace, exit as usize) {
             *count = NEVER;
             self.retire(n as u32);
@@ -959,6 +1022,7 @@ impl JitHooks for Engine {
     }
 
     fn proto_freed(&mut self, proto: Gc<Proto>) {
+        self.full = false;
         for no in 1..self.traces.len() {
             if !self.traces[no].as_ref().is_some_and(|t| t.proto == Some(proto)) {
                 continue;
@@ -973,6 +1037,7 @@ impl JitHooks for Engine {
     }
 
     fn flush(&mut self, vm: &mut Vm) {
+        self.full = false;
         if vm.events.listening & eventmask::TRACE != 0 {
             vm.tell(TraceEvent::Flush);
         }

@@ -83,6 +83,8 @@ macro_rules! for_each_helper {
             TabFind (Heap, Ptr, Ptr) Ptr = tab_find;
             /// Slot of a new key in a table; null when the table cannot grow.
             TabNewKey (Heap, Ptr, Ptr) Ptr = tab_new_key;
+            /// Makes room for array slots below the given one; 0 when the table cannot grow.
+            TabReserve (Heap, Ptr, Int) Int = tab_reserve;
             /// String from bytes; the length is at most a long string's.
             StrNew (Heap, Ptr, Int) Ptr = str_new;
             /// Equality of two strings by content.
@@ -262,6 +264,11 @@ extern "C" fn tab_new_key(heap: *mut Heap, t: *mut Table, key: u64) -> *mut Valu
         (*t).hdr.flags = 0;
         (*heap).slot_for_set(handle(t), Value(key)).unwrap_or(std::ptr::null_mut())
     }
+}
+
+extern "C" fn tab_reserve(heap: *mut Heap, t: *mut Table, end: i32) -> i32 {
+    // SAFETY: as in `barrier_back`; `t` is a live table.
+    unsafe { handle(t).reserve_array(&mut *heap, end as u32).is_ok() as i32 }
 }
 
 extern "C" fn str_new(heap: *mut Heap, p: *const u8, len: i32) -> *mut Str {

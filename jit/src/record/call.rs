@@ -77,7 +77,7 @@ const FRAMES_MAX: usize = 20;
 
 impl Rec {
     /// Clears what is above the current frame's slots.
-    fn clear_above(&mut self) {
+    pub(super) fn clear_above(&mut self) {
         for s in &mut self.slots[(self.baseslot + self.maxslot).min(SLOTS_MAX)..] {
             *s = TRef::NONE;
         }

@@ -8,6 +8,7 @@ use crate::ir::ins::{Field, Ins, IrT};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
+use crate::lower::helpers::Helper;
 use crate::view::{self, At, Place};
 use moonlit_vm::bytecode::ops::{Mm, Op};
 use moonlit_vm::cell::gc_ref::Gc;
@@ -303,6 +304,33 @@ impl Rec {
         if val.ty.is_gc() {
             self.emit(IrOp::TBAR, IrT::of(Ty::Nil), t.r, Ref::NONE)?;
         }
+        self.needsnap = true;
+        Ok(())
+    }
+
+    /// `TSETM`: all values from register A on go into the array of the table that is being made.
+    pub(super) fn rec_tsetm(&mut self, vm: &Vm, at: At) -> R<()> {
+        let i = at.ins(0);
+        let (a, first) = (i.a(), at.knum(&vm.heap, i.d()).0 as u32 as i32);
+        let n = self.maxslot as i32 - a as i32;
+        let t = self.get(at, a - 1)?;
+        if n > 0 {
+            let end = self.kint(first.checked_add(n).ok_or(Abort::NyiTableAccess)?);
+            let room = self.call(IrOp::CALLS, IrT::of(Ty::Int), Helper::TabReserve, &[t.r, end.r])?;
+            let zero = self.kint(0);
+            self.guard(IrOp::NE, room, zero.r)?;
+            let arr = self.field(t.r, Field::TabArray)?;
+            for k in 0..n {
+                let v = self.get(at, a + k as u32)?;
+                let v = if v.ty == Ty::Int { self.to_num(v)? } else { v };
+                let key = self.kint(first + k);
+                let to = self.emit(IrOp::AREF, IrT::of(Ty::P64), arr.r, key.r)?;
+                self.emit(IrOp::ASTORE, IrT::of(v.ty), to, v.r)?;
+            }
+            self.emit(IrOp::TBAR, IrT::of(Ty::Nil), t.r, Ref::NONE)?;
+        }
+        self.maxslot = a as usize;
+        self.clear_above();
         self.needsnap = true;
         Ok(())
     }

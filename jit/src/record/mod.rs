@@ -456,8 +456,8 @@ impl Rec {
             | Op::FUNCRESUME
             | Op::FUNCWRAP
             | Op::FUNCYIELD
-            | Op::FNEW
-            | Op::TSETM => return Err(Abort::NyiOp(op)),
+            | Op::FNEW => return Err(Abort::NyiOp(op)),
+            Op::TSETM => self.rec_tsetm(vm, at)?,
         }
         if self.trace.snaps.len() > self.params.maxsnap as usize {
             return Err(Abort::TooManySnapshots);

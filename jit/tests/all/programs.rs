@@ -246,6 +246,13 @@ fn recursion() {
          for i = 1, 60 do f(i) if i % 10 == 0 then memo = {} end end p(calls, f(30))",
     );
     check(
+        "constructors that take all results",
+        "local function two(i) if i % 3 == 0 then return i end return i, -i, nil, i * 2 end
+         local s = 0 for i = 1, 150 do local t = {two(i)} local u = {i, x = 1, two(i + 1)} s = s + #t + #u * 2 + (u[4] or 3) + (t[4] or 5) end
+         local function make(d) if d == 0 then return {} end return {make(d - 1), make(d - 1)} end
+         local function count(t) local n = 1 for i = 1, #t do n = n + count(t[i]) end return n end p(s, count(make(8)))",
+    );
+    check(
         "collection under recursion",
         "local function f(n) if n == 0 then return {n} end local t = {f(n - 1), n} return t[1] end local s = 0 for i = 1, 400 do s = s + f(i % 25)[1] end p(s)",
     );

@@ -226,15 +226,7 @@ fn set_range(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     let n = vm.multres as usize - 1;
     if n > 0 {
         let end = first as usize + n;
-        let tab = t.get(&vm.heap);
-        if end > tab.asize as usize {
-            let hbits = if tab.hmask == 0 { 0 } else { tab.hmask.trailing_ones() };
-            if end >= crate::limits::TABLE_ARRAY_MAX {
-                return Err(vm.raise_table(TableErr::Overflow));
-            }
-            // One slot more, as there: what `#` finds among nils depends on it.
-            t.resize(&mut vm.heap, end as u32 + 1, hbits).map_err(|e| vm.raise_table(e))?;
-        }
+        t.reserve_array(&mut vm.heap, end as u32).map_err(|e| vm.raise_table(e))?;
         for i in 0..n {
             let v = reg(vm, a + i);
             t.seti(&mut vm.heap, first + i as i64, v).map_err(|e| vm.raise_table(e))?;

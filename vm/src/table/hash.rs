@@ -365,6 +365,20 @@ impl Gc<Table> {
         heap.resize(self, asize, hbits)
     }
 
+    /// Makes room for all array slots below `end`, for a constructor that ends with all values of a call: with one slot more, as
+    /// LuaJIT does, for what `#` finds among nils depends on it.
+    pub fn reserve_array(self, heap: &mut Heap, end: u32) -> Result<(), TableErr> {
+        let tab = self.get(heap);
+        if end <= tab.asize {
+            return Ok(());
+        }
+        if end as usize >= TABLE_ARRAY_MAX {
+            return Err(TableErr::Overflow);
+        }
+        let hbits = if tab.hmask == 0 { 0 } else { tab.hmask.trailing_ones() };
+        self.resize(heap, end + 1, hbits)
+    }
+
     /// Removes all entries and keeps the parts.
     pub fn clear(self, heap: &mut Heap) {
         heap.clear_table(self)
