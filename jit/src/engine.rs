@@ -41,6 +41,7 @@ use moonlit_vm::state::hooks::{
 };
 use moonlit_vm::state::{HOT_SIZE, Vm};
 use moonlit_vm::value::Value;
+use std::cell::OnceCell;
 
 /// The exit number that says: the stack is written, the link target is gone.
 pub const EXIT_LINK: u32 = u32::MAX;
@@ -64,6 +65,8 @@ struct Compiled {
     kind: Kind,
     cells: ExitCells,
     counts: Vec<u16>,
+    /// What each exit writes, once it was taken.
+    plans: Vec<OnceCell<Option<Box<[restore::Write]>>>>,
     tries: Vec<u8>,
     keep: Vec<Value>,
     proto: Option<Gc<Proto>>,
@@ -512,6 +515,7 @@ impl Engine {
             kind,
             cells,
             counts,
+            plans: vec![OnceCell::new(); n],
             tries: vec![0; n],
             keep,
             proto,
@@ -937,9 +941,16 @@ impl JitHooks for Engine {
             };
             return ExitState { pc: at.pc, base: at.base };
         }
+        let snap = SnapNo::new(exit as usize);
+        let plan = t.plans[exit as usize].get_or_init(|| restore::plan(&t.trace, snap));
         // SAFETY: `base` is the base the trace was entered with (a trace that moves it stores it in the
         // thread), the STACK guard has checked the room, and this exit has just filled the buffer.
-        let at = unsafe { restore::restore(vm, &t.trace, SnapNo::new(exit as usize), &self.buf, base) };
+        let at = unsafe {
+            match plan {
+                Some(p) => restore::restore_as_planned(vm, (&t.trace, snap), p, &self.buf, base),
+                None => restore::restore(vm, &t.trace, snap, &self.buf, base),
+            }
+        };
         let state = ExitState { pc: at.pc, base: at.base };
         if vm.events.listening & eventmask::EXIT != 0 {
             vm.tell(TraceEvent::Exit { no: n as u32, exit });

@@ -3,6 +3,7 @@
 
 use crate::code::exit::ExitBuffer;
 use crate::ir::refs::{Ref, SnapNo};
+use crate::ir::ty::Ty;
 use crate::opt::memory;
 use crate::trace::snapshot::{box_bits, box_const};
 use crate::trace::{Sunk, Trace};
@@ -10,6 +11,66 @@ use crate::view::At;
 use moonlit_vm::bytecode::ops::Op;
 use moonlit_vm::state::Vm;
 use moonlit_vm::value::Value;
+
+/// One slot that an exit writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Write {
+    /// Slot relative to the trace's base minus 2.
+    slot: u16,
+    /// Type of the value in the exit buffer.
+    ty: Ty,
+    /// Its place there; [`Write::CONSTANT`] when it is `bits`.
+    place: u16,
+    /// A boxed constant.
+    bits: u64,
+}
+
+impl Write {
+    const CONSTANT: u16 = u16::MAX;
+}
+
+/// What the exit of snapshot `no` writes; `None` when it makes objects as well, which [`restore`] does.
+pub fn plan(t: &Trace, no: SnapNo) -> Option<Box<[Write]>> {
+    let live = t.live_values(no);
+    let entries = t.entries(no).iter().filter(|e| !e.norestore);
+    entries
+        .map(|e| {
+            if t.sunk_at(e.value).is_some() {
+                return None;
+            }
+            let constant = |bits| Write { slot: e.slot, ty: Ty::Nil, place: Write::CONSTANT, bits };
+            if e.value.is_const() {
+                return Some(constant(box_const(t.ir.k(e.value))));
+            }
+            let ty = t.ir.ty(e.value);
+            Some(match live.iter().position(|r| *r == e.value) {
+                Some(i) => Write { slot: e.slot, ty, place: i as u16, bits: 0 },
+                None => constant(box_bits(ty, 0)),
+            })
+        })
+        .collect()
+}
+
+/// Does what [`restore`] does, as [`plan`] has it.
+///
+/// # Safety
+/// As for [`restore`].
+pub unsafe fn restore_as_planned(
+    vm: &mut Vm,
+    (t, no): (&Trace, SnapNo),
+    plan: &[Write],
+    buf: &ExitBuffer,
+    base: *mut Value,
+) -> At {
+    for w in plan {
+        let bits =
+            if w.place == Write::CONSTANT { w.bits } else { box_bits(w.ty, buf.get(w.place as usize)) };
+        // SAFETY: the slot lies within the room that the caller promises.
+        unsafe { *base.offset(w.slot as isize - 2) = Value(bits) };
+    }
+    // SAFETY: as above; the frame's base lies within the same slots.
+    unsafe { resume_at(vm, t, no, base) }
+}
 
 /// Writes the slots of snapshot `no` to the stack whose trace base is `base`; answers where to go on.
 ///

@@ -69,8 +69,8 @@ impl Then {
 pub const CLOSURES_MAX: u32 = 3;
 
 /// Instructions from which on a function that just returns is worth a trace: entering and leaving one costs as much as some
-/// of the interpreter's.
-const FUNCTION_MIN: u32 = 40;
+/// of the interpreter's, and its side traces are many.
+const FUNCTION_MIN: u32 = 400;
 
 /// Most frames on a trace.
 const FRAMES_MAX: usize = 20;
