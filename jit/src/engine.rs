@@ -50,6 +50,8 @@ pub const EXIT_LINK: u32 = u32::MAX;
 const NEVER: u16 = u16::MAX;
 /// Exits of a function's trees are many, most of them seldom taken: so many times more often until they count as hot.
 const FUNCTION_EXITS: u16 = 6;
+/// Traces of a function's tree from which on its ways are too many: it is left to the interpreter.
+const FUNCTION_SIDES_MAX: u32 = 64;
 /// Attempts to compile what follows on a function's trace that may fail.
 const DEAD_ENDS_MAX: u8 = 3;
 /// The instruction that is patched for a loop: a loop over `next` counts in its ITERN, its ITERL is patched.
@@ -81,6 +83,8 @@ struct Compiled {
     /// Its root is a function's.
     of_function: bool,
     sides: u32,
+    /// Side traces of those, if it is a root.
+    under: u32,
 }
 
 /// A recording that waits for the end of a callback.
@@ -483,6 +487,10 @@ impl Engine {
                 p.counts[exit as usize] = NEVER;
                 p.sides += 1;
             }
+            let root = self.root_of(parent);
+            if let Some(Some(r)) = self.traces.get_mut(root as usize).filter(|_| root != parent) {
+                r.under += 1;
+            }
         }
         let mut counts = vec![0; n];
         if trace.link == Link::Interp {
@@ -524,6 +532,7 @@ impl Engine {
             ticket,
             forks: self.forks,
             sides: 0,
+            under: 0,
             dead_ends: 0,
             of_function,
         };
@@ -768,19 +777,28 @@ impl Engine {
         let Kind::Side { parent, .. } = kind else { return false };
         let root = self.root_of(parent);
         let Some(Some(t)) = self.traces.get_mut(root as usize) else { return false };
-        let Kind::Loop { pc, op: Op::FUNCF } = t.kind else { return false };
+        if !t.of_function {
+            return false;
+        }
         t.dead_ends = t.dead_ends.saturating_add(1);
         if t.dead_ends == DEAD_ENDS_MAX {
-            Engine::unpatch(t, root);
-            let ins = view::ins_at(pc);
-            if ins.op() == Op::FUNCF {
-                view::patch(pc, ins.with_op(Op::IFUNCF));
-            }
-            if let (Some(Some(t)), Some(rt)) = (self.traces.get(root as usize), &self.runtime) {
-                self.redirect(t, rt.leave_stub());
-            }
+            self.give_up(root);
         }
         true
+    }
+
+    /// The function of root trace `root` is left to the interpreter from now on.
+    fn give_up(&mut self, root: u32) {
+        let Some(Some(t)) = self.traces.get(root as usize) else { return };
+        let Kind::Loop { pc, op: Op::FUNCF } = t.kind else { return };
+        Engine::unpatch(t, root);
+        let ins = view::ins_at(pc);
+        if ins.op() == Op::FUNCF {
+            view::patch(pc, ins.with_op(Op::IFUNCF));
+        }
+        if let Some(rt) = &self.runtime {
+            self.redirect(t, rt.leave_stub());
+        }
     }
 
     /// The root trace that side trace `no` belongs to.
@@ -992,8 +1010,17 @@ impl JitHooks for Engine {
             *count = NEVER;
             return state;
         }
+        if t.of_function {
+            let root = self.root_of(n as u32);
+            let all = self.traces[root as usize].as_ref().map_or(0, |r| r.sides + r.under);
+            if all >= FUNCTION_SIDES_MAX {
+                self.give_up(root);
+                return state;
+            }
+        }
+        let Some(Some(t)) = self.traces.get_mut(n) else { return state };
         if Engine::is_outlived(vm, &t.trace, exit as usize) {
-            *count = NEVER;
+            t.counts[exit as usize] = NEVER;
             self.retire(n as u32);
             return state;
         }
