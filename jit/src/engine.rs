@@ -360,6 +360,8 @@ impl Engine {
                     at_start &= exit == 0;
                     no = parent;
                 }
+                // A function's start is no loop's.
+                Kind::Loop { op: Op::FUNCF, .. } => return (no, None),
                 Kind::Loop { pc, op } => return (no, at_start.then_some((pc, op))),
             }
         }
@@ -369,7 +371,7 @@ impl Engine {
     /// The root of trace `no` is entered no more: it relies on a closure whose place others have taken. Its loop becomes hot
     /// again, and the next trace relies on the prototype.
     fn retire(&self, no: u32) {
-        let root = self.root_of(no);
+        let root = Engine::root_of(&self.traces, no).0;
         if let Some(Some(t)) = self.traces.get(root as usize) {
             Engine::unpatch(t, root);
         }
@@ -487,7 +489,7 @@ impl Engine {
                 p.counts[exit as usize] = NEVER;
                 p.sides += 1;
             }
-            let root = self.root_of(parent);
+            let root = Engine::root_of(&self.traces, parent).0;
             if let Some(Some(r)) = self.traces.get_mut(root as usize).filter(|_| root != parent) {
                 r.under += 1;
             }
@@ -775,7 +777,7 @@ impl Engine {
     /// After some of them its root is given up.
     fn is_dead_end(&mut self, kind: Kind) -> bool {
         let Kind::Side { parent, .. } = kind else { return false };
-        let root = self.root_of(parent);
+        let root = Engine::root_of(&self.traces, parent).0;
         let Some(Some(t)) = self.traces.get_mut(root as usize) else { return false };
         if !t.of_function {
             return false;
@@ -799,17 +801,6 @@ impl Engine {
         if let Some(rt) = &self.runtime {
             self.redirect(t, rt.leave_stub());
         }
-    }
-
-    /// The root trace that side trace `no` belongs to.
-    fn root_of(&self, mut no: u32) -> u32 {
-        while let Some(Some(t)) = self.traces.get(no as usize) {
-            match t.kind {
-                Kind::Side { parent, .. } => no = parent,
-                Kind::Loop { .. } => break,
-            }
-        }
-        no
     }
 
     /// May the failed step be left to the interpreter, with the trace so far ending there?
@@ -1011,7 +1002,7 @@ impl JitHooks for Engine {
             return state;
         }
         if t.of_function {
-            let root = self.root_of(n as u32);
+            let root = Engine::root_of(&self.traces, n as u32).0;
             let all = self.traces[root as usize].as_ref().map_or(0, |r| r.sides + r.under);
             if all >= FUNCTION_SIDES_MAX {
                 self.give_up(root);

@@ -194,9 +194,7 @@ pub fn eval_ins(i: &Ins, ta: Ty, a: Bits, b: Bits) -> Result<Bits, bool> {
         }
         IrOp::TOBIT
             if i.is_guard()
-                && (fa != fa.trunc()
-                    || fa < -crate::opt::narrow::LEAF_MAX as f64
-                    || fa >= crate::opt::narrow::LEAF_MAX as f64) =>
+                && (fa != fa.trunc() || fa < -conv::WHOLE_MAX as f64 || fa >= conv::WHOLE_MAX as f64) =>
         {
             Err(true)
         }

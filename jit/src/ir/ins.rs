@@ -128,6 +128,8 @@ pub mod sload {
 
 /// Second operand of `CONV`: source type in the low five bits, then the mode.
 pub mod conv {
+    /// A guarded `TOBIT` is of a whole number from minus this one on and below it.
+    pub const WHOLE_MAX: i64 = 1 << 46;
     use super::Ty;
     /// Source type mask.
     pub const SRC: u16 = 0x1f;

@@ -6,7 +6,6 @@ use crate::ir::ins::{Ins, conv};
 use crate::ir::ops::IrOp;
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
-use crate::opt::narrow::LEAF_MAX;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 
@@ -34,10 +33,10 @@ impl Lower<'_, '_> {
         let k = self.k64(32);
         let high = self.b.ins().ushr(bits, k);
         let high = self.b.ins().ireduce(types::I32, high);
-        let least = (MAGIC.to_bits() >> 32) as u32 - (LEAF_MAX >> 32) as u32;
+        let least = (MAGIC.to_bits() >> 32) as u32 - (conv::WHOLE_MAX >> 32) as u32;
         let k = self.k32(least.wrapping_neg());
         let up = self.b.ins().iadd(high, k);
-        let range = self.k32(2 * (LEAF_MAX >> 32) as u32);
+        let range = self.k32(2 * (conv::WHOLE_MAX >> 32) as u32);
         self.guard_icmp(IntCC::UnsignedGreaterThanOrEqual, up, range);
         self.b.ins().ireduce(types::I32, bits)
     }

@@ -14,8 +14,6 @@ use crate::ir::ty::Ty;
 
 /// Magnitude that sums stay below: there the cut is exact.
 const LIMIT: f64 = (1u64 << 51) as f64;
-/// Largest magnitude that passes a guarded `TOBIT`.
-pub const LEAF_MAX: i64 = 1 << 46;
 /// Deepest tree.
 const DEPTH_MAX: usize = 16;
 
@@ -71,7 +69,7 @@ fn bound(ir: &IrBuf, r: Ref, depth: usize, leaves: &mut Leaves) -> Option<f64> {
     }
     // What comes from memory may well be whole; the result of a division is asked for its rounding.
     leaves.checked += 1;
-    (i.op.class() == Class::Load || i.op == IrOp::PVAL).then_some(LEAF_MAX as f64)
+    (i.op.class() == Class::Load || i.op == IrOp::PVAL).then_some(conv::WHOLE_MAX as f64)
 }
 
 fn build(ir: &mut IrBuf, p: Passes, r: Ref) -> Emitted {
