@@ -158,9 +158,7 @@ pub fn step_world<W: World>(w: &mut W) -> Result<(), OutOfMemory> {
         let n = heap.lists.small_steps;
         if n.is_multiple_of(1 + (heap.acct.live >> 16) as u32) {
             if heap.phase == Phase::Pause && !n.is_multiple_of(8) {
-                begin(w);
-                atomic::atomic(w);
-                finish_sweep(w.heap());
+                whole_cycle(w);
             } else {
                 full_world(w);
             }
@@ -208,15 +206,20 @@ pub fn full_world<W: World>(w: &mut W) {
     }
     finish_sweep(w.heap());
     w.heap().gens.force_major = true;
-    begin(w);
-    atomic::atomic(w);
-    finish_sweep(w.heap());
+    whole_cycle(w);
     if w.heap().zeal == Zeal::Off {
         sweep::release(w.heap(), true);
         if before.saturating_sub(w.heap().acct.used) > RELEASE_FROM {
             arena::release_freed();
         }
     }
+}
+
+/// A cycle without steps, from one pause to the next.
+fn whole_cycle<W: World>(w: &mut W) {
+    begin(w);
+    atomic::atomic(w);
+    finish_sweep(w.heap());
 }
 
 fn finish_sweep(heap: &mut Heap) {

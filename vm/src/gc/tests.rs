@@ -311,9 +311,7 @@ impl Bench {
     /// A whole cycle of the kind that is due.
     fn cycle(&mut self) {
         assert!(self.heap.phase == Phase::Pause);
-        begin(self);
-        atomic::atomic(self);
-        finish_sweep(&mut self.heap);
+        whole_cycle(self);
         check::check_world(self).unwrap();
     }
     fn minor(&mut self) {
