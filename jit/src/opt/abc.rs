@@ -37,7 +37,9 @@ pub fn is_redundant(ir: &mut IrBuf, i: &Ins) -> bool {
         let (b, k) = key_offset(ir, o.rb());
         if o.ra() == size && b == base && k.unsigned_abs() <= OFFSET_MAX {
             if base.is_none() && k >= 0 && offset >= 0 {
-                ir.ins_mut(r).b = if offset > k { i.b } else { o.b };
+                // The index may be a sum of constants, which comes later than the check.
+                let widest = ir.kint(offset.max(k));
+                ir.ins_mut(r).b = widest.bits();
                 return true;
             }
             below |= k <= offset;
