@@ -114,7 +114,7 @@ const UNSAFE_FILES: &[&str] = &[
     "jit/src/restore.rs",
     "jit/src/view.rs",
     "jit/src/lower/helpers.rs",
-    "jit/src/engine.rs",
+    "jit/src/engine/exits.rs",
     "jit/src/worker.rs",
     "ffi/src/cdata/access.rs",
     "ffi/src/call/",

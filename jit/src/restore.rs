@@ -12,115 +12,116 @@ use moonlit_vm::bytecode::ops::Op;
 use moonlit_vm::state::Vm;
 use moonlit_vm::value::Value;
 
-/// One slot that an exit writes.
+/// Where an exit finds a value.
 #[derive(Clone, Copy, Debug)]
-pub struct Write {
-    /// Slot relative to the trace's base minus 2.
-    slot: u16,
-    /// Type of the value in the exit buffer.
+struct Source {
+    /// Its type in the exit buffer.
     ty: Ty,
-    /// Its place there; [`Write::CONSTANT`] when it is `bits`.
+    /// Its place there, or [`Source::CONSTANT`], or [`Source::OBJECT`].
     place: u16,
-    /// A boxed constant.
+    /// The constant, or the number of the object.
     bits: u64,
 }
 
-impl Write {
+impl Source {
+    /// The value is `bits`.
     const CONSTANT: u16 = u16::MAX;
-}
+    /// The value is a sunk object, made before.
+    const OBJECT: u16 = u16::MAX - 1;
 
-/// What the exit of snapshot `no` writes; `None` when it makes objects as well, which [`restore`] does.
-pub fn plan(t: &Trace, no: SnapNo) -> Option<Box<[Write]>> {
-    let live = t.live_values(no);
-    let entries = t.entries(no).iter().filter(|e| !e.norestore);
-    entries
-        .map(|e| {
-            if t.sunk_at(e.value).is_some() {
-                return None;
-            }
-            let constant = |bits| Write { slot: e.slot, ty: Ty::Nil, place: Write::CONSTANT, bits };
-            if e.value.is_const() {
-                return Some(constant(box_const(t.ir.k(e.value))));
-            }
-            let ty = t.ir.ty(e.value);
-            Some(match live.iter().position(|r| *r == e.value) {
-                Some(i) => Write { slot: e.slot, ty, place: i as u16, bits: 0 },
-                None => constant(box_bits(ty, 0)),
-            })
-        })
-        .collect()
-}
-
-/// Does what [`restore`] does, as [`plan`] has it.
-///
-/// # Safety
-/// As for [`restore`].
-pub unsafe fn restore_as_planned(
-    vm: &mut Vm,
-    (t, no): (&Trace, SnapNo),
-    plan: &[Write],
-    buf: &ExitBuffer,
-    base: *mut Value,
-) -> At {
-    for w in plan {
-        let bits =
-            if w.place == Write::CONSTANT { w.bits } else { box_bits(w.ty, buf.get(w.place as usize)) };
-        // SAFETY: the slot lies within the room that the caller promises.
-        unsafe { *base.offset(w.slot as isize - 2) = Value(bits) };
+    fn constant(bits: u64) -> Source {
+        Source { ty: Ty::Nil, place: Source::CONSTANT, bits }
     }
-    // SAFETY: as above; the frame's base lies within the same slots.
-    unsafe { resume_at(vm, t, no, base) }
 }
 
-/// Writes the slots of snapshot `no` to the stack whose trace base is `base`; answers where to go on.
+/// An object that an exit makes.
+#[derive(Debug)]
+struct Object {
+    ctypeid: u32,
+    size: u32,
+    /// Offset and type in the object, and the raw value.
+    stores: Box<[(u32, Ty, Source)]>,
+}
+
+/// What the exit through a snapshot does: worked out when it is first taken.
+#[derive(Debug)]
+pub struct Plan {
+    no: SnapNo,
+    /// Objects that were not made on the trace.
+    objects: Box<[Object]>,
+    /// Slots relative to the trace's base minus 2, and what is written there.
+    writes: Box<[(u16, Source)]>,
+}
+
+/// The plan of the exit through snapshot `no`.
+pub fn plan(t: &Trace, no: SnapNo) -> Plan {
+    let live = t.live_values(no);
+    let place = |r: Ref| live.iter().position(|l| *l == r);
+    let object = |o: &Sunk| {
+        let raw = |r: Ref| match place(r) {
+            Some(i) => Source { ty: t.ir.ty(r), place: i as u16, bits: 0 },
+            None => Source::constant(if r.is_const() { t.ir.k(r).bits } else { 0 }),
+        };
+        let stores = t.stores_before(o, no).map(|(offset, ty, r)| (offset, ty, raw(r))).collect();
+        Object { ctypeid: o.ctypeid, size: o.size, stores }
+    };
+    let (mut objects, mut made) = (Vec::new(), Vec::new());
+    let entries = t.entries(no).iter().filter(|e| !e.norestore);
+    let writes = entries.map(|e| {
+        let source = if let Some(o) = t.sunk_at(e.value) {
+            let n = made.iter().position(|m| *m == e.value).unwrap_or_else(|| {
+                made.push(e.value);
+                objects.push(object(o));
+                made.len() - 1
+            });
+            Source { ty: Ty::Cdata, place: Source::OBJECT, bits: n as u64 }
+        } else if e.value.is_const() {
+            Source::constant(box_const(t.ir.k(e.value)))
+        } else {
+            let ty = t.ir.ty(e.value);
+            match place(e.value) {
+                Some(i) => Source { ty, place: i as u16, bits: 0 },
+                None => Source::constant(box_bits(ty, 0)),
+            }
+        };
+        (e.slot, source)
+    });
+    let writes = writes.collect();
+    Plan { no, objects: objects.into(), writes }
+}
+
+/// Does what a plan of trace `t` says: writes the slots of its snapshot to the stack; answers where to go on.
 ///
 /// # Safety
 /// `base` is the base the trace was entered with, its stack has room for the snapshot's slots (the trace's
 /// STACK guard has checked), and the exit buffer was filled by that exit.
-pub unsafe fn restore(vm: &mut Vm, t: &Trace, no: SnapNo, buf: &ExitBuffer, base: *mut Value) -> At {
-    let live = t.live_values(no);
-    let mut made: Vec<(Ref, Value)> = Vec::new();
-    for e in t.entries(no) {
-        if e.norestore {
-            continue;
-        }
-        let bits = if let Some(o) = t.sunk_at(e.value) {
-            match made.iter().find(|m| m.0 == e.value) {
-                Some(m) => m.1.0,
-                None => {
-                    let v = make(vm, t, no, o, |r| live.iter().position(|l| *l == r).map(|i| buf.get(i)));
-                    made.push((e.value, v));
-                    v.0
-                }
-            }
-        } else if e.value.is_const() {
-            box_const(t.ir.k(e.value))
-        } else {
-            let ty = t.ir.ty(e.value);
-            match live.iter().position(|r| *r == e.value) {
-                Some(i) => box_bits(ty, buf.get(i)),
-                None => box_bits(ty, 0),
-            }
+pub unsafe fn restore(vm: &mut Vm, t: &Trace, plan: &Plan, buf: &ExitBuffer, base: *mut Value) -> At {
+    let made: Vec<Value> = plan.objects.iter().map(|o| make(vm, o, buf)).collect();
+    for (slot, s) in &plan.writes {
+        let bits = match s.place {
+            Source::CONSTANT => s.bits,
+            Source::OBJECT => made[s.bits as usize].0,
+            place => box_bits(s.ty, buf.get(place as usize)),
         };
         // SAFETY: the slot lies within the room that the caller promises.
-        unsafe { *base.offset(e.slot as isize - 2) = Value(bits) };
+        unsafe { *base.offset(*slot as isize - 2) = Value(bits) };
     }
     // SAFETY: as above; the frame's base lies within the same slots.
-    unsafe { resume_at(vm, t, no, base) }
+    unsafe { resume_at(vm, t, plan.no, base) }
 }
 
-/// Makes a sunk object. `value` finds the value of an instruction in the exit buffer.
-fn make(vm: &mut Vm, t: &Trace, no: SnapNo, o: &Sunk, value: impl Fn(Ref) -> Option<u64>) -> Value {
+/// Makes a sunk object.
+fn make(vm: &mut Vm, o: &Object, buf: &ExitBuffer) -> Value {
     let cd = vm.heap.new_cdata(o.ctypeid, o.size as usize, 16);
     let data = cd.get(&vm.heap).data_ptr();
-    for (offset, ty, r) in t.stores_before(o, no) {
-        let bits = if r.is_const() { t.ir.k(r).bits } else { value(r).unwrap_or(0) };
+    for (offset, ty, s) in &o.stores {
         // A double becomes a float where it is stored, so the bits are those of the stored type.
-        let bytes = bits.to_ne_bytes();
+        let bytes =
+            if s.place == Source::CONSTANT { s.bits } else { buf.get(s.place as usize) }.to_ne_bytes();
         // SAFETY: the sink pass admits only stores inside the object.
         unsafe {
-            let to = data.add(offset as usize);
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, memory::width(ty) as usize);
+            let to = data.add(*offset as usize);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, memory::width(*ty) as usize);
         }
     }
     Value::obj(cd)

@@ -157,6 +157,11 @@ pub fn num_to_int_exact(n: f64) -> Option<i32> {
     (i as f64 == n).then_some(i)
 }
 
+/// As [`num_to_int_exact`], where minus zero is no integer: as text it is another number.
+pub fn num_to_index(n: f64) -> Option<i32> {
+    num_to_int_exact(n).filter(|_| n.to_bits() != (-0f64).to_bits())
+}
+
 /// Evaluates one instruction on known operand bits. `Err(true)`: a guard failed; `Err(false)`: unknown.
 pub fn eval_ins(i: &Ins, ta: Ty, a: Bits, b: Bits) -> Result<Bits, bool> {
     let (fa, fb) = (f64::from_bits(a), f64::from_bits(b));

@@ -12,6 +12,15 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 /// 2^52 + 2^51: adding it leaves a number's integer part in the low bits.
 const MAGIC: f64 = 6755399441055744.0;
 
+/// What minus zero is as an integer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MinusZero {
+    /// Zero.
+    Zero,
+    /// None: as text it is another number.
+    NoInteger,
+}
+
 impl Lower<'_, '_> {
     /// The low 32 bits of a number, modulo 2^32.
     fn tobit(&mut self, x: Value) -> Value {
@@ -41,22 +50,21 @@ impl Lower<'_, '_> {
         self.b.ins().ireduce(types::I32, bits)
     }
 
-    /// The integer that a number is; leaves the trace if it is none, or minus zero: as text it is another number.
-    pub(super) fn num_to_int_exactly(&mut self, x: Value) -> Value {
+    /// The integer that a number is; leaves the trace if it is none. `zero` says what minus zero is.
+    pub(super) fn num_to_int(&mut self, x: Value, zero: MinusZero) -> Value {
         let n = self.tobit(x);
         let back = self.b.ins().fcvt_from_sint(types::F64, n);
-        let back = self.b.ins().bitcast(types::I64, MemFlagsData::new(), back);
-        let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), x);
-        self.guard_icmp(IntCC::NotEqual, back, bits);
-        n
-    }
-
-    /// The integer that a number is; leaves the trace if it is none. Minus zero counts as zero.
-    pub(super) fn num_to_int_checked(&mut self, x: Value) -> Value {
-        let n = self.tobit(x);
-        let back = self.b.ins().fcvt_from_sint(types::F64, n);
-        let f = self.b.ins().fcmp(FloatCC::NotEqual, back, x);
-        self.guard(f);
+        match zero {
+            MinusZero::Zero => {
+                let f = self.b.ins().fcmp(FloatCC::NotEqual, back, x);
+                self.guard(f);
+            }
+            MinusZero::NoInteger => {
+                let back = self.b.ins().bitcast(types::I64, MemFlagsData::new(), back);
+                let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), x);
+                self.guard_icmp(IntCC::NotEqual, back, bits);
+            }
+        }
         n
     }
 
@@ -82,7 +90,7 @@ impl Lower<'_, '_> {
             (Ty::Num, Ty::U64) => self.b.ins().fcvt_from_uint(types::F64, x),
             (Ty::Num, Ty::Float) => self.b.ins().fpromote(types::F64, x),
             (Ty::Float, Ty::Num) => self.b.ins().fdemote(types::F32, x),
-            (Ty::Int, Ty::Num) if i.is_guard() => self.num_to_int_checked(x),
+            (Ty::Int, Ty::Num) if i.is_guard() => self.num_to_int(x, MinusZero::Zero),
             (Ty::Int, Ty::Num) => self.b.ins().fcvt_to_sint_sat(types::I32, x),
             (Ty::I64, Ty::Num) if i.is_guard() => {
                 // Outside of the range the interpreter's answer is not what saturation gives.

@@ -1,5 +1,6 @@
 //! Memory references, loads, stores and barriers.
 
+use super::conv::MinusZero;
 use super::helpers::Helper;
 use super::{Lower, machine_type};
 use crate::abort::Abort;
@@ -258,7 +259,7 @@ impl Lower<'_, '_> {
                 let check = i.b & sload::TYPECHECK != 0;
                 if i.ty() == Ty::Int {
                     let n = self.load_value(Ty::Num, check, self.base, off).ok_or(Abort::CodeGeneration)?;
-                    Some(self.num_to_int_exactly(n))
+                    Some(self.num_to_int(n, MinusZero::NoInteger))
                 } else {
                     self.load_value(i.ty(), check, self.base, off)
                 }

@@ -89,7 +89,7 @@ impl Rec {
         let proto = at.proto(&vm.heap).ok_or(Abort::BadCall)?;
         let pt = proto.get(&vm.heap);
         let first = at.pc as usize + 4;
-        let mut rec = Rec::new(Kind::Loop { pc: at.pc as usize, op: Op::FUNCF }, first, p, params);
+        let mut rec = Rec::new(Kind::Function { pc: at.pc as usize }, first, p, params);
         // The header itself.
         rec.skip = true;
         rec.range = first..first + pt.code().len() * 4;
@@ -227,9 +227,7 @@ impl Rec {
         let ra = ins.a();
         let int = |r: u32| {
             let v = at.reg(r);
-            // Minus zero stays a number: as text it is not zero.
-            let n = v.is_num().then(|| v.num_unchecked()).filter(|n| n.to_bits() != (-0f64).to_bits());
-            n.and_then(eval::num_to_int_exact)
+            v.is_num().then(|| v.num_unchecked()).and_then(eval::num_to_index)
         };
         let kstep = const_step(vm, at, ins);
         let fits = |step: i32| {
@@ -344,8 +342,7 @@ impl Rec {
             if t.ty == Ty::Int {
                 Some(t.r)
             } else {
-                let n = rec.trace.ir.as_knum(t.r).filter(|n| n.to_bits() != (-0f64).to_bits());
-                n.and_then(eval::num_to_int_exact).map(|_| t.r)
+                rec.trace.ir.as_knum(t.r).and_then(eval::num_to_index).map(|_| t.r)
             }
         };
         let narrow = self.p.narrow && t.iter().all(|t| int_of(self, *t).is_some());
@@ -498,6 +495,7 @@ impl Rec {
         let pc = match self.kind {
             Kind::Loop { pc, .. } => Some(pc),
             Kind::Side { .. } => self.head,
+            Kind::Function { .. } => None,
         };
         pc == Some(at.pc as usize) && self.frames.is_empty() && self.trace.ir.chain(IrOp::RETF).is_none()
     }

@@ -17,10 +17,14 @@ mod clib;
 #[cfg(feature = "ffi")]
 mod cnew;
 mod compare;
+mod frames;
 mod index;
 mod loops;
 mod natives;
+mod recursion;
+mod returns;
 pub mod slots;
+mod upvalues;
 #[cfg(not(feature = "ffi"))]
 mod without_ffi;
 
@@ -52,12 +56,17 @@ pub enum Step {
 /// What kind of trace is recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A loop: address of its back edge or head. A function that is entered often: its header.
+    /// A loop: address of its back edge or head.
     Loop {
         /// The hot instruction.
         pc: usize,
         /// Its op.
         op: Op,
+    },
+    /// A function that is entered often.
+    Function {
+        /// Its header.
+        pc: usize,
     },
     /// A side trace.
     Side {
@@ -66,6 +75,16 @@ pub enum Kind {
         /// Its exit.
         exit: u32,
     },
+}
+
+impl Kind {
+    /// The instruction that was hot, of a root trace.
+    pub const fn hot(self) -> Option<usize> {
+        match self {
+            Kind::Loop { pc, .. } | Kind::Function { pc } => Some(pc),
+            Kind::Side { .. } => None,
+        }
+    }
 }
 
 /// A trace being recorded.
@@ -99,7 +118,7 @@ pub struct Rec {
     /// Back edge of the loop at whose start a side trace begins, if the trace may become that loop for other types.
     pub(crate) head: Option<usize>,
     /// Frames entered on the trace, outermost first.
-    pub(crate) frames: Vec<call::Frame>,
+    pub(crate) frames: Vec<frames::Frame>,
     /// The hot numeric loop's invariants.
     pub(crate) forl: Option<loops::ForLoop>,
     /// The next step is the header of a native that was recorded already.
@@ -159,12 +178,12 @@ impl Rec {
 
     /// Is it a root trace?
     pub fn is_root(&self) -> bool {
-        matches!(self.kind, Kind::Loop { .. })
+        self.kind.hot().is_some()
     }
 
     /// Is it a root trace that starts at a function's header?
     pub fn is_function(&self) -> bool {
-        matches!(self.kind, Kind::Loop { op: Op::FUNCF, .. })
+        matches!(self.kind, Kind::Function { .. })
     }
 
     pub(crate) fn emit(&mut self, op: IrOp, t: IrT, a: Ref, b: Ref) -> R<Ref> {
