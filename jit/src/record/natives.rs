@@ -1,5 +1,5 @@
 //! Calls of library functions as they are: their frames are written to the stack, and their results are loaded from there.
-//! What `builtins` knows better never comes here.
+//! What `builtins` knows better never comes here; which ones may be called their library says (`NativeRow::plain`).
 
 use super::slots::{SLOTS_MAX, TRef, type_of};
 use super::{R, Rec};
@@ -12,6 +12,7 @@ use crate::view::At;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::closure::Func;
 use moonlit_vm::state::Vm;
+use moonlit_vm::state::native::Takes;
 use moonlit_vm::value::Value;
 
 /// A call whose results are not known yet.
@@ -25,75 +26,13 @@ pub struct Called {
     wanted: Option<usize>,
 }
 
-/// Functions that a trace calls. None of them runs a collector step; when one raises, or wants to call something, the
-/// interpreter does the call again from the start, so that nothing may have happened by then.
-const PLAIN: &[(&str, Takes)] = &[
-    ("bit.tohex", Takes::Values),
-    ("buffer:get", Takes::Values),
-    ("buffer:put", Takes::Values),
-    ("buffer:reset", Takes::Values),
-    ("buffer:skip", Takes::Values),
-    ("buffer:tostring", Takes::Values),
-    ("file:write", Takes::Values),
-    ("io.lines_aux", Takes::Values),
-    ("io.write", Takes::Values),
-    ("math.abs", Takes::Values),
-    ("math.deg", Takes::Values),
-    ("math.frexp", Takes::Values),
-    ("math.ldexp", Takes::Values),
-    ("math.log", Takes::Values),
-    ("math.modf", Takes::Values),
-    ("math.rad", Takes::Values),
-    ("math.random", Takes::Values),
-    ("next", Takes::Tables),
-    ("os.clock", Takes::Values),
-    ("os.time", Takes::Values),
-    ("rawequal", Takes::Tables),
-    ("rawget", Takes::Tables),
-    ("rawlen", Takes::Tables),
-    ("rawset", Takes::Tables),
-    ("select", Takes::Tables),
-    ("string.byte", Takes::Values),
-    ("string.char", Takes::Values),
-    ("string.find", Takes::Values),
-    ("string.format", Takes::Values),
-    ("string.gmatch", Takes::Values),
-    ("string.gmatch_aux", Takes::Values),
-    ("string.gsub", Takes::Values),
-    ("string.lower", Takes::Values),
-    ("string.match", Takes::Values),
-    ("string.rep", Takes::Values),
-    ("string.reverse", Takes::Values),
-    ("string.sub", Takes::Values),
-    ("string.upper", Takes::Values),
-    ("table.concat", Takes::Tables),
-    ("table.insert", Takes::Tables),
-    ("table.maxn", Takes::Tables),
-    ("table.remove", Takes::Tables),
-    ("table.unpack", Takes::Tables),
-    ("tonumber", Takes::Values),
-    ("tostring", Takes::Values),
-    ("unpack", Takes::Tables),
-];
-
-/// With which arguments a function is plain.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Takes {
-    /// Values without metamethods of the program's: strings, numbers, booleans, nil; the first one may be an object of the
-    /// library.
-    Values,
-    /// Tables as well.
-    Tables,
-}
-
-impl Takes {
-    fn fits(self, n: usize, ty: Ty) -> bool {
-        match ty {
-            Ty::Nil | Ty::False | Ty::True | Ty::Str | Ty::Num | Ty::Int => true,
-            Ty::Udata => n == 0,
-            Ty::Tab | Ty::Func => self == Takes::Tables,
-            _ => false,
-        }
+/// May a function be called with an argument of this type, its `n`th?
+fn fits(takes: Takes, n: usize, ty: Ty) -> bool {
+    match ty {
+        Ty::Nil | Ty::False | Ty::True | Ty::Str | Ty::Num | Ty::Int => true,
+        Ty::Udata => n == 0,
+        Ty::Tab | Ty::Func => takes == Takes::Tables,
+        _ => false,
     }
 }
 
@@ -113,14 +52,13 @@ impl Rec {
         if s + 2 + nargs + 2 > SLOTS_MAX || nargs > usize::from(native::ARGS) {
             return Err(Abort::TooManySlots);
         }
-        let Some(takes) = PLAIN.iter().find(|p| p.0 == row.name).map(|p| p.1) else { return Err(why) };
+        let Some(takes) = row.plain else { return Err(why) };
         let args = &self.slots[s + 2..s + 2 + nargs];
-        if !args.iter().enumerate().all(|(n, t)| takes.fits(n, t.ty)) {
+        if !args.iter().enumerate().all(|(n, t)| fits(takes, n, t.ty)) {
             return Err(why);
         }
         self.gc_check();
-        let link = self.trace.ir.kptr(at.pc as u64 + 4);
-        self.slots[s + 1] = TRef::new(link, Ty::P64);
+        self.set_link(at, a);
         self.maxslot = a as usize + 2 + nargs;
         // The call is done again from here, and its frame is written from here.
         self.mergesnap &= self.trace.snaps.len() > 1;

@@ -9,7 +9,7 @@ use crate::function::closure::Func;
 use crate::heap::gc_ref::Gc;
 use crate::interp::handlers::builtin as fast;
 use crate::state::Vm;
-use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Takes};
 use crate::string::Str;
 use crate::table::Table;
 use crate::userdata::Userdata;
@@ -29,25 +29,25 @@ pub const FNS: &[NativeRow] = &[
     NativeRow::new("loadfile", loadfile),
     NativeRow::new("loadstring", load),
     NativeRow::new("newproxy", newproxy),
-    NativeRow::new("next", next).with_fast(fast::NEXT),
+    NativeRow::new("next", next).plain(Takes::Tables).with_fast(fast::NEXT),
     NativeRow::new("pairs", pairs).with_fast(fast::PAIRS),
     op_row("pcall", Op::FUNCPCALL),
     NativeRow::new("print", print),
-    NativeRow::new("rawequal", rawequal),
-    NativeRow::new("rawget", rawget).with_fast(fast::RAWGET),
-    NativeRow::new("rawset", rawset),
-    NativeRow::new("select", select).with_fast(fast::SELECT),
+    NativeRow::new("rawequal", rawequal).plain(Takes::Tables),
+    NativeRow::new("rawget", rawget).plain(Takes::Tables).with_fast(fast::RAWGET),
+    NativeRow::new("rawset", rawset).plain(Takes::Tables),
+    NativeRow::new("select", select).plain(Takes::Tables).with_fast(fast::SELECT),
     NativeRow::new("setfenv", setfenv),
     NativeRow::new("setmetatable", setmetatable).with_fast(fast::SETMETATABLE),
-    NativeRow::new("tonumber", tonumber).with_fast(fast::TONUMBER),
-    NativeRow::new("tostring", tostring).with_fast(fast::TOSTRING),
+    NativeRow::new("tonumber", tonumber).plain(Takes::Values).with_fast(fast::TONUMBER),
+    NativeRow::new("tostring", tostring).plain(Takes::Values).with_fast(fast::TOSTRING),
     NativeRow::new("type", type_).with_fast(fast::TYPE),
-    NativeRow::new("unpack", unpack),
+    NativeRow::new("unpack", unpack).plain(Takes::Tables),
     op_row("xpcall", Op::FUNCXPCALL),
 ];
 
 /// Functions only 5.2 mode shows.
-pub const FNS52: &[NativeRow] = &[NativeRow::new("rawlen", rawlen)];
+pub const FNS52: &[NativeRow] = &[NativeRow::new("rawlen", rawlen).plain(Takes::Tables)];
 
 /// The native `tostring`, which `print` need not call.
 struct Tostring(crate::index::NativeId);

@@ -3,7 +3,7 @@
 use super::new_string;
 use crate::interp::handlers::builtin as fast;
 use crate::state::native::{
-    Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig,
+    Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, Takes, TypedSig,
 };
 use crate::state::{Handler, Vm};
 use crate::value::{Value, number, tag};
@@ -38,7 +38,7 @@ pub const FNS: &[NativeRow] = &[
     row("bit.ror", ror, binary(ror32), fast::ROR),
     row("bit.rshift", rshift, binary(rshift32), fast::RSHIFT),
     row("bit.tobit", tobit, unary(tobit32), fast::TOBIT),
-    NativeRow::new("bit.tohex", tohex),
+    NativeRow::new("bit.tohex", tohex).plain(Takes::Values),
 ];
 
 /// Opens the library.

@@ -14,7 +14,7 @@ use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
 use crate::state::hooks::{Joined, Packed};
-use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Takes};
 use crate::string::Str;
 use crate::table::{Table, TableErr};
 use crate::userdata::Userdata;
@@ -35,16 +35,16 @@ pub const METHODS: &[NativeRow] = &[
     NativeRow::new("buffer:decode", method_decode),
     NativeRow::new("buffer:encode", method_encode),
     NativeRow::new("buffer:free", free),
-    NativeRow::new("buffer:get", get),
-    NativeRow::new("buffer:put", put),
+    NativeRow::new("buffer:get", get).plain(Takes::Values),
+    NativeRow::new("buffer:put", put).plain(Takes::Values),
     NativeRow::new("buffer:putcdata", putcdata),
     NativeRow::new("buffer:putf", putf),
     NativeRow::new("buffer:ref", ref_),
     NativeRow::new("buffer:reserve", reserve),
-    NativeRow::new("buffer:reset", reset),
+    NativeRow::new("buffer:reset", reset).plain(Takes::Values),
     NativeRow::new("buffer:set", set),
-    NativeRow::new("buffer:skip", skip),
-    NativeRow::new("buffer:tostring", tostring),
+    NativeRow::new("buffer:skip", skip).plain(Takes::Values),
+    NativeRow::new("buffer:tostring", tostring).plain(Takes::Values),
 ];
 
 /// What `..` calls for buffers; no field of their metatable.

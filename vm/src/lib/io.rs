@@ -16,7 +16,7 @@ use crate::heap::Heap;
 use crate::heap::gc_ref::Gc;
 use crate::limits::UPVALUES_MAX;
 use crate::state::Vm;
-use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Takes};
 use crate::string::Str;
 use crate::table::Table;
 use crate::userdata::Userdata;
@@ -37,7 +37,7 @@ pub const FNS: &[NativeRow] = &[
     NativeRow::new("io.read", read),
     NativeRow::new("io.tmpfile", tmpfile),
     NativeRow::new("io.type", type_),
-    NativeRow::new("io.write", write),
+    NativeRow::new("io.write", write).plain(Takes::Values),
 ];
 
 /// Methods of files.
@@ -50,7 +50,7 @@ pub const METHODS: &[NativeRow] = &[
     NativeRow::new("file:read", file_read),
     NativeRow::new("file:seek", file_seek),
     NativeRow::new("file:setvbuf", file_setvbuf),
-    NativeRow::new("file:write", file_write),
+    NativeRow::new("file:write", file_write).plain(Takes::Values),
 ];
 
 const CLOSED: &[u8] = b"attempt to use a closed file";
@@ -439,7 +439,7 @@ pub fn open(vm: &mut Vm) {
         super::give_upvalues(vm, t, row.field(), &[Value::obj(shared)]);
     }
     super::give_upvalues(vm, meta, "close", &[Value::obj(shared)]);
-    vm.new_native(NativeRow::new("io.lines_aux", lines_aux), &[]);
+    vm.new_native(NativeRow::new("io.lines_aux", lines_aux).plain(Takes::Values), &[]);
     let lines_aux = crate::index::NativeId::new(vm.natives.len() as u32 - 1);
     vm.app.set(IoState { stdin, stdout, stderr, lines_aux });
 }

@@ -7,7 +7,7 @@ use crate::interp::handlers::builtin as fast;
 use crate::interp::handlers::native::{typed_num, typed_num2};
 use crate::state::Vm;
 use crate::state::native::{
-    Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, TypedSig,
+    Effect, Entry, NativeFn, NativeResult, NativeRow, Outcome, Raised, SigType, Takes, TypedSig,
 };
 use crate::userdata::Userdata;
 use crate::value::{Value, number};
@@ -129,7 +129,7 @@ binary_functions! {
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    unary("math.abs", abs, abs_direct).with_fast(fast::ABS),
+    unary("math.abs", abs, abs_direct).with_fast(fast::ABS).plain(Takes::Values),
     unary("math.acos", acos, acos_direct),
     unary("math.asin", asin, asin_direct),
     unary("math.atan", atan, atan_direct),
@@ -137,20 +137,20 @@ pub const FNS: &[NativeRow] = &[
     unary("math.ceil", ceil, ceil_direct).with_fast(fast::CEIL),
     unary("math.cos", cos, cos_direct),
     unary("math.cosh", cosh, cosh_direct),
-    unary("math.deg", deg, deg_direct),
+    unary("math.deg", deg, deg_direct).plain(Takes::Values),
     unary("math.exp", exp, exp_direct),
     unary("math.floor", floor, floor_direct).with_fast(fast::FLOOR),
     binary("math.fmod", fmod, fmod_direct),
-    NativeRow::new("math.frexp", frexp),
-    NativeRow::new("math.ldexp", ldexp),
-    NativeRow::new("math.log", log),
+    NativeRow::new("math.frexp", frexp).plain(Takes::Values),
+    NativeRow::new("math.ldexp", ldexp).plain(Takes::Values),
+    NativeRow::new("math.log", log).plain(Takes::Values),
     unary("math.log10", log10, log10_direct),
     NativeRow::new("math.max", max).with_fast(fast::MAX),
     NativeRow::new("math.min", min).with_fast(fast::MIN),
-    NativeRow::new("math.modf", modf),
+    NativeRow::new("math.modf", modf).plain(Takes::Values),
     binary("math.pow", pow, pow_direct),
-    unary("math.rad", rad, rad_direct),
-    NativeRow::new("math.random", random),
+    unary("math.rad", rad, rad_direct).plain(Takes::Values),
+    NativeRow::new("math.random", random).plain(Takes::Values),
     NativeRow::new("math.randomseed", randomseed),
     unary("math.sin", sin, sin_direct),
     unary("math.sinh", sinh, sinh_direct),

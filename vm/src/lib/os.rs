@@ -8,14 +8,14 @@ use crate::bytecode::ops::Mm;
 use crate::heap::gc_ref::Gc;
 use crate::limits::META_LOOP_MAX;
 use crate::state::Vm;
-use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Takes};
 use crate::table::Table;
 use crate::value::Value;
 use crate::value::number::to_i64;
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    NativeRow::new("os.clock", clock),
+    NativeRow::new("os.clock", clock).plain(Takes::Values),
     NativeRow::new("os.date", date),
     NativeRow::new("os.difftime", difftime),
     NativeRow::new("os.execute", execute),
@@ -24,7 +24,7 @@ pub const FNS: &[NativeRow] = &[
     NativeRow::new("os.remove", remove),
     NativeRow::new("os.rename", rename),
     NativeRow::new("os.setlocale", setlocale),
-    NativeRow::new("os.time", time),
+    NativeRow::new("os.time", time).plain(Takes::Values),
     NativeRow::new("os.tmpname", tmpname),
 ];
 

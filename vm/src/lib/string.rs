@@ -13,7 +13,7 @@ use crate::heap::gc_ref::Gc;
 use crate::index::NativeId;
 use crate::interp::handlers::builtin as fast;
 use crate::state::Vm;
-use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Takes};
 use crate::string::Str;
 use crate::string::intern::append;
 use crate::table::Table;
@@ -22,26 +22,26 @@ use crate::value::{Value, number, tag};
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    NativeRow::new("string.byte", byte).with_fast(fast::STRBYTE),
-    NativeRow::new("string.char", char_).with_fast(fast::STRCHAR),
+    NativeRow::new("string.byte", byte).plain(Takes::Values).with_fast(fast::STRBYTE),
+    NativeRow::new("string.char", char_).plain(Takes::Values).with_fast(fast::STRCHAR),
     NativeRow::new("string.dump", dump),
-    NativeRow::new("string.find", find),
-    NativeRow::new("string.format", format_),
-    NativeRow::new("string.gmatch", gmatch),
-    NativeRow::new("string.gsub", gsub),
+    NativeRow::new("string.find", find).plain(Takes::Values),
+    NativeRow::new("string.format", format_).plain(Takes::Values),
+    NativeRow::new("string.gmatch", gmatch).plain(Takes::Values),
+    NativeRow::new("string.gsub", gsub).plain(Takes::Values),
     NativeRow::new("string.len", len).with_fast(fast::STRLEN),
-    NativeRow::new("string.lower", lower),
-    NativeRow::new("string.match", match_),
-    NativeRow::new("string.rep", rep),
-    NativeRow::new("string.reverse", reverse),
-    NativeRow::new("string.sub", sub).with_fast(fast::STRSUB),
-    NativeRow::new("string.upper", upper),
+    NativeRow::new("string.lower", lower).plain(Takes::Values),
+    NativeRow::new("string.match", match_).plain(Takes::Values),
+    NativeRow::new("string.rep", rep).plain(Takes::Values),
+    NativeRow::new("string.reverse", reverse).plain(Takes::Values),
+    NativeRow::new("string.sub", sub).plain(Takes::Values).with_fast(fast::STRSUB),
+    NativeRow::new("string.upper", upper).plain(Takes::Values),
 ];
 
 /// Opens the library and gives strings their metatable.
 pub fn open(vm: &mut Vm) {
     let t = super::new_library(vm, "string", FNS);
-    let aux = vm.new_native(NativeRow::new("string.gmatch_aux", gmatch_aux), &[]);
+    let aux = vm.new_native(NativeRow::new("string.gmatch_aux", gmatch_aux).plain(Takes::Values), &[]);
     super::give_upvalues(vm, t, "gmatch", &[Value::obj(aux)]);
     let meta = vm.heap.new_table(0, 1);
     super::set_field(vm, meta, "__index", Value::obj(t));

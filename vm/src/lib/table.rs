@@ -8,7 +8,7 @@ use crate::bytecode::ops::Mm;
 use crate::function::closure::Func;
 use crate::heap::gc_ref::Gc;
 use crate::state::Vm;
-use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised, Takes};
 use crate::string::Str;
 use crate::table::Table;
 use crate::userdata::Userdata;
@@ -16,20 +16,22 @@ use crate::value::{Value, number};
 
 /// Functions of this library.
 pub const FNS: &[NativeRow] = &[
-    NativeRow::new("table.concat", concat),
+    NativeRow::new("table.concat", concat).plain(Takes::Tables),
     NativeRow::new("table.foreach", foreach),
     NativeRow::new("table.foreachi", foreachi),
     NativeRow::new("table.getn", getn),
-    NativeRow::new("table.insert", insert),
-    NativeRow::new("table.maxn", maxn),
+    NativeRow::new("table.insert", insert).plain(Takes::Tables),
+    NativeRow::new("table.maxn", maxn).plain(Takes::Tables),
     NativeRow::new("table.move", move_),
-    NativeRow::new("table.remove", remove),
+    NativeRow::new("table.remove", remove).plain(Takes::Tables),
     NativeRow::new("table.sort", sort),
 ];
 
 /// Functions only 5.2 mode shows.
-pub const FNS52: &[NativeRow] =
-    &[NativeRow::new("table.pack", pack), NativeRow::new("table.unpack", super::base::unpack)];
+pub const FNS52: &[NativeRow] = &[
+    NativeRow::new("table.pack", pack),
+    NativeRow::new("table.unpack", super::base::unpack).plain(Takes::Tables),
+];
 
 /// Functions that are modules of their own: `require "table.new"` and so on.
 pub const MODULES: &[NativeRow] = &[

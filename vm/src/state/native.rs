@@ -247,17 +247,35 @@ pub struct NativeRow {
     /// The interpreter's own handler for the usual arguments, which `FUNCC` jumps to. It is entered as the header is
     /// and leaves everything it is not made for to `f`, before it has changed anything.
     pub fast: Option<crate::state::Handler>,
+    /// Compiled code may call it with these arguments, if with any. It runs no collector step; when it raises, or wants to
+    /// call something, the interpreter does the call again from the start, so that nothing may have happened by then.
+    pub plain: Option<Takes>,
+}
+
+/// With which arguments a function does all by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Takes {
+    /// Values without metamethods of the program's: strings, numbers, booleans, nil; the first one may be an object of the
+    /// library.
+    Values,
+    /// Tables and functions as well.
+    Tables,
 }
 
 impl NativeRow {
     /// An ordinary row.
     pub const fn new(name: &'static str, f: NativeFn) -> NativeRow {
-        NativeRow { name, f, sig: None, op: crate::bytecode::ops::Op::FUNCC, fast: None }
+        NativeRow { name, f, sig: None, op: crate::bytecode::ops::Op::FUNCC, fast: None, plain: None }
     }
 
     /// The row with a handler of its own.
     pub const fn with_fast(self, h: crate::state::Handler) -> NativeRow {
         NativeRow { fast: Some(h), ..self }
+    }
+
+    /// The row of a function that compiled code may call.
+    pub const fn plain(self, takes: Takes) -> NativeRow {
+        NativeRow { plain: Some(takes), ..self }
     }
 
     /// The row with a typed form.
