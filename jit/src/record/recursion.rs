@@ -49,7 +49,7 @@ impl Rec {
         let me = self.identity(vm, f);
         let depth = self.frames.iter().filter(|x| x.func == me).count() as u32;
         let header = f.get(&vm.heap).pc as usize;
-        if matches!(self.kind, Kind::Loop { pc, op: Op::FUNCF } if pc == header) {
+        if matches!(self.kind, Kind::Function { pc } if pc == header) {
             return (depth >= self.params.recunroll).then_some(0);
         }
         let i = view::ins_at(header);
@@ -63,7 +63,7 @@ impl Rec {
         if !frame::is_lua(at.slot(-1).0) {
             return None;
         }
-        if matches!(self.kind, Kind::Loop { pc, op: Op::FUNCF } if pc == header) {
+        if matches!(self.kind, Kind::Function { pc } if pc == header) {
             // The function of a root trace's frame is not written.
             return (at.func() == Some(f)).then_some(0);
         }

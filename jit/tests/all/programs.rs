@@ -270,6 +270,19 @@ fn recursion() {
     );
 }
 
+/// Recursion is followed by jumps to the function's own trace.
+#[test]
+fn functions_that_call_themselves_jump_to_their_own_traces() {
+    let list = "local n = 0 for i = 1, 60 do local t = require 'jit.util'.traceinfo(i) if t and t.link == i and t.linktype == 'root' then n = n + 1 end end p(n > 0)";
+    for src in [
+        "local function f(n) if n < 2 then return n end return f(n - 1) + f(n - 2) end f(18)",
+        "local function f(m, n) if m == 0 then return n + 1 end if n == 0 then return f(m - 1, 1) end return f(m - 1, (f(m, n - 1))) end f(2, 30)",
+    ] {
+        let o = options(&["jitsync", "hotloop=2", "hotexit=1"]);
+        assert_eq!(run(&format!("{src} {list}"), Some(o)), "true", "{src}");
+    }
+}
+
 /// Sums that are cut to 32 bits.
 #[test]
 fn hashes() {
