@@ -221,7 +221,25 @@ fn traces_are_dumped_in_luajits_form() {
     assert_eq!(dump(&format!("iT,{path}")), "");
     has(&std::fs::read_to_string(&path).expect("written"), &["---- TRACE 2 IR\n"]);
     check(&["-jdump=r", "-e", ""], "", "", "moonlit: dump of 'r' is not supported\n", 1);
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(feature = "disassemblers")]
+    check(
+        &["-e", "local d = require 'jit.dis_mips' local c = d.create_el('\\1\\0\\132\\36\\255\\255\\0\\16', 4096) c.symtab[4100] = 'there' c:disass() c.hexdump = 0 c:disass(4, 4)
+                 local arm = require 'jit.dis_arm' arm.disass('\\2\\0\\160\\225\\255\\255\\255\\255\\1\\2', 16)
+                 print(d.regname(31), d.regname(33), arm.regname(13), require('jit.dis_arm64be').regname(64))
+                 for _, m in ipairs { 'ppc', 'mipsel', 'mips64', 'mips64el', 'mips64r6', 'mips64r6el', 'arm64' } do
+                   io.write(m, ' ') require('jit.dis_' .. m).disass('\\0\\0\\0\\0')
+                 end"],
+        "",
+        "00001000  24840001  addiu   $a0, $a0, 1\n00001004  1000ffff  b       0x1004\t->there\n\
+         00001004  b       0x1004\t->there\n\
+         00000010  e1a00002  mov     r0, r2\n00000014  ffffffff  .long   0xffffffff\n\
+         ra\tf1\tsp\tnil\n\
+         ppc 00000000  00000000  .long   0x00000000\nmipsel 00000000  00000000  nop\n\
+         mips64 00000000  00000000  nop\nmips64el 00000000  00000000  nop\n\
+         mips64r6 00000000  00000000  nop\nmips64r6el 00000000  00000000  nop\narm64 00000000  00000000  udf     #0\n",
+        "",
+        0,
+    );
     check(
         &["-e", "local d = require 'jit.dis_x64' local c = d.create('\\x48\\x8b\\x46\\x08\\xc3\\x48', 4096) c:disass(0, 5) c.hexdump = 4 c:disass(5)
                  require('jit.dis_x86').disass('\\x40', 16) print(d.regname(0), d.regname(17))"],
@@ -230,6 +248,43 @@ fn traces_are_dumped_in_luajits_form() {
          00000010  40                inc eax\nrax\txmm1\n",
         "",
         0,
+    );
+}
+
+/// Recordings that are given up are told with LuaJIT's numbers.
+#[cfg(feature = "jit")]
+#[test]
+fn aborts_are_told_by_number() {
+    let script = file(
+        "cli_abort.lua",
+        "local texts = require('jit.vmdef').traceerr
+         local told = {}
+         jit.attach(function(what, tr, func, pc, why, info)
+           if what == 'abort' then 
+             if type(info) == 'number' then info = require('jit.vmdef').bcnames:sub(info * 6 + 1, info * 6 + 4) end
+             told[#told + 1] = why .. ' ' .. texts[why] .. ' ' .. tostring(info)
+           end
+         end, 'trace')
+         for i = 1, 200 do local f = function() return i end end
+         for i = 1, 200 do debug.getinfo(1) end
+         table.sort(told)
+         local last
+         for _, t in ipairs(told) do if t ~= last then print(t) end last = t end
+         print(texts[9], texts[26])\n",
+    );
+    let out = "15 NYI: unsupported variant of FastFunc %s debug.getinfo\n7 NYI: bytecode %s FNEW\n\
+         inner loop in root trace\tpersistent type instability\n";
+    check(&["-Ojitsync", &script], "", out, "", 0);
+    let script = file(
+        "cli_aborted.lua",
+        "for i = 1, 200 do debug.getinfo(1) end\nfor i = 1, 200 do local f = function() return i end end\n",
+    );
+    let dumped = run(command().args(["-Ojitsync", "-jdump=t", &script]), "");
+    let dumped = text(&dumped.stdout);
+    assert!(dumped.contains(" abort cli_aborted.lua:2 -- NYI: bytecode FNEW  \n"), "{dumped}");
+    assert!(
+        dumped.contains(" abort cli_aborted.lua:1 -- NYI: unsupported variant of FastFunc debug.getinfo\n"),
+        "{dumped}"
     );
 }
 
@@ -470,6 +525,36 @@ fn ctrl_c_ends_a_script_with_an_error() {
     assert_eq!(o.status.code(), Some(1));
     let err = text(&o.stderr);
     assert!(err.starts_with("moonlit: (command line):1: interrupted!\nstack traceback:\n"), "{err}");
+}
+
+/// `jit.bcsave` as a module: the words of `-b`, and its ways to end.
+#[test]
+fn bytecode_is_saved_from_lua_too() {
+    let source = file("cli_module.lua", "return ...");
+    let by_option = run(command().args(["-b", "-g", "-t", "c", &source, "-"]), "");
+    let call = format!("require('jit.bcsave').start('-g', '-t', 'c', '{source}', '-')");
+    check(&["-e", &call], "", &text(&by_option.stdout), "", 0);
+    check(&[&format!("-jbcsave=-gt,c,{source},-")], "", &text(&by_option.stdout), "", 0);
+    let list = "print 'first' require('jit.bcsave').start('-l', '-e', 'return 1')";
+    let o = run(command().args(["-e", list]), "");
+    assert!(text(&o.stdout).starts_with("first\n-- BYTECODE -- "), "{}", text(&o.stdout));
+    check(
+        &["-e", "print(pcall(require('jit.bcsave').start, '-t', 'exe', 'x', 'y'))"],
+        "",
+        "",
+        "moonlit: unknown file type\n",
+        1,
+    );
+    let o = run(command().args(["-e", "require('jit.bcsave').start('x')"]), "");
+    assert_eq!(o.status.code(), Some(1));
+    assert!(text(&o.stderr).starts_with("Save bytecode: "), "{}", text(&o.stderr));
+    check(
+        &["-e", "print(pcall(require('jit.bcsave').start, '-l', print))"],
+        "",
+        "false\tbad argument #2 to '?' (string expected, got function)\n",
+        "",
+        0,
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! `jit.vmdef`, module `jit.v`. They replace the functions the VM's own library has for a machine
 //! without a compiler.
 
+use crate::abort;
 use crate::ir::ins::{Field, fpm};
 use crate::lower::helpers::Helper;
 use crate::options::{FLAG_NAMES, Options};
@@ -89,11 +90,14 @@ pub fn open(vm: &mut Vm, shared: &Shared) {
 }
 
 /// What `jit.vmdef` tells about the compiler: names of IR instructions (`irnames`, six bytes each), and of the numbers that
-/// stand in them: fields (`irfield`), functions of `FPMATH` (`irfpm`), helpers that code calls (`ircall`).
+/// stand in them: fields (`irfield`), functions of `FPMATH` (`irfpm`), helpers that code calls (`ircall`); texts
+/// of aborts (`traceerr`).
 fn vmdef(vm: &mut Vm, t: Gc<Table>) -> Result<(), Raised> {
     let fields: Vec<&str> = Field::ALL.iter().map(|f| f.name()).collect();
     let helpers: Vec<&str> = Helper::ALL.iter().map(|h| h.name()).collect();
-    for (name, list) in [("irfield", &fields[..]), ("irfpm", fpm::NAMES), ("ircall", &helpers)] {
+    for (name, list) in
+        [("irfield", &fields[..]), ("irfpm", fpm::NAMES), ("ircall", &helpers), ("traceerr", abort::TEXTS)]
+    {
         let names = vm.heap.new_table(list.len() as u32 + 1, 0);
         let _ = t.set_bytes(&mut vm.heap, name.as_bytes(), Value::obj(names));
         for (i, n) in list.iter().enumerate() {

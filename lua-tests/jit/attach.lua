@@ -18,7 +18,8 @@ local function on_trace(what, tr, func, pc, other, exit)
   elseif what == "stop" then
     note(util.traceinfo(tr), "a stopped trace that is none")
   else
-    note(type(other) == "string", "an abort without a reason")
+    local text = require("jit.vmdef").traceerr[other]
+    note(text and (text:find("%%s") == nil) == (exit == nil), "an abort without a reason")
   end
   collectgarbage("step")
 end

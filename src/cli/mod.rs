@@ -2,10 +2,8 @@
 
 pub mod allocator;
 pub mod args;
-mod bcsave;
 mod highlight;
 mod interrupt;
-mod object_file;
 mod repl;
 #[cfg(feature = "server")]
 mod resty;

@@ -5,9 +5,9 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use super::args::{self, Args, Step};
-use super::{bcsave, interrupt, repl};
+use super::{interrupt, repl};
 use crate::native::{Table, Value, Vm};
-use moonlit_vm::lib::{base, io};
+use moonlit_vm::lib::{base, bcsave, io};
 
 /// What `moonlit -v` prints.
 pub const VERSION: &str = concat!(
@@ -100,8 +100,13 @@ impl Cli {
             self.step(s)?;
         }
         if let Some(at) = a.bytecode {
-            let words: Vec<Vec<u8>> = args[at..].iter().map(|w| w.as_encoded_bytes().to_vec()).collect();
-            return bcsave::start(self, &words);
+            // `-bl` is `-l`; a bare `-b` is no word.
+            let mut words: Vec<Vec<u8>> = args[at..].iter().map(|w| w.as_encoded_bytes().to_vec()).collect();
+            match words[0].len() > 2 {
+                true => drop(words[0].remove(1)),
+                false => drop(words.remove(0)),
+            }
+            return self.save_bytecode(&words);
         }
         if a.script < args.len() {
             self.run_script(args, a.script)?;
@@ -120,6 +125,16 @@ impl Cli {
             }
         }
         Ok(())
+    }
+
+    fn save_bytecode(&mut self, words: &[Vec<u8>]) -> Done {
+        bcsave::run(&mut self.vm, words).map_err(|wrong| match wrong {
+            bcsave::Wrong::Usage => {
+                let _ = std::io::stderr().write_all(bcsave::USAGE.as_bytes());
+                Failed
+            }
+            bcsave::Wrong::Text(text) => self.failed(&text),
+        })
     }
 
     fn print_version(&mut self) {

@@ -77,7 +77,7 @@ impl Engine {
         if let Some(rec) = self.stop_recording(vm) {
             if vm.events.listening & eventmask::TRACE != 0 {
                 let (no, at) = (self.free_number() as u32, Engine::code_place(vm, self.at));
-                vm.tell(TraceEvent::Abort { no, at, why: why.text(Some(vm)) });
+                vm.tell(TraceEvent::Abort { no, at, why: why.reason(Some(vm)) });
             }
             self.say_aborted(vm, &rec, why);
             let short = why == Abort::TraceTooShort;

@@ -80,7 +80,7 @@ impl Engine {
     #[cfg(target_arch = "x86_64")]
     pub(super) fn places(&self, no: TraceNo, code: &[u8]) -> crate::dump::Places {
         let Some(t) = self.trace(no) else { return Default::default() };
-        crate::disasm::places(code, no.index() as u32, t.snaps.len(), t.link == Link::Loop)
+        crate::disasm::x86::places(code, no.index() as u32, t.snaps.len(), t.link == Link::Loop)
     }
 
     #[cfg(not(target_arch = "x86_64"))]

@@ -263,6 +263,13 @@ local function code(tr)
   ctx:disass(loop, #bytes - loop)
 end
 
+-- Why a recording was given up.
+local function reason(number, info)
+  local text = vmdef.traceerr[number]
+  if type(info) == "number" then info = sub(vmdef.bcnames, info * 6 + 1, info * 6 + 6) end
+  return format(text, info)
+end
+
 -- What an attached function of "trace" is told.
 local function traced(what, tr, func, pc, other, exit)
   local show = dump.show
@@ -281,7 +288,7 @@ local function traced(what, tr, func, pc, other, exit)
   elseif what == "stop" or what == "abort" then
     local how
     if what == "abort" then
-      how = format(" %s -- %s", place(func, pc), other)
+      how = format(" %s -- %s", place(func, pc), reason(other, exit))
     else
       local info = util.traceinfo(tr)
       local link, kind = info.link, info.linktype

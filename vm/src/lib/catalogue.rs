@@ -13,6 +13,7 @@ const MODELS: &[(&str, &str)] = &[
     ("buffer", "LuaJIT 2.1: methods of a `string.buffer`"),
     ("file", "LuaJIT 2.1: methods of a file"),
     ("jit.profile", "LuaJIT 2.1, in the module `jit.profile`"),
+    ("jit.bcsave", "LuaJIT 2.1, in the module `jit.bcsave`: what `-b` does with its words"),
     ("jit.util", "LuaJIT 2.1, in the module `jit.util`"),
     ("table (modules)", "LuaJIT 2.1 (`table.new`, `table.clear`) and OpenResty's LuaJIT, each by `require`"),
     ("thread (modules)", "OpenResty's LuaJIT, each by `require`"),
@@ -26,7 +27,11 @@ const MODULES: &[(&str, &str)] = &[
     ("cjson.safe", "as `cjson`, but errors are returned"),
     ("ffi", "LuaJIT's ffi (feature `ffi`)"),
     ("jit.bc", "listings of bytecode"),
-    ("jit.dis_x86, jit.dis_x64", "machine code as text (feature `jit`, on x64)"),
+    ("jit.dis_x86, jit.dis_x64", "machine code as text, in NASM's words (feature `jit`)"),
+    (
+        "jit.dis_arm, jit.dis_arm64, jit.dis_arm64be, jit.dis_ppc, jit.dis_mips, jit.dis_mipsel, jit.dis_mips64, jit.dis_mips64el, jit.dis_mips64r6, jit.dis_mips64r6el",
+        "the same for other machines, in Capstone's words (feature `disassemblers`)",
+    ),
     ("jit.dump", "bytecode, IR, snapshots and machine code of traces in LuaJIT's form (feature `jit`)"),
     ("jit.p", "reports of the profiler, with LuaJIT's options"),
     (
@@ -42,7 +47,7 @@ const MODULES: &[(&str, &str)] = &[
 const MISSING: &[(&str, &str)] = &[
     ("C modules", "there is no C API: `package.loadlib` and the C loaders say so"),
     ("LuaJIT's bytecode", "the format is this machine's own; LuaJIT's is refused as incompatible"),
-    ("jit.attach", "registers of a `texit`; an `abort` has its reason as text, not as a number"),
+    ("jit.attach", "registers of a `texit`; an `abort` names a library function instead of passing it"),
     ("jit.dump", "registers (`r`, `X`)"),
     ("jit.util", "of a trace: the registers of its values"),
     (
@@ -64,12 +69,10 @@ const MISSING: &[(&str, &str)] = &[
         "10,000 coroutines may resume one another, then `C stack overflow` (LuaJIT's C stack decides, and it may crash); \
          1,048,576 C types, then `table overflow` (LuaJIT 32,768)",
     ),
-    ("jit.bcsave", "as a module: the option `-b` saves bytecode"),
-    ("jit.dis_*", "disassemblers of other machines than x86 and x64"),
     (
         "moonlit",
         "of `-b`, a file that cannot be opened is reported without the error's number behind the text, and every error \
-         is exit code 1; there is no `-jbcsave`",
+         is exit code 1",
     ),
 ];
 

@@ -7,7 +7,7 @@ use crate::cell::gc_ref::Gc;
 use crate::function::closure::Func;
 use crate::function::proto::Proto;
 use crate::state::Vm;
-use crate::state::hooks::{CodePlace, TraceEvent, eventmask};
+use crate::state::hooks::{AbortInfo, CodePlace, TraceEvent, eventmask};
 use crate::state::native::{Entry, NativeResult, NativeRow, Outcome, Raised};
 use crate::table::Table;
 use crate::value::Value;
@@ -159,7 +159,8 @@ const TRACE_HANDLERS: [(&[u8], &str, u8); 3] = [
 
 /// `jit.attach(f, event)`: calls `f` at each event; `jit.attach(f)` ends that. The event `bc` passes the prototype
 /// of each function that is compiled from source or loaded; `trace` passes what happened (`start`, `stop`, `abort`,
-/// `flush`), the trace, function and position, and for a side trace its parent and exit, for an abort its reason;
+/// `flush`), the trace, function and position, and for a side trace its parent and exit, for an abort its number in
+/// `jit.vmdef.traceerr` and what the text there names (the number of an instruction, or a name);
 /// `record` each recorded instruction: trace, function, position, depth of calls; `texit` trace and exit (and that no
 /// registers follow). They come before the program's next instruction. `errfin` passes the error of a finalizer, which is
 /// not reported then. Events of other names never come.
@@ -229,7 +230,12 @@ fn tell(vm: &mut Vm, event: TraceEvent) {
         }
         TraceEvent::Abort { no, at, why } => {
             args.extend(place(no, at));
-            args.push(Value::obj(vm.heap.str(why.as_bytes())));
+            args.push(number(why.number));
+            match why.info {
+                Some(AbortInfo::Op(op)) => args.push(number(op as u32)),
+                Some(AbortInfo::Name(name)) => args.push(Value::obj(vm.heap.str(name.as_bytes()))),
+                None => {}
+            }
             0
         }
         TraceEvent::Flush => 0,

@@ -37,6 +37,7 @@ pub fn open(vm: &mut Vm) {
     vm.register(t, FNS);
     set_loaded(vm, "jit.util", Value::obj(t));
     set_preload(vm, "jit.vmdef", NativeRow::new("jit.vmdef", vmdef));
+    super::bcsave::open(vm);
     for (name, _) in SOURCES {
         preload(vm, name, NativeRow::new("jit.module", run_module));
     }
@@ -47,9 +48,15 @@ pub fn preload(vm: &mut Vm, name: &str, loader: NativeRow) {
     set_preload(vm, name, loader);
 }
 
-/// The end of a loader whose module is written in Lua: its chunk runs with one argument, the function `native` if it needs one.
-/// Raises what is wrong with the source.
-pub fn run_source(vm: &mut Vm, name: &str, source: &str, native: Option<NativeRow>) -> NativeResult {
+/// The end of a loader whose module is written in Lua: its chunk runs with the function `native` if it needs one (else nil), and
+/// `more`. Raises what is wrong with the source.
+pub fn run_source(
+    vm: &mut Vm,
+    name: &str,
+    source: &str,
+    native: Option<NativeRow>,
+    more: &[Value],
+) -> NativeResult {
     let f = match vm.load(source.as_bytes(), format!("={name}").as_bytes(), b"t", None) {
         Ok(f) => f,
         Err(text) => return Err(vm.throw_plain(&text)),
@@ -57,7 +64,8 @@ pub fn run_source(vm: &mut Vm, name: &str, source: &str, native: Option<NativeRo
     vm.prepare_call(Value::obj(f));
     let native = native.map_or(Value::NIL, |row| Value::obj(vm.new_native(row, &[])));
     vm.push(native);
-    Ok(Outcome::tail_call(1))
+    more.iter().for_each(|v| vm.push(*v));
+    Ok(Outcome::tail_call(1 + more.len()))
 }
 
 /// Loader of a module written in Lua: becomes its chunk.
@@ -67,7 +75,7 @@ fn run_module(vm: &mut Vm, _: Entry) -> NativeResult {
     let Some((name, source)) = SOURCES.iter().find(|s| s.0.as_bytes() == name) else {
         return Err(vm.arg_error(0, b"unknown module"));
     };
-    run_source(vm, name, source, None)
+    run_source(vm, name, source, None, &[])
 }
 
 /// The prototype an argument names: of a Lua function, or itself. `None` for a native one.

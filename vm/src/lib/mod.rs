@@ -4,6 +4,7 @@
 //! call outcome with a resume label, and what the native needs afterwards lies in slots of its frame.
 
 pub mod base;
+pub mod bcsave;
 pub mod bit;
 pub mod buffer;
 pub mod catalogue;
@@ -69,6 +70,7 @@ pub const ALL: &[(&str, &[NativeRow])] = &[
     ("package", package::FNS),
     ("jit", jit::FNS),
     ("jit.profile", profile::FNS),
+    ("jit.bcsave", bcsave::FNS),
     ("jit.util", jit_util::FNS),
     ("cjson", cjson::FNS),
     ("lfs", lfs::FNS),

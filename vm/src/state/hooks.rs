@@ -1,6 +1,6 @@
 //! What the VM publishes for those above it: the JIT installs [`JitHooks`], the ffi installs [`CdataHooks`].
 
-use crate::bytecode::ops::Mm;
+use crate::bytecode::ops::{Mm, Op};
 use crate::cell::gc_ref::Gc;
 use crate::function::proto::Proto;
 use crate::index::TraceNo;
@@ -24,6 +24,24 @@ pub struct CodePlace {
     pub func: Value,
     /// Position of the instruction in it; -1 in one that has none.
     pub pos: i32,
+}
+
+/// Why a recording was given up.
+#[derive(Clone, Copy, Debug)]
+pub struct AbortReason {
+    /// Index of the text in `jit.vmdef.traceerr`.
+    pub number: u32,
+    /// What the text names.
+    pub info: Option<AbortInfo>,
+}
+
+/// What the text of an [`AbortReason`] names.
+#[derive(Clone, Copy, Debug)]
+pub enum AbortInfo {
+    /// An instruction.
+    Op(Op),
+    /// A library function, or a kind of value.
+    Name(&'static str),
 }
 
 /// What the compiler has done, for those who listen (`jit.attach`).
@@ -52,7 +70,7 @@ pub enum TraceEvent {
         /// The last instruction.
         at: CodePlace,
         /// Why.
-        why: String,
+        why: AbortReason,
     },
     /// All traces were thrown away.
     Flush,

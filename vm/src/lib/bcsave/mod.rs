@@ -1,15 +1,24 @@
-//! `-b`: lists bytecode, or saves it raw, as C source, or as an object file that a linker takes.
+//! `jit.bcsave`, and the option `-b` of the command line: lists bytecode, or saves it raw, as C source, or as an object file
+//! that a linker takes.
 
-use super::object_file::{self, ARCHS, Arch, Format, SYSTEMS};
-use super::script::{Cli, Done, Failed};
-use crate::native::DumpOptions;
-use moonlit_vm::lib::base;
+mod object_file;
+
+use super::{base, io, set_field};
+use crate::chunk::dump::DumpOptions;
+use crate::state::Vm;
+use crate::state::native::{Entry, NativeResult, NativeRow, Outcome};
+use crate::value::Value;
+use object_file::{ARCHS, Arch, Format, SYSTEMS};
 use std::io::Write;
+
+/// Functions of `jit.bcsave`.
+pub const FNS: &[NativeRow] = &[NativeRow::new("jit.bcsave.start", start)];
 
 /// Name of the symbol that holds a module's bytecode.
 const SYMBOL_PREFIX: &str = "luaJIT_BC_";
 
-const USAGE: &str = "Save bytecode: moonlit -b[options] input output
+/// How the words are used.
+pub const USAGE: &str = "Save bytecode: moonlit -b[options] input output
   -l        Only list bytecode.
   -s        Strip debug info (default).
   -g        Keep debug info.
@@ -63,57 +72,83 @@ struct Wanted {
     files: Vec<Vec<u8>>,
 }
 
-/// Why the words are no command.
-enum Wrong {
+/// Why nothing was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The words are no command: [`USAGE`] says which are.
     Usage,
-    Text(String),
+    /// A message.
+    Text(Vec<u8>),
 }
 
-/// Runs `-b`; the first word is `-b` with the flags behind it.
-pub fn start(cli: &mut Cli, words: &[Vec<u8>]) -> Done {
-    let wanted = match parse(words) {
-        Ok(w) => w,
-        Err(Wrong::Usage) => {
-            eprint!("{USAGE}");
-            return Err(Failed);
-        }
-        Err(Wrong::Text(t)) => return fail(cli, t.as_bytes()),
+impl From<&str> for Wrong {
+    fn from(text: &str) -> Wrong {
+        Wrong::Text(text.as_bytes().to_vec())
+    }
+}
+
+/// Makes the module known to `require`.
+pub fn open(vm: &mut Vm) {
+    super::set_preload(vm, "jit.bcsave", NativeRow::new("jit.module", load));
+}
+
+fn load(vm: &mut Vm, _: Entry) -> NativeResult {
+    let t = vm.heap.new_table(0, 1);
+    for row in FNS {
+        let f = vm.new_native(*row, &[]);
+        set_field(vm, t, "start", Value::obj(f));
+    }
+    Ok(Outcome::one(Value::obj(t)))
+}
+
+/// `jit.bcsave.start(...)`: what `-b` does with these words. As there, what is wrong is told on standard error, and the process
+/// ends with code 1.
+fn start(vm: &mut Vm, e: Entry) -> NativeResult {
+    let words = (0..e.count()).map(|i| Ok(vm.check_str(i)?.bytes(&vm.heap).to_vec()));
+    let words = words.collect::<Result<Vec<_>, _>>()?;
+    let wrong = match run(vm, &words) {
+        Ok(()) => return Ok(Outcome::none()),
+        Err(w) => w,
     };
+    io::flush_standard(vm);
+    let text = match wrong {
+        Wrong::Usage => USAGE.as_bytes().to_vec(),
+        Wrong::Text(t) => [b"moonlit: ", &t[..], b"\n"].concat(),
+    };
+    // Nobody is left to be told when standard error is closed.
+    let _ = std::io::stderr().write_all(&text);
+    std::process::exit(1)
+}
+
+/// Does what the words behind `-b` say: options, input and output.
+pub fn run(vm: &mut Vm, words: &[Vec<u8>]) -> Result<(), Wrong> {
+    let wanted = parse(words)?;
     let input = &wanted.files[0];
     let (code, chunkname) = match wanted.chunk {
         true => (input.clone(), input.clone()),
         false => {
             let path = Some(&input[..]).filter(|p| p != b"-");
-            let code = match base::read_source(&mut cli.vm, path) {
-                Ok(c) => c,
-                Err(e) => return fail(cli, &e),
-            };
+            let code = base::read_source(vm, path).map_err(Wrong::Text)?;
             let own = path.map_or(b"=stdin".to_vec(), |p| [b"@", p].concat());
             (code, wanted.filename.as_ref().map_or(own, |f| [b"@", &f[..]].concat()))
         }
     };
     let target = wanted.files.get(1).map_or(&b"-"[..], |f| f);
     let output = if wanted.list {
-        cli.vm.list_bytecode(&code, &chunkname)
+        vm.list_bytecode(&code, &chunkname).map_err(Wrong::Text)?
     } else {
-        let dumped = cli.vm.load(&code, &chunkname, b"bt", None).and_then(|f| {
-            cli.vm.dump_function(f, wanted.dump).ok_or_else(|| b"unable to dump given function".to_vec())
-        });
-        dumped.and_then(|d| wanted.encode(&d, target).map_err(String::into_bytes))
+        let f = vm.load(&code, &chunkname, b"bt", None).map_err(Wrong::Text)?;
+        let dumped = vm.dump_function(f, wanted.dump).ok_or("unable to dump given function")?;
+        wanted.encode(&dumped, target).map_err(|t| Wrong::Text(t.into_bytes()))?
     };
-    let written = match &output {
-        Err(message) => return fail(cli, message),
-        Ok(bytes) if target == b"-" => {
-            moonlit_vm::lib::io::write_stdout(&mut cli.vm, bytes);
-            Ok(())
-        }
-        Ok(bytes) => save(target, bytes),
-    };
-    written.map_err(|(what, e)| {
+    if target == b"-" {
+        io::write_stdout(vm, &output);
+        return Ok(());
+    }
+    save(target, &output).map_err(|(what, e)| {
         let text = e.to_string();
-        let reason = text.split(" (os error").next().unwrap_or_default().to_string();
-        cli.report(&[what.as_bytes(), target, b": ", reason.as_bytes()].concat());
-        Failed
+        let reason = text.split(" (os error").next().unwrap_or_default();
+        Wrong::Text([what.as_bytes(), target, b": ", reason.as_bytes()].concat())
     })
 }
 
@@ -121,11 +156,6 @@ pub fn start(cli: &mut Cli, words: &[Vec<u8>]) -> Done {
 fn save(target: &[u8], bytes: &[u8]) -> Result<(), (&'static str, std::io::Error)> {
     let mut f = std::fs::File::create(path_of(target)).map_err(|e| ("", e))?;
     f.write_all(bytes).map_err(|e| ("cannot write ", e))
-}
-
-fn fail(cli: &mut Cli, text: &[u8]) -> Done {
-    cli.report(text);
-    Err(Failed)
 }
 
 #[cfg(unix)]
@@ -150,16 +180,7 @@ fn parse(words: &[Vec<u8>]) -> Result<Wanted, Wrong> {
         filename: None,
         files: Vec::new(),
     };
-    let mut words = words.iter().enumerate().map(|(i, word)| match i {
-        // `-bl` is `-l`; a bare `-b` is no word.
-        0 => [b"-", &word[2..]].concat(),
-        _ => word.clone(),
-    });
-    if let Some(first) = words.next()
-        && first != b"-"
-    {
-        w.flags(&first, &mut words)?;
-    }
+    let mut words = words.iter().cloned();
     while let Some(word) = words.next() {
         match &word[..] {
             b"--" => w.files.extend(words.by_ref()),
@@ -189,31 +210,31 @@ impl Wanted {
                 b'g' => self.dump.strip = false,
                 b'd' => self.dump.deterministic = true,
                 b'X' => {}
-                b'W' => return Err(Wrong::Text("-W: there is no 32-bit form of this bytecode".into())),
+                b'W' => return Err("-W: there is no 32-bit form of this bytecode".into()),
                 // What follows the flags is the source.
                 b'e' if self.files.is_empty() && i + 1 == flags.len() => self.chunk = true,
                 b'n' => {
                     let name = text(&value()?);
                     let ok = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
                     if name.is_empty() || !name.chars().all(ok) {
-                        return Err(Wrong::Text("bad module name".into()));
+                        return Err("bad module name".into());
                     }
                     self.name = Some(name.replace(['.', '-'], "_"));
                 }
                 b't' => {
                     let word = text(&value()?).to_lowercase();
                     let kind = Kind::from_word(&word);
-                    self.kind = Some(kind.ok_or_else(|| Wrong::Text("unknown file type".into()))?);
+                    self.kind = Some(kind.ok_or("unknown file type")?);
                 }
                 b'a' => {
                     let word = text(&value()?).to_lowercase();
                     let arch = ARCHS.iter().find(|a| a.name == word);
-                    self.arch = *arch.ok_or_else(|| Wrong::Text("unknown architecture".into()))?;
+                    self.arch = *arch.ok_or("unknown architecture")?;
                 }
                 b'o' => {
                     let word = text(&value()?).to_lowercase();
                     let system = SYSTEMS.iter().find(|s| s.0 == word);
-                    self.format = system.ok_or_else(|| Wrong::Text("unknown OS name".into()))?.1;
+                    self.format = system.ok_or("unknown OS name")?.1;
                 }
                 b'F' => self.filename = Some(value()?),
                 _ => return Err(Wrong::Usage),

@@ -1,25 +1,11 @@
 //! x86 machine code as text, in NASM's words, and what can be found in a trace's code: its loop and its exits.
 
+use super::Line;
 use crate::dump::Places;
 use iced_x86::{
     CC_ae, CC_e, CC_ne, CC_np, CC_p, Decoder, DecoderOptions, FlowControl, Formatter, Instruction,
 };
 use iced_x86::{MemorySizeOptions, Mnemonic, NasmFormatter, OpKind};
-
-/// One instruction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Its bytes.
-    pub len: usize,
-    /// Its text; `None` if the bytes are no whole instruction.
-    pub text: Option<String>,
-    /// The address it jumps to.
-    pub branch: Option<u64>,
-    /// The address of the memory it reads or writes, relative to itself.
-    pub data: Option<u64>,
-    /// Is what follows not reached from here?
-    pub last: bool,
-}
 
 fn formatter() -> NasmFormatter {
     let mut f = NasmFormatter::new();
