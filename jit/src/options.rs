@@ -30,9 +30,10 @@ macro_rules! for_each_param {
             callunroll = 3;
             /// Unrolls until recursion is linked.
             recunroll = 2;
-            /// Fewest instructions of a stitched trace (accepted, no effect).
+            /// IR instructions in front of a call of a library function that has no recorder; with fewer, the trace is given up.
             minstitch = 0;
-            /// Size of a code area in KiB (accepted, no effect: there is one area).
+            /// Size in KiB of the parts of code memory that go back to the system when nothing in them is in use. Read when
+            /// the first trace is ready.
             sizemcode = 64;
             /// Code memory in KiB.
             maxmcode = 16384;

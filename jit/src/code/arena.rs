@@ -117,12 +117,20 @@ pub struct Block {
     len: usize,
 }
 
+impl Block {
+    fn end(self) -> usize {
+        self.offset + self.len
+    }
+}
+
 /// Dual-mapped code memory with a limit.
 #[derive(Debug)]
 pub struct Arena {
     rw: NonNull<u8>,
     rx: NonNull<u8>,
     size: usize,
+    /// Bytes of the parts in which memory goes back to the system.
+    area: usize,
     top: usize,
     /// Free pieces, by offset, not adjacent to one another.
     free: Vec<Block>,
@@ -137,9 +145,10 @@ fn round(n: usize) -> usize {
 }
 
 impl Arena {
-    /// Maps an arena of `size` bytes (address space; pages are taken when written).
-    pub fn new(size: usize) -> Result<Arena, ArenaError> {
-        let size = size.div_ceil(4096) * 4096;
+    /// Maps an arena of `size` bytes (address space; pages are taken when written, and given back `area` bytes at a time, when
+    /// all of them are free).
+    pub fn new(size: usize, area: usize) -> Result<Arena, ArenaError> {
+        let (size, area) = (pages(size), pages(area.max(1)));
         // SAFETY: plain system calls; the name is a NUL-terminated literal, and every result is checked
         // before it is used. The descriptor is closed on every path; the mappings keep the memory alive.
         unsafe {
@@ -175,7 +184,7 @@ impl Arena {
                 libc::munmap(rx.as_ptr().cast(), size);
                 return Err(ArenaError::Full);
             };
-            Ok(Arena { rw, rx, size, top: 0, free: Vec::new(), row })
+            Ok(Arena { rw, rx, size, area, top: 0, free: Vec::new(), row })
         }
     }
 
@@ -210,15 +219,37 @@ impl Arena {
 
     /// Gives a piece back. The caller knows that no machine frame is inside it any more.
     pub fn release(&mut self, b: Block) {
-        let i = self.free.partition_point(|f| f.offset < b.offset);
+        let mut i = self.free.partition_point(|f| f.offset < b.offset);
         self.free.insert(i, b);
-        if i + 1 < self.free.len() && self.free[i].offset + self.free[i].len == self.free[i + 1].offset {
+        if i + 1 < self.free.len() && self.free[i].end() == self.free[i + 1].offset {
             self.free[i].len += self.free[i + 1].len;
             self.free.remove(i + 1);
         }
-        if i > 0 && self.free[i - 1].offset + self.free[i - 1].len == self.free[i].offset {
+        if i > 0 && self.free[i - 1].end() == self.free[i].offset {
             self.free[i - 1].len += self.free[i].len;
             self.free.remove(i);
+            i -= 1;
+        }
+        let mut hole = self.free[i];
+        if hole.end() == self.top {
+            self.free.remove(i);
+            self.top = hole.offset;
+            ARENAS[self.row].1.store(self.top, Ordering::Relaxed);
+            // What lies above is free, too.
+            hole.len = hole.len.next_multiple_of(self.area).min(self.size - hole.offset);
+        }
+        self.give_back(hole, b);
+    }
+
+    /// Gives the areas back that `b` was the last piece in: they lie in the free piece `hole` as a whole.
+    fn give_back(&self, hole: Block, b: Block) {
+        let area = self.area;
+        let from = (b.offset / area * area).max(hole.offset.next_multiple_of(area));
+        let to = b.end().next_multiple_of(area).min(hole.end() / area * area);
+        if from < to {
+            // SAFETY: the range lies within the mapping (the free piece does), and nothing in it is in use. Where the system
+            // cannot do it, the memory stays.
+            unsafe { libc::madvise(self.rw.as_ptr().add(from).cast(), to - from, libc::MADV_REMOVE) };
         }
     }
 
@@ -263,9 +294,9 @@ mod tests {
 
     #[test]
     fn released_pieces_join_and_are_used_again() {
-        let mut a = Arena::new(4096).expect("code memory");
-        let b: Vec<_> = (0..4).map(|_| a.publish(&[0x90; 100]).expect("room")).collect();
-        assert_eq!(a.used(), 4 * 128);
+        let mut a = Arena::new(4096, 4096).expect("code memory");
+        let b: Vec<_> = (0..5).map(|_| a.publish(&[0x90; 100]).expect("room")).collect();
+        assert_eq!(a.used(), 5 * 128);
         a.release(b[1]);
         a.release(b[3]);
         a.release(b[2]);
@@ -273,5 +304,29 @@ mod tests {
         let big = a.publish(&[0xc3; 300]).expect("joined piece is large enough");
         assert_eq!(a.address(big), a.address(b[1]));
         assert_eq!(a.publish(&[0; 8192]), Err(ArenaError::Full));
+    }
+
+    #[test]
+    fn free_areas_go_back_to_the_system() {
+        let area = 8192;
+        let mut a = Arena::new(8 * area, area).expect("code memory");
+        let b: Vec<_> = (0..16).map(|_| a.publish(&vec![0x90; area / 2]).expect("room")).collect();
+        let first = |a: &Arena, n: usize| a.bytes(b[n], 1)[0];
+        // Half an area stays.
+        a.release(b[2]);
+        assert_eq!(first(&a, 2), 0x90);
+        a.release(b[3]);
+        assert_eq!((first(&a, 1), first(&a, 2), first(&a, 3), first(&a, 4)), (0x90, 0, 0, 0x90));
+        // At the end, the arena shrinks.
+        a.release(b[15]);
+        assert_eq!(first(&a, 15), 0x90);
+        a.release(b[14]);
+        assert_eq!((a.top, first(&a, 14), first(&a, 13)), (7 * area, 0, 0x90));
+        for n in (0..14).filter(|n| ![2, 3].contains(n)) {
+            a.release(b[n]);
+        }
+        assert_eq!((a.top, a.used(), a.free.len()), (0, 0, 0));
+        assert!((0..16).all(|n| first(&a, n) == 0));
+        a.publish(&[0xc3; 100]).expect("room");
     }
 }

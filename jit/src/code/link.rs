@@ -37,9 +37,9 @@ pub struct Installed {
 }
 
 impl Runtime {
-    /// Maps an arena of `size` bytes and publishes the stubs.
-    pub fn new(size: usize, stubs: &StubCode) -> Result<Runtime, ArenaError> {
-        let mut arena = Arena::new(size)?;
+    /// Maps an arena of `size` bytes in areas of `area` bytes, and publishes the stubs.
+    pub fn new(size: usize, area: usize, stubs: &StubCode) -> Result<Runtime, ArenaError> {
+        let mut arena = Arena::new(size, area)?;
         let enter = arena.publish(&stubs.enter)?;
         let leave = arena.publish(&stubs.leave)?;
         let (enter, leave) = (arena.address(enter), arena.address(leave));

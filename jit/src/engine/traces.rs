@@ -261,8 +261,9 @@ impl Engine {
     pub(super) fn install_code(&mut self, vm: &mut Vm, done: Done) -> Result<(), Abort> {
         if self.runtime.is_none() {
             let stubs = done.stubs.as_ref().ok_or(Abort::CodeGeneration)?;
-            let size = (self.opts.params.maxmcode as usize).saturating_mul(1024);
-            match Runtime::new(size, stubs) {
+            let p = &self.opts.params;
+            let [size, area] = [p.maxmcode, p.sizemcode].map(|kib| (kib as usize).saturating_mul(1024));
+            match Runtime::new(size, area.min(size), stubs) {
                 Ok(r) => self.runtime = Some(r),
                 Err(_) => {
                     // Executable memory is refused here: interpret.

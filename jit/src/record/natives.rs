@@ -57,6 +57,9 @@ impl Rec {
         if !args.iter().enumerate().all(|(n, t)| fits(takes, n, t.ty)) {
             return Err(why);
         }
+        if self.trace.ir.len() < self.params.minstitch as usize {
+            return Err(Abort::TraceTooShort);
+        }
         self.gc_check();
         self.set_link(at, a);
         self.maxslot = a as usize + 2 + nargs;

@@ -91,7 +91,7 @@ fn slots_at_end(t: &Trace) -> Vec<Ref> {
 
 fn run(t: &Trace, args: &[f64]) -> String {
     let mut c = Compiler::new(true).expect("a code generator");
-    let mut rt = Runtime::new(1 << 20, &c.stubs().expect("stubs compile")).expect("code memory");
+    let mut rt = Runtime::new(1 << 20, 1 << 16, &c.stubs().expect("stubs compile")).expect("code memory");
     let cells = ExitCells::new(t.snaps.len(), rt.leave_stub());
     let buf = ExitBuffer::new();
     // All that these traces read of a VM.

@@ -844,6 +844,27 @@ fn verbose_mode_names_traces_and_aborts_by_place() {
     assert!(text.ends_with("[TRACE flush]\n"), "{text}");
 }
 
+/// `minstitch`: calls of functions without a recorder stand on traces of some length.
+#[test]
+fn short_traces_call_no_library_functions() {
+    let traces = |minstitch: &str| {
+        let mut vm = Vm::new();
+        moonlit_vm::lib::open_all(&mut vm);
+        install(&mut vm, options(&["jitsync", "hotloop=2", minstitch]));
+        let src = b"local why = {}
+            jit.attach(function(what, _, _, _, n) if what == 'abort' then why[#why + 1] = n end end, 'trace')
+            local n = 0
+            for i = 1, 100 do n = n + #(('x'):rep(i)) end
+            return n, require('jit.util').traceinfo(1) and 1 or 0, why[1] or 0";
+        let f = vm.load(src, b"=stitch", b"t", None).expect("compiles");
+        let r = vm.call(Value::obj(f), &[]).expect("runs");
+        [0, 1, 2].map(|i| r[i].as_num().expect("a number"))
+    };
+    assert_eq!(traces("minstitch=3"), [5050.0, 1.0, 0.0]);
+    // "trace too short"
+    assert_eq!(traces("minstitch=300"), [5050.0, 0.0, 1.0]);
+}
+
 #[test]
 fn a_forked_child_keeps_its_traces_and_compiles_new_ones() {
     let mut vm = Vm::new();

@@ -36,7 +36,7 @@ const MODULES: &[(&str, &str)] = &[
     ("jit.p", "reports of the profiler, with LuaJIT's options"),
     (
         "jit.opt",
-        "flags and parameters of the compiler (feature `jit`); `minstitch` and `sizemcode` change nothing: traces are not stitched, there is one code area; `jit.prngstate` where the 5.2 set is",
+        "flags and parameters of the compiler (feature `jit`); `minstitch` is about calls of library functions without a recorder, `sizemcode` about parts of code memory that go back to the system; `jit.prngstate` where the 5.2 set is",
     ),
     ("jit.v", "a line for each trace (feature `jit`)"),
     ("jit.vmdef", "names of instructions and of builtin functions"),
