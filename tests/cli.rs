@@ -220,7 +220,38 @@ fn traces_are_dumped_in_luajits_form() {
     let path = file("cli_dump.txt", "");
     assert_eq!(dump(&format!("iT,{path}")), "");
     has(&std::fs::read_to_string(&path).expect("written"), &["---- TRACE 2 IR\n"]);
-    check(&["-jdump=r", "-e", ""], "", "", "moonlit: dump of 'r' is not supported\n", 1);
+    check(&["-jdump=y", "-e", ""], "", "", "moonlit: dump of 'y' is not supported\n", 1);
+    // Registers: of results, and of what an exit has saved.
+    #[cfg(target_arch = "x86_64")]
+    {
+        let sums = file(
+            "cli_registers.lua",
+            "local s, t = 0.5\nfor i = 1, 100 do s = s + i if i > 90 then t = i end end\n",
+        );
+        let o = run(command().args(["-Ojitsync", "-jdump=irsXmT", &sums]), "");
+        let all = text(&o.stdout);
+        has(
+            &all,
+            &[
+                "....              SNAP   #0   [ ",
+                "\n0001 r",
+                "int SLOAD ",
+                "\n00",
+                " xmm",
+                "num CONV ",
+                "------------ LOOP ------------\n",
+                " xmm",
+                " + num ADD ",
+                "---- TRACE 1 exit ",
+                "\n 000000000000005b\n",
+                " +4186.5\n",
+            ],
+        );
+        // The registers are those of the code.
+        let sum = all.lines().filter(|l| l.contains(" + num ADD ")).next_back().expect("a sum");
+        let register = sum.split(' ').nth(1).expect("a register");
+        assert!(all.contains(&format!("addsd {register}, ")), "{register} in\n{all}");
+    }
     #[cfg(feature = "disassemblers")]
     check(
         &["-e", "local d = require 'jit.dis_mips' local c = d.create_el('\\1\\0\\132\\36\\255\\255\\0\\16', 4096) c.symtab[4100] = 'there' c:disass() c.hexdump = 0 c:disass(4, 4)

@@ -7,12 +7,13 @@ use crate::ir::ins::{Ins, conv};
 use crate::ir::ops::{IrOp, Opnd};
 use crate::ir::refs::{Ref, SnapNo};
 use crate::ir::ty::Ty;
+use crate::lower::Register;
 use crate::trace::snapshot::box_const;
 use crate::trace::{Target, Trace};
 use moonlit_vm::state::hooks::{TraceConst, TraceIns, TraceValue};
 use moonlit_vm::value::Value;
 
-/// The result is nowhere in particular: the code generator does not say.
+/// The result is in no register.
 const NOWHERE: u32 = 0x80;
 /// The instruction is done at exits only.
 const SUNK: u32 = 0xfd;
@@ -60,8 +61,11 @@ fn operand(kind: Opnd, bits: u16) -> (u32, i32) {
     }
 }
 
-/// Instruction `r`.
-pub fn instruction(t: &Trace, r: i32) -> Option<TraceIns> {
+/// Number of the first register of floating point numbers.
+const FLOATS: u32 = if cfg!(target_arch = "x86_64") { 16 } else { 32 };
+
+/// Instruction `r`; its result is in `register`.
+pub fn instruction(t: &Trace, r: i32, register: Option<Register>) -> Option<TraceIns> {
     let at = usize::try_from(r).ok().filter(|&n| n < t.ir.len())?;
     let at = Ref::ins(at);
     let i = t.ir.ins(at);
@@ -81,7 +85,12 @@ pub fn instruction(t: &Trace, r: i32) -> Option<TraceIns> {
         ot: (i.op as u32) << 8 | i.ty() as u32 | flags,
         op1,
         op2,
-        place: if sunk { SUNK } else { NOWHERE },
+        place: match register {
+            _ if sunk => SUNK,
+            Some(Register::General(n)) => u32::from(n),
+            Some(Register::Float(n)) => FLOATS + u32::from(n),
+            None => NOWHERE,
+        },
     })
 }
 
@@ -154,15 +163,15 @@ mod tests {
         )
         .expect("parses");
         assert_eq!(instructions(&t), 4);
-        let load = instruction(&t, 1).expect("is there");
+        let load = instruction(&t, 1, None).expect("is there");
         assert_eq!((load.mode, load.op1, load.op2), (1 | 1 << 2, 2, 4 | 32));
         assert_eq!(load.ot, (IrOp::SLOAD as u32) << 8 | 0x80 | 14);
-        let add = instruction(&t, 2).expect("is there");
-        assert_eq!((add.mode, add.op1), (0, 1));
+        let add = instruction(&t, 2, Some(Register::Float(3))).expect("is there");
+        assert_eq!((add.mode, add.op1, add.place), (0, 1, FLOATS + 3));
         let TraceValue::Lua(k) = constant(&t, add.op2).expect("is there").value else { panic!("no number") };
         assert_eq!(k.as_num(), Some(1.5));
-        assert_eq!(instruction(&t, 3).expect("is there").op2, 14 | 19 << 5 | 3 << 12);
-        assert_eq!(instruction(&t, 5), None);
+        assert_eq!(instruction(&t, 3, None).expect("is there").op2, 14 | 19 << 5 | 3 << 12);
+        assert_eq!(instruction(&t, 5, None), None);
         assert_eq!(constant(&t, -1).map(|k| k.ty), Some(0));
         assert!(
             constant(&t, -1000).is_none() && constant(&t, 0).is_none() && constant(&t, i32::MIN).is_none()

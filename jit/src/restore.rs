@@ -90,6 +90,21 @@ pub fn plan(t: &Trace, no: SnapNo) -> Plan {
     Plan { no, objects: objects.into(), writes }
 }
 
+/// What the exit through snapshot `no` has saved: integers and addresses, and floating point numbers.
+pub fn saved(t: &Trace, no: SnapNo, buf: &ExitBuffer) -> (Vec<u64>, Vec<f64>) {
+    let (mut general, mut floats) = (Vec::new(), Vec::new());
+    for (i, r) in t.live_values(no).into_iter().enumerate() {
+        let bits = buf.get(i);
+        match t.ir.ty(r) {
+            Ty::Num => floats.push(f64::from_bits(bits)),
+            Ty::Float => floats.push(f64::from(f32::from_bits(bits as u32))),
+            ty if ty.is_int32() => general.push(u64::from(bits as u32)),
+            _ => general.push(bits),
+        }
+    }
+    (general, floats)
+}
+
 /// Does what a plan of trace `t` says: writes the slots of its snapshot to the stack; answers where to go on.
 ///
 /// # Safety

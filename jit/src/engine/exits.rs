@@ -55,7 +55,8 @@ impl Engine {
         // thread), the STACK guard has checked the room, and this exit has just filled the buffer.
         let at = unsafe { restore::restore(vm, &t.trace, plan, &self.buf, base) };
         if vm.events.listening & eventmask::EXIT != 0 {
-            vm.tell(TraceEvent::Exit { no: n as u32, exit });
+            let (general, floats) = restore::saved(&t.trace, SnapNo::new(exit as usize), &self.buf);
+            vm.tell(TraceEvent::Exit { no: n as u32, exit, general, floats });
         }
         if self.rec.is_some() {
             // A listener's own code may be compiled; the recording waits for it.

@@ -4,6 +4,7 @@ use super::traces::{self, Compiled};
 use super::{Engine, PENDING_COUNT};
 use crate::abort::Abort;
 use crate::dump;
+use crate::lower::Compiler;
 use crate::record::{Kind, Rec, Step};
 use crate::trace::link::Link;
 use crate::view::{self, At};
@@ -227,7 +228,14 @@ impl JitHooks for Engine {
     }
 
     fn trace_ins(&self, no: TraceNo, r: i32) -> Option<TraceIns> {
-        dump::instruction(self.trace(no)?, r)
+        let t = self.traces.get(no.index())?.as_ref()?;
+        // Nobody keeps this while code is made: it is made once more.
+        let registers = t.registers.get_or_init(|| {
+            let made = Compiler::new(false).and_then(|mut c| c.registers(&t.trace, &t.env));
+            made.unwrap_or_default().into()
+        });
+        let register = usize::try_from(r).ok().and_then(|n| registers.get(n).copied().flatten());
+        dump::instruction(&t.trace, r, register)
     }
 
     fn trace_const(&self, no: TraceNo, r: i32) -> Option<TraceConst> {

@@ -6,7 +6,7 @@ use crate::abort::Abort;
 use crate::code::arena;
 use crate::code::exit::ExitCells;
 use crate::code::link::{Installed, Runtime};
-use crate::lower::Env;
+use crate::lower::{Env, Register};
 use crate::record::{Kind, Rec};
 use crate::restore::Plan;
 use crate::trace::Trace;
@@ -30,6 +30,10 @@ pub(super) struct Compiled {
     pub(super) kind: Kind,
     pub(super) cells: ExitCells,
     pub(super) counts: Vec<u16>,
+    /// What its code was made with.
+    pub(super) env: Env,
+    /// Where its code has the results of instructions, once somebody has asked.
+    pub(super) registers: OnceCell<Box<[Option<Register>]>>,
     /// What each exit writes, once it was taken.
     pub(super) plans: Vec<OnceCell<Plan>>,
     pub(super) tries: Vec<u8>,
@@ -181,6 +185,8 @@ impl Engine {
             kind,
             cells,
             counts,
+            env,
+            registers: OnceCell::new(),
             plans: (0..n).map(|_| OnceCell::new()).collect(),
             tries: vec![0; n],
             keep,

@@ -21,11 +21,11 @@ use crate::trace::link::Link;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::{
     AbiParam, Block, BlockArg, Function, InstBuilder, MemFlagsData, SigRef, Signature, Type, UserFuncName,
-    Value, types,
+    Value, ValueLabel, types,
 };
 use cranelift_codegen::isa::{CallConv, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
-use cranelift_codegen::{Context, ir::condcodes::IntCC};
+use cranelift_codegen::{Context, LabelValueLoc, ir::condcodes::IntCC};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use std::collections::HashMap;
 
@@ -68,6 +68,15 @@ impl std::fmt::Debug for Compiler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Compiler")
     }
+}
+
+/// A register of the machine, by its number among its kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Register {
+    /// Of integers and addresses.
+    General(u8),
+    /// Of floating point numbers.
+    Float(u8),
 }
 
 /// The machine type of a value.
@@ -146,6 +155,36 @@ impl Compiler {
         let env = &Env { fma: env.fma && self.has_fma, ..*env };
         build(&mut self.ctx.func, &mut self.fctx, t, env).map(|b| b.finalize(self.isa.frontend_config()))?;
         self.finish()
+    }
+
+    /// Where the code of a trace has the results of its instructions, by index: the first register, or that in the loop for a
+    /// loop-carried one. Nothing for what is on the stack, a part of another instruction, or dead.
+    pub fn registers(&mut self, t: &Trace, env: &Env) -> Result<Vec<Option<Register>>, Abort> {
+        self.ctx.clear();
+        self.ctx.func = Function::with_name_signature(UserFuncName::user(0, 0), trace_signature());
+        // Labels add nothing to the code.
+        self.ctx.func.dfg.collect_debug_info();
+        let env = &Env { fma: env.fma && self.has_fma, ..*env };
+        build(&mut self.ctx.func, &mut self.fctx, t, env).map(|b| b.finalize(self.isa.frontend_config()))?;
+        let code = self.ctx.compile(&*self.isa, &mut self.plane).map_err(|_| Abort::CodeGeneration)?;
+        let mut out = vec![None; t.ir.len()];
+        for (label, ranges) in &code.value_labels_ranges {
+            let n = label.as_u32() as usize;
+            let (Some(slot), Some(first)) = (out.get_mut(n), ranges.iter().min_by_key(|r| r.start)) else {
+                continue;
+            };
+            let last = ranges.iter().max_by_key(|r| r.start).unwrap_or(first);
+            let range = if t.ir.ins(Ref::ins(n)).t.is_phi() { last } else { first };
+            *slot = match range.loc {
+                LabelValueLoc::Reg(r) => r.to_real_reg().map(|r| match r.class() as u8 {
+                    0 => Register::General(r.hw_enc()),
+                    _ => Register::Float(r.hw_enc()),
+                }),
+                LabelValueLoc::CFAOffset(_) => None,
+            };
+        }
+        self.ctx.clear();
+        Ok(out)
     }
 
     /// CLIF text of a trace (`--dump=clif`).
@@ -284,7 +323,7 @@ impl Lower<'_, '_> {
                     self.b.ins().jump(blk, &args);
                     for p in &phis {
                         let v = self.b.append_block_param(blk, machine_type(self.t.ir.ty(p.0)));
-                        self.map[p.0.ins_index()] = Some(v);
+                        self.set(p.0, v);
                         self.wide[p.0.ins_index()] = None;
                     }
                     self.b.switch_to_block(blk);
@@ -315,6 +354,7 @@ impl Lower<'_, '_> {
     /// Sets the machine value of an instruction.
     pub(crate) fn set(&mut self, r: Ref, v: Value) {
         self.map[r.ins_index()] = Some(v);
+        self.b.set_val_label(v, ValueLabel::from_u32(r.ins_index() as u32));
     }
 
     /// A value as instruction selection shall see it: without its definition when nothing may be merged into its users.

@@ -54,6 +54,11 @@ local dump
 local depth, dots = 0, ""
 local disassembler
 
+local function disassembly()
+  disassembler = disassembler or require("jit.dis_" .. jit.arch)
+  return disassembler
+end
+
 local function write(...)
   dump.out:write(...)
 end
@@ -204,15 +209,23 @@ local function snapshots(tr)
   end
 end
 
+-- Where a result is.
+local function register(place)
+  local n = band(place, 255)
+  if n == 253 or n == 254 then return "{sink" end
+  return n < 128 and disassembly().regname(n) or ""
+end
+
 -- The IR; `with` snapshots between the instructions.
 local function instructions(tr, with)
   local info = util.traceinfo(tr)
   if not info then return end
   write("---- TRACE ", tr, " IR\n")
   local n, snap = 0, with and util.tracesnap(tr, 0)
+  local registers, gap = dump.show.r, dump.show.r and "      " or ""
   local function snaps_at(ref)
     while snap and snap[0] <= ref do
-      write(format("....        SNAP   #%-3d [ ", n), slots(tr, snap))
+      write(format("....%s        SNAP   #%-3d [ ", gap, n), slots(tr, snap))
       n = n + 1
       snap = util.tracesnap(tr, n)
     end
@@ -222,12 +235,13 @@ local function instructions(tr, with)
     local m, ot, a, b, at = util.traceir(tr, ref)
     local op, ty = operation(ot), band(ot, 31)
     if op == "LOOP" then
-      write(format("%04d ------ LOOP ------------\n", ref))
+      write(format("%04d %s------ LOOP ------------\n", ref, registers and "------" or ""))
     elseif op ~= "NOP" and op ~= "CARG" then
       local left = band(at, 255)
       local mark = (left == 253 or left == 254) and "}" or band(ot, 128) ~= 0 and ">" or " "
       local name = dump.paint(TYPES[ty], ty)
-      write(format("%04d %s%s %s %-6s ", ref, mark, band(ot, 64) ~= 0 and "+" or " ", name, op), operands(tr, op, m, a, b), "\n")
+      local where = registers and format("%-6s", register(at)) or ""
+      write(format("%04d %s%s%s %s %-6s ", ref, where, mark, band(ot, 64) ~= 0 and "+" or " ", name, op), operands(tr, op, m, a, b), "\n")
     end
   end
   snaps_at(math.huge)
@@ -250,9 +264,8 @@ local function code(tr)
   local info = util.traceinfo(tr)
   local bytes, address, loop = util.tracemc(tr)
   if not info or not bytes then return end
-  disassembler = disassembler or require("jit.dis_" .. jit.arch)
   write("---- TRACE ", tr, " mcode ", #bytes, "\n")
-  local ctx = disassembler.create(bytes, address, write)
+  local ctx = disassembly().create(bytes, address, write)
   ctx.hexdump = 0
   ctx.symtab = symbols(tr, info.nexit)
   if loop ~= 0 then
@@ -317,8 +330,18 @@ local function recorded(_, func, pc, level)
   if pc >= 0 and band(util.funcbc(func, pc), 0xff) < 16 then write(line(func, pc + 1, dots)) end
 end
 
-local function left(tr, exit)
+local function left(tr, exit, general, floats, ...)
   write("---- TRACE ", tr, " exit ", exit, "\n")
+  if not dump.show.X then return end
+  -- Four values a line, each kind from the start of one.
+  local saved = { ... }
+  local function values(form, from, n)
+    for i = 1, n do
+      write(format(form, saved[from + i]), (i % 4 == 0 or i == n) and "\n" or "")
+    end
+  end
+  values(" %016x", 0, general)
+  values(" %+17.14g", general, floats)
 end
 
 local function off()
@@ -345,8 +368,7 @@ local function on(what, path)
   local show = {}
   if what == "" or sign then show = { t = true, b = true, i = true, m = true } end
   for c in what:gmatch("[^+-]") do
-    -- The code generator tells no registers.
-    if not c:find("[tbismxa]") then error(format("dump of '%s' is not supported", c), 2) end
+    if not c:find("[tbirsmxXa]") then error(format("dump of '%s' is not supported", c), 2) end
     show[c] = sign ~= "-"
   end
   show[form] = true
@@ -357,7 +379,7 @@ local function on(what, path)
   if form == "H" then write(STYLE) end
   if show.t or show.b or show.i or show.s or show.m then jit.attach(traced, "trace") end
   if show.b then jit.attach(recorded, "record") end
-  if show.x then jit.attach(left, "texit") end
+  if show.x or show.X then jit.attach(left, "texit") end
 end
 
 return { on = on, off = off, start = on }

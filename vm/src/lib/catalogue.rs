@@ -47,9 +47,11 @@ const MODULES: &[(&str, &str)] = &[
 const MISSING: &[(&str, &str)] = &[
     ("C modules", "there is no C API: `package.loadlib` and the C loaders say so"),
     ("LuaJIT's bytecode", "the format is this machine's own; LuaJIT's is refused as incompatible"),
-    ("jit.attach", "registers of a `texit`; an `abort` names a library function instead of passing it"),
-    ("jit.dump", "registers (`r`, `X`)"),
-    ("jit.util", "of a trace: the registers of its values"),
+    (
+        "jit.attach, jit.dump",
+        "a `texit` passes the values that the exit saved (`X` shows them), not every register; an `abort` names a library \
+         function instead of passing it; results on the stack have no place in `r`",
+    ),
     (
         "builtins",
         "`table.move` and a few more are Lua functions there, so that `jit.util` and `jit.bc` list them; here none is, \

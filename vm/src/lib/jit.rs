@@ -161,8 +161,8 @@ const TRACE_HANDLERS: [(&[u8], &str, u8); 3] = [
 /// of each function that is compiled from source or loaded; `trace` passes what happened (`start`, `stop`, `abort`,
 /// `flush`), the trace, function and position, and for a side trace its parent and exit, for an abort its number in
 /// `jit.vmdef.traceerr` and what the text there names (the number of an instruction, or a name);
-/// `record` each recorded instruction: trace, function, position, depth of calls; `texit` trace and exit (and that no
-/// registers follow). They come before the program's next instruction. `errfin` passes the error of a finalizer, which is
+/// `record` each recorded instruction: trace, function, position, depth of calls; `texit` trace and exit, how many
+/// values it has saved from general registers and from those of floating point numbers, and those values. They come before the program's next instruction. `errfin` passes the error of a finalizer, which is
 /// not reported then. Events of other names never come.
 fn attach(vm: &mut Vm, _: Entry) -> NativeResult {
     let f = Value::obj(vm.check_func(0)?);
@@ -245,9 +245,13 @@ fn tell(vm: &mut Vm, event: TraceEvent) {
             args.push(number(depth));
             1
         }
-        TraceEvent::Exit { no, exit } => {
+        TraceEvent::Exit { no, exit, general, floats } => {
             args.clear();
-            args.extend([number(no), number(exit), number(0), number(0)]);
+            let [n, m] = [general.len(), floats.len()].map(|n| number(n as u32));
+            args.extend([number(no), number(exit), n, m]);
+            args.extend(
+                general.iter().map(|v| Value::num(*v as f64)).chain(floats.iter().map(|v| Value::num(*v))),
+            );
             2
         }
     };

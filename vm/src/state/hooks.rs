@@ -89,6 +89,10 @@ pub enum TraceEvent {
         no: u32,
         /// Exit.
         exit: u32,
+        /// The integers and addresses that the exit has saved, as they were in registers.
+        general: Vec<u64>,
+        /// The floating point numbers.
+        floats: Vec<f64>,
     },
 }
 
