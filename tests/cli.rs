@@ -234,9 +234,8 @@ fn traces_are_dumped_in_luajits_form() {
             &all,
             &[
                 "....              SNAP   #0   [ ",
-                "\n0001 r",
+                " r",
                 "int SLOAD ",
-                "\n00",
                 " xmm",
                 "num CONV ",
                 "------------ LOOP ------------\n",
