@@ -49,6 +49,7 @@ impl Vm {
             cur: main,
             stack_limit: AtomicPtr::new(maxstack),
             flags: AtomicU32::new(0),
+            resumed_at: std::ptr::null_mut(),
             multres: 1,
             pc: std::ptr::null(),
             call_nargs: 0,

@@ -12,7 +12,7 @@ use crate::limits::{COROUTINE_DEPTH_MAX, STACK_START};
 use crate::state::Vm;
 use crate::state::native::{Entry, Raised};
 use crate::string::Str;
-use crate::thread::frame::{FIRST_BASE, LINK_CORO, raw};
+use crate::thread::frame::{self, FIRST_BASE, LINK_CORO, raw};
 use crate::thread::{Status, Thread};
 use crate::value::Value;
 
@@ -153,6 +153,8 @@ pub(crate) fn enter_coroutine(vm: &mut Vm, co: Gc<Thread>, from: *const Value, n
     }
     vm.switch_to(co);
     let t = co.get_mut(&mut vm.heap);
+    t.go_on = std::ptr::null();
+    let label = std::mem::take(&mut t.hdr.aux);
     let (base, top) = (t.base, t.top);
     // SAFETY: the stack has room for `n` values above `top`.
     unsafe {
@@ -162,7 +164,6 @@ pub(crate) fn enter_coroutine(vm: &mut Vm, co: Gc<Thread>, from: *const Value, n
             t.top = base.add(n);
             return super::meta::begin_call(vm, base, n);
         }
-        let label = t.hdr.aux;
         if label & PREEMPTED != 0 {
             return Ok(go_on_preempted(vm, label));
         }
@@ -180,7 +181,7 @@ pub(crate) fn enter_coroutine(vm: &mut Vm, co: Gc<Thread>, from: *const Value, n
 }
 
 /// Checks and books a resume out of the running coroutine.
-fn link_resumer(vm: &mut Vm, co: Gc<Thread>) -> Result<(), &'static str> {
+fn link_resumer(vm: &mut Vm, co: Gc<Thread>, wrapped: bool) -> Result<(), &'static str> {
     if let Some(text) = refusal(vm, co) {
         return Err(text);
     }
@@ -189,9 +190,11 @@ fn link_resumer(vm: &mut Vm, co: Gc<Thread>) -> Result<(), &'static str> {
     if depth > COROUTINE_DEPTH_MAX {
         return Err(msg::C_STACK_OVERFLOW);
     }
+    vm.resumed_at = vm.base();
     cur.get_mut(&mut vm.heap).set_status(Status::Normal);
     let t = co.get_mut(&mut vm.heap);
     t.resumer = Some(cur);
+    t.wrapped = wrapped;
     t.depth = depth;
     Ok(())
 }
@@ -207,7 +210,7 @@ fn op_resume(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
         vm.native_nargs = n;
         return Err(vm.arg_error(0, msg::CO_EXPECTED.as_bytes()));
     };
-    if let Err(text) = link_resumer(vm, co) {
+    if let Err(text) = link_resumer(vm, co, false) {
         let s = vm.heap.str(text.as_bytes());
         // SAFETY: the frame is this native's.
         return unsafe { return_pair(vm, base, Value::obj(s)) };
@@ -236,7 +239,7 @@ fn op_wrap(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
     let Some(co) = vm.upvalue(0).as_obj::<Thread>() else {
         return Err(vm.throw_str(msg::CO_EXPECTED.as_bytes()));
     };
-    if let Err(text) = link_resumer(vm, co) {
+    if let Err(text) = link_resumer(vm, co, true) {
         return Err(vm.throw_str(text.as_bytes()));
     }
     enter_coroutine(vm, co, base, n)
@@ -306,6 +309,11 @@ pub(crate) fn yield_values(vm: &mut Vm, from: *mut Value, n: usize, label: u32) 
     let t = co.get_mut(&mut vm.heap);
     t.top = from;
     t.hdr.aux = label;
+    // SAFETY: the frame's link lies below its base.
+    let link = unsafe { (*t.base.sub(1)).0 };
+    if label == 0 && frame::is_lua(link) {
+        t.go_on = link as *const u32;
+    }
     t.set_status(Status::Suspended);
     match t.resumer.take() {
         Some(r) => {

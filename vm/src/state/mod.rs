@@ -115,6 +115,9 @@ pub struct Vm {
     pub(crate) stack_limit: AtomicPtr<Value>,
     /// [`vmflags`]: looked at by back edges while it is not zero.
     pub flags: AtomicU32,
+    /// Base of the frame out of which a coroutine was resumed last: where a yield most likely goes back to. Only a guess,
+    /// which is known sooner than what it is compared with: the way there leads through two objects.
+    pub(crate) resumed_at: *mut Value,
     /// Number of values left by the last multi-value instruction, plus one.
     pub multres: u32,
     /// Instruction after the current one, stored at every call out of the handlers.

@@ -59,6 +59,11 @@ pub struct Thread {
     pub resumer: Option<Gc<Thread>>,
     /// The innermost coroutine of a chain that the host has suspended; kept alive by the chain's frames.
     pub inner: Option<Gc<Thread>>,
+    /// Where this coroutine goes on when it is resumed, if it waits in a yield that Lua code called: the return pc of the
+    /// current frame. Null in any other state.
+    pub go_on: *const u32,
+    /// Was it resumed by a function of `coroutine.wrap`?
+    pub wrapped: bool,
     /// Open upvalues, highest slot first.
     pub open: Option<Gc<Upval>>,
     /// Host data of this coroutine (`thread.exdata`).
@@ -118,6 +123,8 @@ impl Heap {
                 env,
                 resumer: None,
                 inner: None,
+                go_on: std::ptr::null(),
+                wrapped: false,
                 open: None,
                 exdata: 0,
                 exdata2: 0,

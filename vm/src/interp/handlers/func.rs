@@ -1,6 +1,5 @@
 //! Function headers. `a` is the frame size, `d` the number of arguments plus one.
 
-use crate::bytecode::ops::Op;
 use crate::cell::gc_ref::Gc;
 use crate::function::closure::{LuaFunc, NativeFunc};
 use crate::interp::coroutine::{resume_op, wrap_op, yield_op};
@@ -8,7 +7,7 @@ use crate::interp::dispatch::{constants, enter_func, func_ptr, next, op, put, ta
 use crate::interp::handlers::native::results;
 use crate::interp::hot::{enter_trace_call, func_slow, hot_call};
 use crate::interp::unwind::{pcall_slow, xpcall_slow};
-use crate::limits::COROUTINE_DEPTH_MAX;
+use crate::limits::{COROUTINE_DEPTH_MAX, STACK_EXTRA};
 use crate::state::HOT_SIZE;
 use crate::thread::frame::{self, FrameType};
 use crate::thread::{Status, Thread};
@@ -129,82 +128,113 @@ op! { FUNCXPCALL |pc, base, k, vm, a, d| {
     *nb.sub(1) = frame::raw(frame::link(frame::XPCALL_DELTA, FrameType::Xpcall));
     enter_func!(nb, vm, d - 2)
 } }
-/// Makes `$co` the running coroutine.
+/// Makes `$co` the running coroutine. No flag is set.
 macro_rules! switch {
     ($vm:ident, $co:ident) => {{
         (*$co).hdr.flags = Status::Running as u8;
         (*$vm).cur = Gc::from_ptr(std::ptr::NonNull::new_unchecked($co));
-        let max = if *(*$vm).flags.as_ptr() == 0 { (*$co).maxstack } else { std::ptr::null_mut() };
-        *(*$vm).stack_limit.as_ptr() = max;
+        *(*$vm).stack_limit.as_ptr() = (*$co).maxstack;
     }};
 }
 
-/// Continues the coroutine `$v` with `$n` values from `$from`, when it waits in a yield that Lua code called and
+/// Values that a switch hands over without asking for room: as many fit above any frame.
+const FEW: usize = 8;
+const _: () = assert!(FEW + 1 < STACK_EXTRA);
+
+/// Does nothing of what follows matter to anyone else: no flag to look at, no trace that is recorded?
+macro_rules! unwatched {
+    ($vm:ident) => {
+        *(*$vm).flags.as_ptr() == 0 && !(*$vm).recording
+    };
+}
+
+/// Continues the coroutine `$v` with `$d - $lead` values from `$from`, when it waits in a yield that Lua code called and
 /// nothing else is in the way. The current frame is the native's at `$base`, with `$d - 1` arguments.
 macro_rules! continue_coroutine {
-    ($vm:ident, $base:ident, $d:ident, $v:expr, $from:expr, $n:expr) => {{
+    ($vm:ident, $base:ident, $d:ident, $v:expr, $from:expr, $lead:literal) => {{
         let v = $v;
         let th = (*$vm).cur.as_ptr();
-        if v.tag() == tag::THREAD && !(*$vm).recording {
+        if v.tag() == tag::THREAD {
             let co = v.payload() as *mut Thread;
-            let cb = (*co).base;
-            let link = (*cb.sub(1)).0;
-            // A fresh one has no link yet.
-            if (*co).hdr.flags == Status::Suspended as u8
-                && (*co).hdr.aux == 0
-                && frame::is_lua(link)
-                && link != 0
-                && cb.add($d) < (*co).maxstack
-                && (*th).depth < COROUTINE_DEPTH_MAX
-            {
+            let pc = (*co).go_on;
+            if !pc.is_null() && $d <= FEW && (*th).depth < COROUTINE_DEPTH_MAX && unwatched!($vm) {
+                let cb = (*co).base;
+                (*co).go_on = std::ptr::null();
+                (*co).resumer = Some(Gc::from_ptr(std::ptr::NonNull::new_unchecked(th)));
+                (*co).depth = (*th).depth + 1;
+                (*co).wrapped = $lead == 1;
                 (*th).base = $base;
                 (*th).top = $base.add($d - 1);
                 (*th).hdr.flags = Status::Normal as u8;
-                (*co).resumer = Some((*$vm).cur);
-                (*co).depth = (*th).depth + 1;
+                (*$vm).resumed_at = $base;
                 switch!($vm, co);
-                let from = $from;
-                results!($vm, cb, link, 0, from, $n)
+                if $d != $lead || *(pc as *const u8).sub(1) != 1 {
+                    tail!(given, pc, cb, $from, $vm, 0, $d - $lead)
+                }
+                let base = cb.sub(2).sub(*(pc as *const u8).sub(3) as usize);
+                let k = constants(base);
+                next!(pc, base, k, $vm)
             }
         }
     }};
 }
 
+op! {
+    /// `d` values from `k` become the results of the native frame at `base`, whose caller goes on at `pc`; the first `a` are
+    /// in their places already.
+    #[inline(never)]
+    given |pc, base, k, vm, a, d| {
+        let link = pc as u64;
+        results!(vm, base, link, a, k, d)
+    }
+}
+
 op! { FUNCRESUME |pc, base, k, vm, a, d| {
     if d >= 2 {
-        continue_coroutine!(vm, base, d, *base, base.add(1), d - 2);
+        continue_coroutine!(vm, base, d, *base, base.add(1), 2);
     }
     tail!(resume_op, pc, base, k, vm, a, d)
 } }
 op! { FUNCWRAP |pc, base, k, vm, a, d| {
     let f = func_ptr(*base.sub(2)) as *const u8;
     let co = *(f.add(NativeFunc::UPVALS_OFFSET) as *const Value);
-    continue_coroutine!(vm, base, d, co, base, d - 1);
+    continue_coroutine!(vm, base, d, co, base, 1);
     tail!(wrap_op, pc, base, k, vm, a, d)
 } }
 op! { FUNCYIELD |pc, base, k, vm, a, d| {
     let co = (*vm).cur.as_ptr();
+    let rb = (*vm).resumed_at;
+    let here = (*base.sub(1)).0;
     if let Some(r) = (*co).resumer
+        && (*r.as_ptr()).base == rb
         && (*co).nruns == 0
-        && !(*vm).recording
+        && d <= FEW
+        && unwatched!(vm)
         && !(*vm).hook.active
+        && frame::is_lua(here)
     {
         let r = r.as_ptr();
-        let rb = (*r).base;
         let link = (*rb.sub(1)).0;
-        if frame::is_lua(link) && rb.add(d) < (*r).maxstack {
+        if frame::is_lua(link) {
             (*co).base = base;
             (*co).top = base;
-            (*co).hdr.aux = 0;
+            (*co).go_on = here as *const u32;
             (*co).hdr.flags = Status::Suspended as u8;
             (*co).resumer = None;
-            let f = func_ptr(*rb.sub(2));
             switch!(vm, r);
-            if *(*f).pc as u8 == Op::FUNCWRAP as u8 {
-                results!(vm, rb, link, 0, base, d - 1)
+            let to = rb.sub(2);
+            let at = (link as *const u8).sub(4);
+            if !(*co).wrapped {
+                *to = Value::TRUE;
+                tail!(given, link as *const u32, rb, base, vm, 1, d - 1)
             }
-            *rb.sub(2) = Value::TRUE;
-            results!(vm, rb, link, 1, base, d - 1)
+            if d != 2 || *at.add(3) != 2 {
+                tail!(given, link as *const u32, rb, base, vm, 0, d - 1)
+            }
+            *to = *base;
+            let base = to.sub(*at.add(1) as usize);
+            let k = constants(base);
+            next!(link as *const u32, base, k, vm)
         }
     }
     tail!(yield_op, pc, base, k, vm, a, d)
