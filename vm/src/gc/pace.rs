@@ -18,10 +18,25 @@ fn is_early(heap: &Heap) -> bool {
     heap.acct.cycles_on_end < EARLY_CYCLES
 }
 
-/// Bytes the next step waits for.
-fn step_bytes(heap: &Heap) -> usize {
+/// In a heap of this size nearly every object that a step looks at is waited for: ...
+const WAITED_FOR_FROM: usize = 32 << 20;
+/// ... each step is divided into so many.
+const PARTS: usize = 3;
+
+/// How many steps do the work of one.
+pub fn parts(heap: &Heap) -> usize {
+    if heap.acct.live >= WAITED_FOR_FROM { PARTS } else { 1 }
+}
+
+/// Bytes the next step waits for, were it not divided.
+fn whole_step(heap: &Heap) -> usize {
     let least = if is_early(heap) { 2 * 1024 } else { STEP_MIN };
     (heap.acct.live / 64).clamp(least, STEP_MAX)
+}
+
+/// Bytes the next step waits for.
+fn step_bytes(heap: &Heap) -> usize {
+    whole_step(heap) / parts(heap)
 }
 
 /// Most work of one step, in bytes to look at.
@@ -30,9 +45,10 @@ const WORK_MAX: u64 = 512 * 1024;
 /// Work of one step, in bytes to look at. It grows with every round of looking again at what the program
 /// has written to, so that marking catches up with it.
 pub fn budget(heap: &Heap) -> isize {
-    let mul = heap.acct.stepmul_percent.max(100) as u64 + 100 * heap.lists.rounds as u64;
-    let step = step_bytes(heap).max(STEP_MIN) as u64;
-    (step * mul / 100).min(WORK_MAX.max(step * 2)) as isize
+    let parts = parts(heap) as u64;
+    let mul = heap.acct.stepmul_percent.max(100) as u64 + 100 * (heap.lists.rounds as u64 / parts);
+    let step = whole_step(heap).max(STEP_MIN) as u64;
+    ((step * mul / 100).min(WORK_MAX.max(step * 2)) / parts) as isize
 }
 
 /// In a heap smaller than this, whose intern table can stay in the fast caches as long as there are few dead strings, ...

@@ -1,5 +1,6 @@
 //! After marking: dead strings leave the intern table, then blocks and large objects are looked at.
 
+use super::pace;
 use crate::heap::{Heap, Phase, arena};
 
 /// Slots of the intern table per step.
@@ -15,7 +16,7 @@ const KEEP_BLOCKS: usize = 16;
 pub fn step(heap: &mut Heap) -> bool {
     match heap.phase {
         Phase::SweepStrings => {
-            if heap.intern_sweep(SLOTS) {
+            if heap.intern_sweep(SLOTS / pace::parts(heap)) {
                 heap.intern_shrink();
                 heap.phase = Phase::Sweep;
             }
