@@ -133,6 +133,14 @@ impl Worker {
         }
     }
 
+    /// Jobs without a result taken.
+    pub fn open(&self) -> u32 {
+        match self {
+            Worker::Sync(_, out) => out.len() as u32,
+            Worker::Thread { open, .. } => *open,
+        }
+    }
+
     /// Takes a finished result, if there is one. Never waits.
     pub fn poll(&mut self) -> Option<Done> {
         match self {

@@ -1,7 +1,7 @@
 //! Exits: back from machine code to the interpreter's frames, and the side traces that hot exits get.
 
-use super::Engine;
 use super::traces::Compiled;
+use super::{Engine, budget};
 use crate::abort::Abort;
 use crate::ir::ops::IrOp;
 use crate::ir::refs::{Ref, SnapNo};
@@ -11,12 +11,14 @@ use crate::record::{Kind, Rec};
 use crate::restore;
 use crate::trace::Trace;
 use crate::view::{self, At};
+use crate::worker::Worker;
 use moonlit_vm::bytecode::ops::Op;
 use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::closure::Func;
 use moonlit_vm::index::TraceNo;
 use moonlit_vm::state::Vm;
 use moonlit_vm::state::hooks::{EXIT_CALLED_BACK, ExitState, TraceEvent, eventmask};
+use std::time::Duration;
 
 /// The exit number that says: the stack is written, the link target is gone.
 pub const EXIT_LINK: u32 = u32::MAX;
@@ -91,9 +93,21 @@ impl Engine {
         if *count < limit {
             return false;
         }
-        let never = t.sides >= self.opts.params.maxside || self.full;
-        *count = if never { NEVER } else { 0 };
-        !never
+        *count = 0;
+        let root = Engine::root_of(&self.traces, no as u32).0;
+        let sides = self.traces[root as usize].as_ref().map_or(0, |r| r.sides);
+        let never = sides >= self.opts.params.maxside || self.full;
+        if let Some(Some(t)) = self.traces.get_mut(no).filter(|_| never) {
+            t.counts[exit] = NEVER;
+        }
+        !never && self.can_afford()
+    }
+
+    /// May a side trace be compiled now? If not, its exit asks again. One that is compiled in place does not depend on time.
+    fn can_afford(&self) -> bool {
+        let (spent, open) =
+            (Duration::from_micros(self.costs.us), self.worker.as_ref().map_or(0, Worker::open));
+        self.opts.jitsync || budget::allows(spent, self.costs.traces, open, self.started.elapsed())
     }
 
     /// Begins to record what follows on a hot exit of trace `no`.
@@ -101,7 +115,7 @@ impl Engine {
         let (root, head) = Engine::root_of(&self.traces, no as u32);
         let Some(Some(t)) = self.traces.get_mut(no) else { return };
         if t.of_function {
-            let all = self.traces[root as usize].as_ref().map_or(0, |r| r.sides + r.under);
+            let all = self.traces[root as usize].as_ref().map_or(0, |r| r.sides);
             if all >= FUNCTION_SIDES_MAX {
                 return self.give_up(root);
             }

@@ -6,6 +6,7 @@
 //! (`traces`); exits come back through `exits`, which restores frames and, when one exit is hot, records a side
 //! trace for it.
 
+mod budget;
 mod exits;
 mod hooks;
 mod recording;
@@ -25,6 +26,7 @@ use moonlit_vm::cell::gc_ref::Gc;
 use moonlit_vm::function::proto::Proto;
 use moonlit_vm::state::hooks::CompileCosts;
 use moonlit_vm::state::{HOT_SIZE, Vm};
+use std::time::Instant;
 use traces::Compiled;
 
 pub use exits::EXIT_LINK;
@@ -74,6 +76,8 @@ pub struct Engine {
     stats: (u32, u32),
     /// What code generation has cost.
     costs: CompileCosts,
+    /// When it was made.
+    started: Instant,
 }
 
 impl std::fmt::Debug for Engine {
@@ -110,6 +114,7 @@ impl Engine {
             penalties: Penalties::default(),
             stats: (0, 0),
             costs: CompileCosts::default(),
+            started: Instant::now(),
         }
     }
 

@@ -49,9 +49,8 @@ pub(super) struct Compiled {
     pub(super) dead_ends: u8,
     /// Its root is a function's.
     pub(super) of_function: bool,
+    /// Traces of its tree, if it is a root.
     pub(super) sides: u32,
-    /// Side traces of those, if it is a root.
-    pub(super) under: u32,
 }
 
 /// The instruction that leads into the code of a root trace, and its op before: a loop over `next` counts in its ITERN and is
@@ -146,11 +145,10 @@ impl Engine {
         if let Kind::Side { parent, exit } = kind {
             if let Some(Some(p)) = self.traces.get_mut(parent as usize) {
                 p.counts[exit as usize] = NEVER;
-                p.sides += 1;
             }
             let root = Engine::root_of(&self.traces, parent).0;
-            if let Some(Some(r)) = self.traces.get_mut(root as usize).filter(|_| root != parent) {
-                r.under += 1;
+            if let Some(Some(r)) = self.traces.get_mut(root as usize) {
+                r.sides += 1;
             }
         }
         let mut counts = vec![0; n];
@@ -196,7 +194,6 @@ impl Engine {
             ticket,
             forks: self.forks,
             sides: 0,
-            under: 0,
             dead_ends: 0,
             of_function,
         };
@@ -367,7 +364,10 @@ impl Engine {
                 && let Some(Some(p)) = self.traces.get_mut(parent as usize)
             {
                 p.counts[exit as usize] = 0;
-                p.sides -= 1;
+                let root = Engine::root_of(&self.traces, parent).0;
+                if let Some(Some(r)) = self.traces.get_mut(root as usize) {
+                    r.sides = r.sides.saturating_sub(1);
+                }
             }
             self.redirect(&t, leave);
             self.retired.push(*t);

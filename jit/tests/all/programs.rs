@@ -583,6 +583,24 @@ fn builtins() {
     );
 }
 
+/// `maxside` counts all that grows on a root trace, as LuaJIT does.
+#[test]
+fn side_traces_are_counted_by_their_root() {
+    let src = "local n, k = 0, 0
+         for i = 1, 3000 do local a, b, c = i % 2, i % 3, i % 5
+           if a == 0 then n = n + 1 end if b == 0 then n = n + 2 end if c == 0 then n = n + 3 end if i % 7 == 0 then n = n - 1 end end
+         jit.off() for i = 1, 100 do if require 'jit.util'.traceinfo(i) then k = k + 1 end end p(n, k)";
+    let traces = |max: &str| {
+        let out = run(src, Some(options(&["jitsync", "hotloop=2", "hotexit=1", max])));
+        let (n, k) = out.split_once(' ').expect("two numbers");
+        assert_eq!(n, "4872");
+        k.parse::<u32>().expect("a number")
+    };
+    assert!(traces("maxside=100") > 5);
+    assert_eq!(traces("maxside=3"), 4);
+    assert_eq!(traces("maxside=0"), 1);
+}
+
 #[test]
 fn exits_and_instability() {
     check("type_change", "local x = 0 for i = 1, 100 do if i == 60 then x = 0.5 end x = x + 1 end p(x)");
