@@ -18,7 +18,7 @@ use moonlit_vm::state::hooks::{TraceEvent, eventmask};
 
 impl Engine {
     /// The instruction at `at` is recorded next.
-    pub(super) fn begin(&mut self, vm: &mut Vm, rec: Rec, at: At) {
+    pub(super) fn begin(&mut self, vm: &mut Vm, mut rec: Rec, at: At) {
         if vm.events.listening & eventmask::TRACE != 0 {
             let parent = match rec.kind {
                 Kind::Side { parent, exit } => Some((parent, exit)),
@@ -28,6 +28,9 @@ impl Engine {
             vm.tell(TraceEvent::Start { no, at, parent });
         }
         self.rec_proto = at.proto(&vm.heap);
+        if rec.is_root() {
+            rec.short_loops = self.penalties.short_loops();
+        }
         self.rec = Some(Box::new(rec));
         self.retries = 0;
         self.at = None;
@@ -48,12 +51,7 @@ impl Engine {
         self.punish_for(vm, kind, Penalties::abort);
     }
 
-    pub(super) fn punish_for(
-        &mut self,
-        vm: &mut Vm,
-        kind: Kind,
-        rule: fn(&mut Penalties, usize, u32) -> Verdict,
-    ) {
+    fn punish_for(&mut self, vm: &mut Vm, kind: Kind, rule: fn(&mut Penalties, usize, u32) -> Verdict) {
         self.stats.1 += 1;
         // The attempts must not fall into step with short inner loops.
         let jitter = self.shared.random() as u32 & 15;
@@ -80,8 +78,13 @@ impl Engine {
                 vm.tell(TraceEvent::Abort { no, at, why: why.reason(Some(vm)) });
             }
             self.say_aborted(vm, &rec, why);
-            let short = why == Abort::TraceTooShort;
-            self.punish_for(vm, rec.kind, if short { Penalties::too_short } else { Penalties::abort });
+            let rule = match why {
+                Abort::TraceTooShort => Penalties::too_short,
+                Abort::LeavesLoop => Penalties::left,
+                Abort::InnerLoop => Penalties::inner_loop,
+                _ => Penalties::abort,
+            };
+            self.punish_for(vm, rec.kind, rule);
         }
     }
 

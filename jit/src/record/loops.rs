@@ -31,6 +31,9 @@ pub struct ForLoop {
     limit: f64,
 }
 
+/// Most instructions of a round of a loop that a root trace unrolls.
+const ROUND_MAX: usize = 48;
+
 /// Does a back edge go round again?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Event {
@@ -448,14 +451,13 @@ impl Rec {
             self.maxslot = ra as usize + 4;
         }
         let ev = if round { Event::Round } else { Event::Leave };
-        self.back_edge(vm, At { pc: body, base: at.base }, own, ev, (op == Op::JFORL).then(|| at.ins(0).d()))
+        self.back_edge(vm, at, At { pc: body, base: at.base }, ev, (op == Op::JFORL).then(|| at.ins(0).d()))
     }
 
     pub(super) fn rec_iterl(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {
         let ins = if op == Op::JITERL { self.original(vm, at)? } else { at.ins(0) };
         let ra = ins.a();
         let t = self.get(at, ra)?;
-        let own = self.own_loop(at);
         let body = at.pc.wrapping_offset(1 + ins.j() as isize);
         let ev = if t.ty == Ty::Nil {
             self.maxslot = ra as usize - 3;
@@ -466,7 +468,7 @@ impl Rec {
             Event::Round
         };
         self.needsnap = true;
-        self.back_edge(vm, At { pc: body, base: at.base }, own, ev, (op == Op::JITERL).then(|| at.ins(0).d()))
+        self.back_edge(vm, at, At { pc: body, base: at.base }, ev, (op == Op::JITERL).then(|| at.ins(0).d()))
     }
 
     pub(super) fn rec_loop(&mut self, vm: &Vm, at: At, op: Op) -> R<Step> {
@@ -475,13 +477,13 @@ impl Rec {
         if op != Op::JLOOP || own {
             self.maxslot = self.maxslot.min(at.ins(0).a() as usize);
         }
-        self.back_edge(vm, after, own, Event::Round, (op == Op::JLOOP).then(|| at.ins(0).d()))
+        self.back_edge(vm, at, after, Event::Round, (op == Op::JLOOP).then(|| at.ins(0).d()))
     }
 
     /// The end of a recorded `ITERN` at `at`: `round` is the loop's trace if it goes round and has one.
     pub(super) fn over_next(&mut self, vm: &Vm, to: At, at: At, round: Option<Option<u32>>) -> R<Step> {
         let ev = if round.is_some() { Event::Round } else { Event::Leave };
-        self.back_edge(vm, to, self.own_loop(at), ev, round.flatten())
+        self.back_edge(vm, at, to, ev, round.flatten())
     }
 
     /// The instruction that a `J` form replaced.
@@ -500,9 +502,9 @@ impl Rec {
         pc == Some(at.pc as usize) && self.frames.is_empty() && self.trace.ir.chain(IrOp::RETF).is_none()
     }
 
-    /// A back edge (or loop head) was reached; the loop's body begins at `body`.
-    fn back_edge(&mut self, vm: &Vm, body: At, own: bool, ev: Event, trace: Option<u32>) -> R<Step> {
-        if own {
+    /// A back edge (or loop head) was reached at `at`; the loop's body begins at `body`.
+    fn back_edge(&mut self, vm: &Vm, at: At, body: At, ev: Event, trace: Option<u32>) -> R<Step> {
+        if self.own_loop(at) {
             return match ev {
                 Event::Round => self.stop(vm, body, Link::Loop),
                 Event::Leave if self.is_root() => Err(Abort::LeavesLoop),
@@ -521,8 +523,16 @@ impl Rec {
         }
         if self.is_root() && self.frames.is_empty() {
             // Better let the inner loop become a trace first. Loops of called functions are unrolled instead,
-            // as long as they are short: one trace over all of it beats any linking.
-            return Err(Abort::InnerLoop);
+            // as long as they are short: one trace over all of it beats any linking. So are those that have too
+            // few rounds to become traces.
+            if !self.short_loops.contains(&(at.pc as usize)) {
+                return Err(Abort::InnerLoop);
+            }
+            let (pc, now) = (at.pc as usize, self.trace.ir.len());
+            let last = self.round_at.replace((pc, now));
+            if last.is_some_and(|l| l.0 == pc && now - l.1 > ROUND_MAX) {
+                return Err(Abort::LoopUnrollLimit);
+            }
         }
         self.unrolls += 1;
         if self.unrolls > self.params.loopunroll {

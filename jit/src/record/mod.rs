@@ -124,6 +124,10 @@ pub struct Rec {
     /// The next step is the header of a native that was recorded already.
     pub(crate) in_native: bool,
     pub(crate) unrolls: u32,
+    /// Loops of so few rounds that a root trace unrolls them: their hot instructions.
+    pub short_loops: Vec<usize>,
+    /// Where the last round of one began: which one, and how many instructions there were.
+    pub(crate) round_at: Option<(usize, usize)>,
     /// Function and line of the last instruction, for a profiler that wants to look at each change.
     pub(crate) place: (usize, u32),
     /// A boolean that a C function has just given: its boxed form, and what it was made of.
@@ -163,6 +167,8 @@ impl Rec {
             forl: None,
             in_native: false,
             unrolls: 0,
+            short_loops: Vec::new(),
+            round_at: None,
             place: (0, 0),
             undecided: None,
             called: None,

@@ -1,7 +1,7 @@
 //! Penalties for instructions whose recording was aborted: the next try comes later each time, until the
 //! instruction is blacklisted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What to do after an abort.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ pub enum Verdict {
 #[derive(Debug, Default)]
 pub struct Penalties {
     slots: HashMap<usize, u32>,
+    /// Loops that were left, or met another loop, when they were recorded last.
+    left: HashSet<usize>,
 }
 
 impl Penalties {
@@ -28,6 +30,39 @@ impl Penalties {
 
     /// An abort happened at `pc`; `jitter` in `0..16` keeps nested loops from aborting in step.
     pub fn abort(&mut self, pc: usize, jitter: u32) -> Verdict {
+        self.left.remove(&pc);
+        self.doubled(pc, jitter)
+    }
+
+    /// The loop at `pc` met another one that has no trace yet.
+    pub fn inner_loop(&mut self, pc: usize, jitter: u32) -> Verdict {
+        self.left.insert(pc);
+        self.doubled(pc, jitter)
+    }
+
+    /// The loop at `pc` was left when a round was recorded. There may be more of them later, so it is never given up.
+    pub fn left(&mut self, pc: usize, jitter: u32) -> Verdict {
+        self.left.insert(pc);
+        match self.doubled(pc, jitter) {
+            Verdict::Blacklist => {
+                self.slots.insert(pc, Penalties::MAX);
+                Verdict::Retry(Penalties::MAX as u16)
+            }
+            retry => retry,
+        }
+    }
+
+    /// Does the loop at `pc` have so few rounds that recording it has failed again and again?
+    pub fn is_short(&self, pc: usize) -> bool {
+        self.left.contains(&pc) && self.slots.get(&pc).is_some_and(|v| *v >= 2 * Penalties::MIN)
+    }
+
+    /// Are there loops of few rounds? All of them.
+    pub fn short_loops(&self) -> Vec<usize> {
+        self.left.iter().copied().filter(|pc| self.is_short(*pc)).collect()
+    }
+
+    fn doubled(&mut self, pc: usize, jitter: u32) -> Verdict {
         let v = match self.slots.get(&pc) {
             Some(&v) => v * 2 + jitter,
             None => Penalties::MIN,
@@ -54,12 +89,14 @@ impl Penalties {
 
     /// Forgets one instruction; whether there was something.
     pub fn forget(&mut self, pc: usize) -> bool {
+        self.left.remove(&pc);
         self.slots.remove(&pc).is_some()
     }
 
     /// Forgets everything (`jit.flush()`).
     pub fn clear(&mut self) {
         self.slots.clear();
+        self.left.clear();
     }
 }
 
@@ -99,6 +136,22 @@ mod tests {
             assert!(n < 20);
         }
         assert_eq!(p.abort(1, 0), Verdict::Retry(72));
+    }
+
+    #[test]
+    fn a_loop_that_is_left_is_short_and_never_given_up() {
+        let mut p = Penalties::default();
+        assert_eq!(p.left(1, 0), Verdict::Retry(72));
+        assert!(!p.is_short(1));
+        assert_eq!(p.left(1, 0), Verdict::Retry(144));
+        assert!(p.is_short(1));
+        assert_eq!(p.short_loops(), [1]);
+        for _ in 0..20 {
+            assert_ne!(p.left(1, 15), Verdict::Blacklist);
+        }
+        assert_eq!(p.left(1, 0), Verdict::Retry(Penalties::MAX as u16));
+        assert_eq!(p.abort(1, 0), Verdict::Blacklist);
+        assert!(!p.is_short(1));
     }
 
     #[test]

@@ -583,6 +583,29 @@ fn builtins() {
     );
 }
 
+/// Loops with few rounds never become traces; the loop around them unrolls them.
+#[test]
+fn loops_of_few_rounds_are_unrolled_by_the_one_around_them() {
+    let loops = [
+        "for i = 1, 4000 do local j = i % 3 while j < 2 do j = j + 1 n = n + j end n = n + 1 end",
+        "for i = 1, 4000 do for j = 1, i % 2 + 1 do n = n + j end end",
+        "local i = 0 while i < 4000 do i = i + 1 local j = 0 repeat j = j + 1 n = n + j until j > i % 2 end",
+        "local t = {{1}, {1, 2}} for i = 1, 4000 do for k, v in ipairs(t[i % 2 + 1]) do n = n + v end end",
+        "local t = {{a = 1}, {a = 1, b = 2}} for i = 1, 4000 do for k, v in pairs(t[i % 2 + 1]) do n = n + v end end",
+        "for i = 1, 4000 do for j = 1, i % 2 + 1 do local k = j while k < 3 do k = k + 1 if i % 7 == k then break end n = n + k end end end",
+        "local f = function(i) for j = 1, 9 do if j > i then return j end end end for i = 1, 4000 do n = n + f(i % 3) end",
+    ];
+    for src in loops {
+        check(src, &format!("local n = 0 {src} p(n)"));
+    }
+    // The outer loop has a trace.
+    let src = format!(
+        "local n = 0 {}\n jit.off() local r for i = 1, 30 do local t = require 'jit.util'.traceinfo(i) if t and t.linktype == 'loop' then r = true end end p(r)",
+        loops[0]
+    );
+    assert_eq!(run(&src, Some(options(&["jitsync", "hotloop=2", "hotexit=1"]))), "true");
+}
+
 /// `maxside` counts all that grows on a root trace, as LuaJIT does.
 #[test]
 fn side_traces_are_counted_by_their_root() {
