@@ -56,6 +56,13 @@ impl Engine {
         // SAFETY: `base` is the base the trace was entered with (a trace that moves it stores it in the
         // thread), the STACK guard has checked the room, and this exit has just filled the buffer.
         let at = unsafe { restore::restore(vm, &t.trace, plan, &self.buf, base) };
+        let mut state = ExitState { pc: at.pc, base: at.base };
+        // A trace that needs more stack than there is leaves at once, and so would each side trace of that exit.
+        let lacking = exit == 0 && vm.lacks_stack_room(base, t.room);
+        if lacking {
+            let above = (at.base as usize).wrapping_sub(base as usize);
+            state.base = vm.make_stack_room(base, t.room).wrapping_byte_add(above);
+        }
         if vm.events.listening & eventmask::EXIT != 0 {
             let (general, floats) = restore::saved(&t.trace, SnapNo::new(exit as usize), &self.buf);
             vm.tell(TraceEvent::Exit { no: n as u32, exit, general, floats });
@@ -65,7 +72,7 @@ impl Engine {
             if !vm.is_telling() {
                 self.abort(vm, Abort::ErrorThrown);
             }
-        } else {
+        } else if !lacking {
             let attention = vm.flags.load(std::sync::atomic::Ordering::Relaxed) != 0;
             if !vm.heap.gc_due() && !attention && self.opts.on {
                 self.check_fork(vm);
@@ -75,7 +82,7 @@ impl Engine {
                 }
             }
         }
-        ExitState { pc: at.pc, base: at.base }
+        state
     }
 
     /// Counts an exit; is it time for a side trace?

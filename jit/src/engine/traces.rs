@@ -29,6 +29,8 @@ pub(super) struct Compiled {
     pub(super) trace: Trace,
     pub(super) kind: Kind,
     pub(super) cells: ExitCells,
+    /// Slots that it needs from its base on.
+    pub(super) room: usize,
     pub(super) counts: Vec<u16>,
     /// What its code was made with.
     pub(super) env: Env,
@@ -182,6 +184,7 @@ impl Engine {
             trace,
             kind,
             cells,
+            room: rec.slots_max,
             counts,
             env,
             registers: OnceCell::new(),

@@ -583,6 +583,29 @@ fn builtins() {
     );
 }
 
+/// A trace may need a few more slots than the interpreter ever did: the stack grows, and no side trace is made of that.
+#[test]
+fn a_stack_that_is_too_small_for_a_trace_grows() {
+    let count = "jit.off() local k = 0 for i = 1, 150 do if require 'jit.util'.traceinfo(i) then k = k + 1 end end p(k)";
+    for k in 1..=24 {
+        let args = (0..k).map(|i| format!("a{i}")).collect::<Vec<_>>().join(", ");
+        let src = format!(
+            "local function f(x, {args}) if x > 7 then return x + 1 end return x end
+             local function g(x, {args}) return f(x, {args}) end
+             local w = coroutine.wrap(function({args}) local n = 0 for i = 1, 3000 do n = n + g(i % 10, {args}) end coroutine.yield(n) end)
+             local n = w({args})"
+        );
+        let fast = options(&["jitsync", "hotloop=2", "hotexit=1"]);
+        assert_eq!(run(&format!("{src} p(n)"), Some(fast.clone())), "14100", "{k} arguments");
+        let traces = run(&format!("{src} {count}"), Some(fast));
+        assert!(traces.parse::<u32>().expect("a number") < 8, "{traces} traces with {k} arguments");
+    }
+    check(
+        "too deep",
+        "local function f(n) return 1 + f(n + 1) end p(pcall(f, 1)) p(select('#', pcall(f, 1)))",
+    );
+}
+
 /// Loops with few rounds never become traces; the loop around them unrolls them.
 #[test]
 fn loops_of_few_rounds_are_unrolled_by_the_one_around_them() {

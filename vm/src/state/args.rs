@@ -153,6 +153,22 @@ impl Vm {
         r.map_err(|e| self.raise_stack(e))
     }
 
+    /// Has the running stack less than `n` slots from `base` on, which lies in it?
+    pub fn lacks_stack_room(&self, base: *mut Value, n: usize) -> bool {
+        base.wrapping_add(n) > self.cur.get(&self.heap).maxstack
+    }
+
+    /// Makes room for `n` slots from `base` on, within the limit of programs. The stack may move: answers where `base` is.
+    pub fn make_stack_room(&mut self, base: *mut Value, n: usize) -> *mut Value {
+        let at = (base as usize - self.cur.get(&self.heap).stack as usize) / size_of::<Value>();
+        if at + n + crate::limits::STACK_EXTRA <= crate::limits::STACK_MAX {
+            // Within the limit it does not fail.
+            let _ = self.cur.grow_stack(&mut self.heap, at, n);
+            self.sync_stack_limit();
+        }
+        self.cur.get(&self.heap).stack.wrapping_add(at)
+    }
+
     /// The function of the running frame.
     #[inline(always)]
     pub fn running_func(&self) -> Option<Gc<Func>> {
