@@ -28,6 +28,9 @@ impl Penalties {
     /// Calls of a function that may all be too short.
     pub const SHORT_MAX: u32 = 48;
 
+    /// Instructions that are remembered: code that is loaded, fails and goes away leaves its addresses here.
+    const MOST: usize = 4096;
+
     /// An abort happened at `pc`; `jitter` in `0..16` keeps nested loops from aborting in step.
     pub fn abort(&mut self, pc: usize, jitter: u32) -> Verdict {
         self.left.remove(&pc);
@@ -45,7 +48,7 @@ impl Penalties {
         self.left.insert(pc);
         match self.doubled(pc, jitter) {
             Verdict::Blacklist => {
-                self.slots.insert(pc, Penalties::MAX);
+                self.set(pc, Penalties::MAX);
                 Verdict::Retry(Penalties::MAX as u16)
             }
             retry => retry,
@@ -62,6 +65,14 @@ impl Penalties {
         self.left.iter().copied().filter(|pc| self.is_short(*pc)).collect()
     }
 
+    /// The penalty of an instruction becomes `v`.
+    fn set(&mut self, pc: usize, v: u32) {
+        if self.slots.len() >= Penalties::MOST {
+            self.clear();
+        }
+        self.slots.insert(pc, v);
+    }
+
     fn doubled(&mut self, pc: usize, jitter: u32) -> Verdict {
         let v = match self.slots.get(&pc) {
             Some(&v) => v * 2 + jitter,
@@ -71,7 +82,7 @@ impl Penalties {
             self.slots.remove(&pc);
             return Verdict::Blacklist;
         }
-        self.slots.insert(pc, v);
+        self.set(pc, v);
         Verdict::Retry(v as u16)
     }
 
@@ -83,7 +94,7 @@ impl Penalties {
             self.slots.remove(&pc);
             return Verdict::Blacklist;
         }
-        self.slots.insert(pc, v);
+        self.set(pc, v);
         Verdict::Retry(3 + jitter as u16)
     }
 
@@ -152,6 +163,15 @@ mod tests {
         assert_eq!(p.left(1, 0), Verdict::Retry(Penalties::MAX as u16));
         assert_eq!(p.abort(1, 0), Verdict::Blacklist);
         assert!(!p.is_short(1));
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_limit() {
+        let mut p = Penalties::default();
+        for pc in 0..3 * Penalties::MOST {
+            p.left(4 * pc, 0);
+            assert!(p.slots.len() <= Penalties::MOST && p.left.len() <= Penalties::MOST + 1);
+        }
     }
 
     #[test]
