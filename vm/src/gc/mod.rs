@@ -248,7 +248,9 @@ fn advance<W: World>(w: &mut W) {
             if left > 0 {
                 mark_traces(w);
                 let heap = w.heap();
-                if heap.lists.again.len() > AGAIN_FEW && heap.lists.rounds < AGAIN_ROUNDS * pace::parts(heap) as u32 {
+                if heap.lists.again.len() > AGAIN_FEW
+                    && heap.lists.rounds < AGAIN_ROUNDS * pace::parts(heap) as u32
+                {
                     heap.lists.rounds += 1;
                     take_again(heap);
                     mark::propagate(heap, left);

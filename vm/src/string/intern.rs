@@ -135,18 +135,36 @@ unsafe fn word(p: *const u8) -> u64 {
 /// used.
 ///
 /// # Safety
-/// `p` points to `n` bytes of the contents of a string; `n` is at least 1 and at most [`SHORT_MAX`].
+/// `p` points to `n` bytes of the contents of a string; `n` is at least 1 and at most 7.
 #[inline(always)]
-pub(crate) unsafe fn find_short(heap: *const Heap, p: *const u8, n: usize) -> u64 {
+pub(crate) unsafe fn find_tiny(heap: *const Heap, p: *const u8, n: usize) -> u64 {
     // SAFETY: the caller's promise; in front of a string's contents is its head of more than eight bytes.
     unsafe {
         if (*heap).phase == Phase::SweepStrings {
             return 0;
         }
-        let last = word(p.add(n).sub(8));
-        let words = if n >= 8 { (word(p), last) } else { (last >> (64 - 8 * n), 0) };
-        let hash = hash_words((*heap).seed, words, n);
-        find(heap, n, hash, |o| is_words(o, words, n))
+        let x = word(p.add(n).sub(8)) >> (64 - 8 * n);
+        // The rest of the word is zeros in an interned string, see `is_words`.
+        find(heap, n, hash_words((*heap).seed, (x, 0), n), |o| word((o as *const u8).add(Str::DATA_OFFSET)) == x)
+    }
+}
+
+/// The same for `n` from 8 to [`SHORT_MAX`].
+///
+/// # Safety
+/// As said.
+#[inline(always)]
+pub(crate) unsafe fn find_short(heap: *const Heap, p: *const u8, n: usize) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if (*heap).phase == Phase::SweepStrings {
+            return 0;
+        }
+        let (x, y) = (word(p), word(p.add(n).sub(8)));
+        find(heap, n, hash_words((*heap).seed, (x, y), n), |o| {
+            let q = (o as *const u8).add(Str::DATA_OFFSET);
+            word(q) == x && word(q.add(n).sub(8)) == y
+        })
     }
 }
 
@@ -247,6 +265,13 @@ const SWEEP_AHEAD: usize = 12;
 
 /// Bits of the hash kept above the address in a slot.
 const TAG_SHIFT: u32 = 48;
+
+/// Slots of the intern table that may be in use. How many a search looks at should be the same for nearly every string,
+/// since the processor guesses it: a small table is emptier.
+fn room(slots: usize) -> usize {
+    const SMALL: usize = 8 * 1024;
+    if slots <= SMALL { slots / 2 } else { slots / 8 * 5 }
+}
 
 #[inline(always)]
 fn slot_tag(hash: u32) -> u64 {
@@ -553,17 +578,16 @@ impl Heap {
         if self.phase == Phase::SweepStrings {
             self.mark_shared(s.cast());
         }
-        if self.intern.used * 8 > self.intern.slots.len() * 5 {
+        if self.intern.used > room(self.intern.slots.len()) {
             self.intern_grow();
         }
     }
 
-    /// Makes room: doubles the table, or only drops deleted slots when there are many. It is never fuller than five
-    /// eighths: how many slots a search looks at should not depend on the string.
+    /// Makes room: doubles the table, or only drops deleted slots when there are many.
     #[cold]
     fn intern_grow(&mut self) {
         let old_len = self.intern.slots.len();
-        let len = if self.intern.live * 12 > old_len * 5 { old_len * 2 } else { old_len };
+        let len = if self.intern.live * 3 > room(old_len) * 2 { old_len * 2 } else { old_len };
         self.intern_rebuild(len);
     }
 

@@ -15,7 +15,7 @@ use crate::interp::handlers::native::{any_native, one_result, results};
 use crate::interp::index::barrier;
 use crate::state::Vm;
 use crate::string::Str;
-use crate::string::intern::{SHORT_MAX, find_medium, find_short};
+use crate::string::intern::{SHORT_MAX, find_medium, find_short, find_tiny};
 use crate::table::Table;
 use crate::thread::frame;
 use crate::value::{Value, number, tag};
@@ -211,31 +211,34 @@ op! {
     STRSUB |pc, base, k, vm, a, d| {
         let s = *base;
         if d != 4 || s.tag() != tag::STR {
-            tail!(piece, pc, base, k, vm, a, d)
+            tail!(piece, pc, base, std::ptr::null(), vm, 0, d)
         }
         if !is_num_in(base.add(1)) || !is_num_in(base.add(2)) {
-            tail!(piece, pc, base, k, vm, a, d)
+            tail!(piece, pc, base, std::ptr::null(), vm, 0, d)
         }
         let (x, y) = (num_in(base.add(1)), num_in(base.add(2)));
         let (i, j) = (cut(x), cut(y));
         if i as f64 != x || j as f64 != y {
-            tail!(piece, pc, base, k, vm, a, d)
+            tail!(piece, pc, base, std::ptr::null(), vm, 0, d)
         }
         let o = s.payload() as *const Str;
         let n = (j.wrapping_sub(i) as u32).wrapping_add(1);
         if i < 1 || j < i || j as u32 > (*o).len || n > 2 * SHORT_MAX as u32 {
-            tail!(piece, pc, base, k, vm, a, d)
+            tail!(piece, pc, base, std::ptr::null(), vm, 0, d)
         }
         let p = (o as *const u8).add(Str::DATA_OFFSET - 1 + i as usize);
         if n != 1 {
-            if n > SHORT_MAX as u32 {
-                tail!(medium_piece, p as *const u32, base, k, vm, a, n as usize)
+            if n < 8 {
+                tail!(tiny_piece, p as *const u32, base, std::ptr::null(), vm, 0, n as usize)
             }
-            tail!(short_piece, p as *const u32, base, k, vm, a, n as usize)
+            if n > SHORT_MAX as u32 {
+                tail!(medium_piece, p as *const u32, base, std::ptr::null(), vm, 0, n as usize)
+            }
+            tail!(short_piece, p as *const u32, base, std::ptr::null(), vm, 0, n as usize)
         }
         let found = *(*vm).heap.one_byte.as_ptr().add(*p as usize);
         if found == 0 {
-            tail!(piece, pc, base, k, vm, a, d)
+            tail!(piece, pc, base, std::ptr::null(), vm, 0, d)
         }
         one_result!(vm, base, Value(tag::bits(tag::STR) | found))
     }
@@ -251,7 +254,7 @@ macro_rules! found_piece {
                 let found = $find(&raw const (*vm).heap, pc as *const u8, d);
                 if found == 0 {
                     let pc = (*func_ptr(*base.sub(2))).pc.add(1);
-                    tail!(piece, pc, base, k, vm, a, 4)
+                    tail!(piece, pc, base, std::ptr::null(), vm, 0, 4)
                 }
                 one_result!(vm, base, Value(tag::bits(tag::STR) | found))
             }
@@ -259,7 +262,11 @@ macro_rules! found_piece {
     };
 }
 found_piece!(
-    /// `STRSUB`: `d` bytes at `pc`, at most `SHORT_MAX`.
+    /// `STRSUB`: `d` bytes at `pc`, fewer than eight.
+    tiny_piece find_tiny
+);
+found_piece!(
+    /// `STRSUB`: `d` bytes at `pc`, from eight to `SHORT_MAX`.
     short_piece find_short
 );
 found_piece!(
