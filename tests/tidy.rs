@@ -72,7 +72,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
     (
         "server/src",
         &[
-            &["regex"],
+            &["regex", "tls"],
             &["phase"],
             &["conf"],
             &["log"],

@@ -5,6 +5,7 @@
 // S0: configuration.
 pub mod phase;
 pub mod regex;
+pub mod tls;
 
 pub mod conf;
 

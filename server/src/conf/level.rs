@@ -19,6 +19,7 @@ use super::parts::Parts;
 use super::proxy::{self, ProxyDraft, ProxyInherited, ProxyLists};
 use super::servers::ServerName;
 use super::settings::{LocationDraft, ServerDraft};
+use super::tls::{self, LuaTlsDraft, OwnFiles, TlsInherited};
 use super::upstream::UpstreamBlock;
 use super::variables::Script;
 use crate::phase::{Contexts, Phase};
@@ -117,6 +118,10 @@ pub struct Level {
     pub proxy: ProxyDraft,
     /// `proxy_*` lists.
     pub proxy_lists: ProxyLists,
+    /// `lua_ssl_*` settings.
+    pub lua_tls: LuaTlsDraft,
+    /// `lua_ssl_certificate*` lines.
+    pub lua_tls_files: OwnFiles,
     /// What an `upstream {}` says.
     pub upstream: Option<Box<UpstreamBlock>>,
     /// Blocks inside: servers of `http`, locations of the others.
@@ -154,6 +159,8 @@ impl Level {
             limit_except: None,
             proxy: ProxyDraft::default(),
             proxy_lists: ProxyLists::default(),
+            lua_tls: LuaTlsDraft::default(),
+            lua_tls_files: OwnFiles::default(),
             upstream: None,
             inner: Vec::new(),
         }
@@ -180,6 +187,7 @@ pub struct Inherited {
     limit_except: Option<LimitExcept>,
     try_files: Option<TryFiles>,
     proxy: ProxyInherited,
+    tls: TlsInherited,
 }
 
 impl Inherited {
@@ -207,6 +215,7 @@ impl Inherited {
             limit_except: None,
             try_files: None,
             proxy: ProxyInherited::default(),
+            tls: TlsInherited::default(),
         }
     }
 }
@@ -255,8 +264,10 @@ pub fn finish(level: Level, outer: &Inherited) -> Result<Finished, ConfError> {
             Some(place) => ConfError::at(place, text),
             None => ConfError::whole(text),
         })?;
+    let tls = tls::finish(level.lua_tls, level.lua_tls_files, &outer.tls).map_err(ConfError::whole)?;
     let mut inherited = Inherited {
         proxy,
+        tls,
         settings,
         filters,
         parts: Arc::new(parts),
@@ -306,6 +317,7 @@ pub fn finish(level: Level, outer: &Inherited) -> Result<Finished, ConfError> {
         content: inherited.content.clone(),
         rewrite: rewrite.into(),
         proxy: proxy_conf,
+        lua_tls: inherited.tls.client.clone(),
         lua: inherited.lua.clone(),
         error_logs: inherited.error_logs.clone(),
         access_logs: inherited.access_logs.clone(),

@@ -21,6 +21,7 @@ pub mod parts;
 pub mod proxy;
 pub mod servers;
 pub mod settings;
+pub mod tls;
 pub mod tree;
 pub mod upstream;
 pub mod url;

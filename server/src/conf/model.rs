@@ -22,6 +22,7 @@ use super::servers::ServerNames;
 use super::settings::{LocationSettings, MainSettings, ServerSettings};
 use super::variables::{Pattern, Script, VarId, VarTable};
 use crate::phase::{self, Phase};
+use crate::tls::client::Client;
 
 /// A whole configuration.
 #[derive(Debug)]
@@ -405,6 +406,8 @@ pub struct Location {
     pub settings: LocationSettings,
     /// Scalar settings of response modules.
     pub filters: FilterSettings,
+    /// How Lua's sockets speak TLS.
+    pub lua_tls: Arc<Client>,
     /// What modules beyond the core have.
     pub parts: Arc<Parts>,
     /// `root` or `alias`.

@@ -14,5 +14,6 @@ pub mod rw;
 pub mod stream;
 pub mod target;
 pub mod tcp;
+pub mod tls;
 pub mod trace;
 pub mod udp;

@@ -167,7 +167,13 @@ impl Send {
         }
         match Pin::new(io).poll_flush(cx) {
             Poll::Ready(Err(e)) => Poll::Ready(Err(SockError::Io(e))),
-            _ => Poll::Ready(Ok(me.data.len())),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(me.data.len())),
+            // Encrypted bytes that have not gone out yet.
+            Poll::Pending if me.timer.poll(cx) => {
+                st.write_closed = true;
+                Poll::Ready(Err(SockError::Timeout))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 }

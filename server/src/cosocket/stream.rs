@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::error::{Call, SockError};
+use crate::tls::sessions::Session;
 
 /// A byte stream under a cosocket.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin {
@@ -24,6 +26,11 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
 
     /// The error that the end of the stream means; `None` when it is an ordinary end.
     fn end_error(&self) -> Option<SockError> {
+        None
+    }
+
+    /// The session of a stream that is encrypted.
+    fn session(&self) -> Option<&Arc<Session>> {
         None
     }
 }

@@ -91,7 +91,7 @@ pub(super) struct State {
 }
 
 impl State {
-    fn drop_connection(&mut self) {
+    pub(super) fn drop_connection(&mut self) {
         if self.is_there() {
             self.trace.text("lua finalize socket");
             if !self.of_request {
@@ -114,7 +114,7 @@ impl State {
         self.io.is_some() || self.dialing
     }
 
-    fn busy(&self) -> Result<(), SockError> {
+    pub(super) fn busy(&self) -> Result<(), SockError> {
         match (self.connecting, self.reading, self.writing) {
             (true, _, _) => Err(SockError::Busy("connecting")),
             (_, true, _) => Err(SockError::Busy("reading")),
@@ -123,7 +123,7 @@ impl State {
         }
     }
 
-    fn usable(&self) -> Result<(), SockError> {
+    pub(super) fn usable(&self) -> Result<(), SockError> {
         if !self.is_there() || (self.read_closed && self.write_closed) {
             return Err(SockError::NotConnected);
         }

@@ -269,6 +269,55 @@ fn protocols_that_lines_of_one_address_disagree_about_are_told() {
     }
 }
 
+/// As OpenResty says it.
+#[test]
+fn settings_of_encrypted_cosockets_are_checked_at_the_start() {
+    let rows = [
+        (
+            "events {} http { lua_ssl_trusted_certificate /no/x.pem; }",
+            "cannot load certificate \"/no/x.pem\": BIO_new_file() failed (SSL: error:80000002:system library::No such file or directory:calling fopen(/no/x.pem, r) error:10000080:BIO routines::no such file)",
+        ),
+        (
+            "events {} http { lua_ssl_trusted_certificate part.conf; }",
+            "cannot load certificate \"PREFIX/conf/part.conf\": PEM_read_bio_X509_AUX() failed (SSL: error:0480006C:PEM routines::no start line:Expecting: TRUSTED CERTIFICATE)",
+        ),
+        (
+            "events {} http { lua_ssl_ciphers FOO; }",
+            "SSL_CTX_set_cipher_list(\"FOO\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)",
+        ),
+        (
+            "events {} http { lua_ssl_protocols TLSv9; }",
+            "invalid value \"TLSv9\" in PREFIX/conf/nginx.conf:1",
+        ),
+        (
+            "events {} http { lua_ssl_verify_depth 1; lua_ssl_verify_depth 2; }",
+            "\"lua_ssl_verify_depth\" directive is duplicate in PREFIX/conf/nginx.conf:1",
+        ),
+        (
+            "events {} http { lua_ssl_certificate /no/x.pem; }",
+            "no \"lua_ssl_certificate_key\" is defined for certificate \"/no/x.pem\"",
+        ),
+        (
+            "events {} http { lua_ssl_crl /no/x.pem; }",
+            "cannot load CRL \"/no/x.pem\": BIO_new_file() failed (SSL: error:80000002:system library::No such file or directory:calling fopen(/no/x.pem, r) error:10000080:BIO routines::no such file)",
+        ),
+        ("events {} http { lua_ssl_key_log /no/dir/x; }", "open()(\"/no/dir/x\") failed"),
+        (
+            "events {} http { lua_ssl_verify_depth x; }",
+            "\"lua_ssl_verify_depth\" directive invalid number in PREFIX/conf/nginx.conf:1",
+        ),
+        (
+            "events {} http { lua_ssl_protocols SSLv3; }",
+            "\"lua_ssl_protocols\" leaves no supported protocol in PREFIX/conf/nginx.conf:1",
+        ),
+    ];
+    for (text, expected) in rows {
+        let said = load(text).map(|_| ()).expect_err(text);
+        assert_eq!(said.last().map(String::as_str), Some(expected), "{text}");
+    }
+    assert!(load("events {} http { lua_ssl_protocols TLSv1 TLSv1.2; lua_ssl_ciphers HIGH:!aNULL; }").is_ok());
+}
+
 #[test]
 fn installed_nginx_says_the_same() {
     if Command::new("nginx").arg("-v").output().is_err() {

@@ -19,6 +19,7 @@ mod redis;
 mod reqsock;
 mod sockets;
 mod surface;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -9,6 +9,7 @@ pub mod options;
 pub mod owner;
 pub mod request;
 pub mod tcp;
+pub mod tls;
 pub mod udp;
 
 use std::rc::Rc;

@@ -116,9 +116,3 @@ pub(super) fn getfd(vm: &mut Vm, _: Entry) -> NativeResult {
         Err(e) => fail(vm, &e.text()),
     }
 }
-
-/// Whatever needs TLS (`sslhandshake`, `setclientcert` ...): nil and a text that says so.
-pub(super) fn needs_tls(vm: &mut Vm, _: Entry) -> NativeResult {
-    this(vm)?;
-    fail(vm, "TLS cosockets are not supported yet")
-}

@@ -9,7 +9,7 @@ use moonlit_vm::host::native::{Entry, NativeResult, Outcome, Raised, Table, User
 use super::owner::{Owner, tie_stream};
 use super::{
     Doing, Kept, Kind, configured_timeouts, integer_of, log_error, log_failure, new_object, nil_error,
-    options, payload, raise, timeout_arg, trace, with_level,
+    options, payload, raise, timeout_arg, tls, trace, with_level,
 };
 use crate::api::ApiFn;
 use crate::cosocket::buffer::Until;
@@ -46,12 +46,12 @@ pub const METHODS: &[ApiFn] = &[
     ApiFn::plain("tcpsock.setkeepalive", Phases::ANY, setkeepalive),
     ApiFn::plain("tcpsock.getreusedtimes", Phases::ANY, getreusedtimes),
     ApiFn::plain("tcpsock.close", Phases::ANY, close),
-    ApiFn::plain("tcpsock.sslhandshake", Phases::ANY, options::needs_tls),
-    ApiFn::plain("tcpsock.setclientcert", Phases::ANY, options::needs_tls),
-    ApiFn::plain("tcpsock.settrustedstore", Phases::ANY, options::needs_tls),
-    ApiFn::plain("tcpsock.getsslpointer", Phases::ANY, options::needs_tls),
-    ApiFn::plain("tcpsock.getsslctx", Phases::ANY, options::needs_tls),
-    ApiFn::plain("tcpsock.getsslsession", Phases::ANY, options::needs_tls),
+    ApiFn::yields("tcpsock.sslhandshake", Phases::COSOCKET, tls::sslhandshake),
+    ApiFn::plain("tcpsock.setclientcert", Phases::ANY, tls::needs_pointers),
+    ApiFn::plain("tcpsock.settrustedstore", Phases::ANY, tls::needs_pointers),
+    ApiFn::plain("tcpsock.getsslpointer", Phases::ANY, tls::needs_pointers),
+    ApiFn::plain("tcpsock.getsslctx", Phases::ANY, tls::needs_pointers),
+    ApiFn::plain("tcpsock.getsslsession", Phases::ANY, tls::getsslsession),
 ];
 
 /// The methods that sockets of a request have too.
@@ -99,7 +99,7 @@ impl Handle {
     }
 
     /// Raises `bad request` when it belongs to somebody else.
-    fn check_owner(&self, vm: &mut Vm) -> Result<(), Raised> {
+    pub(super) fn check_owner(&self, vm: &mut Vm) -> Result<(), Raised> {
         match &*self.owner.borrow() {
             Some(owner) if !owner.is_current() => Err(raise(vm, "bad request")),
             _ => Ok(()),

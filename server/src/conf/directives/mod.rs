@@ -26,7 +26,7 @@ use super::value;
 
 /// Every row of every group.
 pub fn rows() -> impl Iterator<Item = Row> {
-    let groups: [&'static [Row]; 22] = [
+    let groups: [&'static [Row]; 24] = [
         settings::MAIN_ROWS,
         settings::LUA_ROWS,
         settings::SERVER_ROWS,
@@ -48,6 +48,8 @@ pub fn rows() -> impl Iterator<Item = Row> {
         set_misc::ROWS,
         proxy::ROWS,
         super::proxy::PROXY_ROWS,
+        super::tls::LUA_TLS_ROWS,
+        super::tls::ROWS,
         upstream::ROWS,
     ];
     let tuning = settings::TUNING.iter().map(|(name, contexts)| {

@@ -1,0 +1,17 @@
+//! TLS: files of certificates and keys, names of protocols and ciphers, the client's side of a connection. Knows neither
+//! configuration nor Lua.
+
+pub mod client;
+pub mod files;
+pub mod names;
+pub mod sessions;
+pub mod verify;
+
+use rustls::crypto::CryptoProvider;
+use std::sync::{Arc, OnceLock};
+
+/// The algorithms that there are.
+pub fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+}

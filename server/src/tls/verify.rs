@@ -1,0 +1,160 @@
+//! Is a server's certificate to be trusted? As OpenSSL has it: the handshake checks that the server has the key; whether
+//! the chain is good is asked afterwards, and its answer is a number with a text.
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use std::sync::Arc;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// What is wrong with a chain: OpenSSL's number and text.
+pub type Wrong = (u16, &'static str);
+
+const NOT_YET_VALID: Wrong = (9, "certificate is not yet valid");
+const EXPIRED: Wrong = (10, "certificate has expired");
+const CRL_EXPIRED: Wrong = (12, "CRL has expired");
+const SELF_SIGNED: Wrong = (18, "self-signed certificate");
+const SELF_SIGNED_IN_CHAIN: Wrong = (19, "self-signed certificate in certificate chain");
+const NO_ISSUER: Wrong = (20, "unable to get local issuer certificate");
+const TOO_LONG: Wrong = (22, "certificate chain too long");
+const REVOKED: Wrong = (23, "certificate revoked");
+
+/// Accepts every chain; checks that the server has the key of its certificate.
+#[derive(Debug)]
+pub struct HasKey(pub Arc<CryptoProvider>);
+
+impl ServerCertVerifier for HasKey {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Whom a client trusts.
+#[derive(Debug)]
+pub struct Trust {
+    /// `None` trusts nobody.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+    /// Certificates between the server's and a trusted one, at most.
+    depth: u32,
+}
+
+impl Trust {
+    /// Trusts what these certificates have signed, unless a list revokes it.
+    pub fn new(
+        roots: &[CertificateDer<'static>],
+        crls: &[CertificateRevocationListDer<'static>],
+        depth: u32,
+    ) -> Result<Trust, String> {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(roots.iter().cloned());
+        if store.is_empty() {
+            return Ok(Trust { verifier: None, depth });
+        }
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), super::provider().clone());
+        let builder = builder.with_crls(crls.iter().cloned()).allow_unknown_revocation_status();
+        Ok(Trust { verifier: Some(builder.build().map_err(|e| e.to_string())?), depth })
+    }
+
+    /// Is the chain good?
+    pub fn check_chain(&self, chain: &[CertificateDer<'_>]) -> Result<(), Wrong> {
+        let Some((leaf, rest)) = chain.split_first() else { return Err(NO_ISSUER) };
+        let Some(verifier) = &self.verifier else { return Err(unknown_issuer(chain)) };
+        // The name is asked for apart.
+        let name = ServerName::try_from("name.invalid").map_err(|_| NO_ISSUER)?;
+        match verifier.verify_server_cert(leaf, rest, &name, &[], UnixTime::now()) {
+            Ok(_) => {}
+            Err(Error::InvalidCertificate(why)) => match why {
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {}
+                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                    return Err(NOT_YET_VALID);
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => return Err(EXPIRED),
+                CertificateError::Revoked => return Err(REVOKED),
+                CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. } => return Err(CRL_EXPIRED),
+                CertificateError::UnknownIssuer => return Err(unknown_issuer(chain)),
+                CertificateError::BadSignature => return Err((7, "certificate signature failure")),
+                CertificateError::UnknownRevocationStatus => {
+                    return Err((3, "unable to get certificate CRL"));
+                }
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                    return Err((26, "unsuitable certificate purpose"));
+                }
+                CertificateError::UnhandledCriticalExtension => {
+                    return Err((34, "unhandled critical extension"));
+                }
+                _ => return Err((1, "unspecified certificate verification error")),
+            },
+            Err(_) => return Err((1, "unspecified certificate verification error")),
+        }
+        if between(chain) > self.depth as usize { Err(TOO_LONG) } else { Ok(()) }
+    }
+}
+
+/// Is the certificate one of that name?
+pub fn check_name(leaf: &CertificateDer<'_>, name: &str) -> bool {
+    let Ok(name) = ServerName::try_from(name) else { return false };
+    let parsed = rustls::server::ParsedCertificate::try_from(leaf);
+    parsed.is_ok_and(|c| rustls::client::verify_server_name(&c, &name).is_ok())
+}
+
+fn is_self_signed(cert: &CertificateDer<'_>) -> bool {
+    X509Certificate::from_der(cert).is_ok_and(|(_, c)| c.subject().as_raw() == c.issuer().as_raw())
+}
+
+/// Why nobody known has issued a chain.
+fn unknown_issuer(chain: &[CertificateDer<'_>]) -> Wrong {
+    match chain {
+        [leaf, ..] if is_self_signed(leaf) => SELF_SIGNED,
+        [_, rest @ ..] if rest.iter().any(is_self_signed) => SELF_SIGNED_IN_CHAIN,
+        _ => NO_ISSUER,
+    }
+}
+
+/// How many certificates of a good chain lie between its first and what is trusted: the issuers that were sent along, but for
+/// one that signed itself.
+fn between(chain: &[CertificateDer<'_>]) -> usize {
+    let parsed: Vec<_> =
+        chain.iter().filter_map(|c| X509Certificate::from_der(c).ok().map(|c| c.1)).collect();
+    let Some(mut at) = parsed.first() else { return 0 };
+    let mut n = 0;
+    while n < parsed.len()
+        && let Some(issuer) = parsed.iter().find(|c| c.subject().as_raw() == at.issuer().as_raw())
+        && issuer.subject().as_raw() != issuer.issuer().as_raw()
+    {
+        n += 1;
+        at = issuer;
+    }
+    n
+}
