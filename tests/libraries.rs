@@ -510,3 +510,57 @@ fn http_client() {
     let want = "200 yes\nPOST a=1 hello\npart 1\npart 2\npart 3\n1\n1\n";
     assert_eq!(server.get(), want, "{}", server.log());
 }
+
+/// The same over TLS: what `openssl s_server` tells about the connection.
+#[test]
+fn http_client_over_tls() {
+    let Some(lib) = library("http") else { return };
+    let home = Folder::new();
+    let at = |name: &str| home.path(name).display().to_string();
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=some.test"])
+        .args(["-addext", "subjectAltName=DNS:some.test", "-keyout", &at("key.pem"), "-out", &at("cert.pem")])
+        .stderr(Stdio::null())
+        .status();
+    let server = spawn(
+        Command::new("openssl")
+            .args([
+                "s_server",
+                "-www",
+                "-quiet",
+                "-unix",
+                &at("tls"),
+                "-cert",
+                &at("cert.pem"),
+                "-key",
+                &at("key.pem"),
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
+    if !made.is_ok_and(|s| s.success()) || server.is_none() || !wait_for(&home.path("tls")) {
+        return skipped("openssl");
+    }
+    let code = format!(
+        "local function get(name, verify)
+           local httpc = require('LIB').new() httpc:set_timeouts(20000, 20000, 20000)
+           local ok, err = httpc:connect {{ scheme = 'https', host = 'unix:{tls}', ssl_server_name = name, ssl_verify = verify }}
+           if not ok then return err end
+           local res = assert(httpc:request {{ path = '/', headers = {{ Host = name }} }})
+           local body = res:read_body()
+           httpc:close()
+           return res.status .. ' ' .. body:match('Protocol%s*:%s*(%S+)')
+         end
+         ngx.say(get('some.test', true)) ngx.say(get('other.test', true)) ngx.say(get('other.test', false))",
+        tls = at("tls")
+    );
+    let trusts = format!("lua_ssl_trusted_certificate {};---", at("cert.pem"));
+    let server = Server::start(&lib, &trusts, &code);
+    assert_eq!(server.get(), "200 TLSv1.3\ncertificate host mismatch\n200 TLSv1.3\n", "{}", server.log());
+    let server = Server::start(&lib, "", &code);
+    assert!(
+        server.get().starts_with("18: self-signed certificate\n18: self-signed certificate\n200 "),
+        "{}",
+        server.log()
+    );
+}

@@ -284,6 +284,9 @@ mod tests {
                 let Err(TlsError::Refused(Refused::Chain(wrong))) = r else { panic!("{r:?}") };
                 assert_eq!(wrong, (20, "unable to get local issuer certificate"));
             }
+            // Trusted as it is.
+            let itself = client(&m.chain);
+            assert!(shake(&a, asked(&itself, "some.test", true)).await.0.is_ok());
             let alone = Made { issuer: m.issuer.clone(), chain: vec![m.issuer.clone()], key: m.key.clone() };
             assert_eq!(
                 Trust::new(&[], &[], 1).unwrap().check_chain(&alone.chain),
