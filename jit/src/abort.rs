@@ -165,7 +165,7 @@ impl Abort {
         let named = match r.info {
             Some(AbortInfo::Op(op)) => op.name(),
             Some(AbortInfo::Name(name)) => name,
-            None => "",
+            Some(AbortInfo::Func(_)) | None => "",
         };
         TEXTS[r.number as usize].replace("%s", named)
     }

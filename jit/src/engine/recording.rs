@@ -13,8 +13,11 @@ use crate::trace::link::Link;
 use crate::trace::penalty::{Penalties, Verdict};
 use crate::trace::text;
 use crate::view::At;
+use moonlit_vm::bytecode::ops::Op;
+use moonlit_vm::function::closure::Func;
 use moonlit_vm::state::Vm;
-use moonlit_vm::state::hooks::{TraceEvent, eventmask};
+use moonlit_vm::state::hooks::{AbortInfo, TraceEvent, eventmask};
+use moonlit_vm::value::Value;
 
 impl Engine {
     /// The instruction at `at` is recorded next.
@@ -75,7 +78,11 @@ impl Engine {
         if let Some(rec) = self.stop_recording(vm) {
             if vm.events.listening & eventmask::TRACE != 0 {
                 let (no, at) = (self.free_number() as u32, Engine::code_place(vm, self.at));
-                vm.tell(TraceEvent::Abort { no, at, why: why.reason(Some(vm)) });
+                let mut reason = why.reason(Some(vm));
+                if let Some(f) = self.callee(vm, why) {
+                    reason.info = Some(AbortInfo::Func(f));
+                }
+                vm.tell(TraceEvent::Abort { no, at, why: reason });
             }
             self.say_aborted(vm, &rec, why);
             let rule = match why {
@@ -86,6 +93,20 @@ impl Engine {
             };
             self.punish_for(vm, rec.kind, rule);
         }
+    }
+
+    /// The library function whose call could not be recorded.
+    fn callee(&self, vm: &Vm, why: Abort) -> Option<Value> {
+        let (Abort::NyiNative(id), Some(at)) = (why, self.at) else { return None };
+        let ins = at.ins(0);
+        let register = match ins.op() {
+            Op::CALL | Op::CALLM | Op::CALLT | Op::CALLMT => ins.a(),
+            Op::ITERC => ins.a().checked_sub(3)?,
+            _ => return None,
+        };
+        let f = at.reg(register);
+        let native = f.as_obj::<Func>()?.as_native(&vm.heap)?;
+        (native.get(&vm.heap).id.get() == id).then_some(f)
     }
 
     /// A callback runs meanwhile.

@@ -279,6 +279,7 @@ end
 -- Why a recording was given up.
 local function reason(number, info)
   local text = vmdef.traceerr[number]
+  if type(info) == "function" then info = place(info) end
   if type(info) == "number" then info = sub(vmdef.bcnames, info * 6 + 1, info * 6 + 6) end
   return format(text, info)
 end

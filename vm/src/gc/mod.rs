@@ -26,7 +26,6 @@ use crate::heap::zeal::Zeal;
 use crate::heap::{Heap, Phase, arena};
 use crate::index::TraceNo;
 use crate::state::Vm;
-use crate::state::hooks::TraceEvent;
 use crate::thread::Thread;
 use crate::value::Value;
 
@@ -415,7 +414,7 @@ impl World for Vm {
         out.extend([Value::obj(self.main), Value::obj(self.cur)]);
         out.extend(self.finalizer_thread.map(Value::obj));
         out.extend(self.profile.thread.map(Value::obj));
-        out.extend(self.events.queue.iter().map(TraceEvent::func));
+        out.extend(self.events.queue.iter().flat_map(|e| [e.func(), e.named()]));
         out.extend([Value::obj(self.registry), Value::obj(self.globals)]);
         out.extend(self.base_meta.iter().flatten().map(|t| Value::obj(*t)));
         out.extend(self.mm_names.iter().map(|s| Value::obj(*s)));

@@ -88,7 +88,8 @@ impl Vm {
         let recording = std::mem::replace(&mut self.recording, false);
         self.events.telling = true;
         // Out of reach of the collector from here on, but for what is rooted.
-        let roots: Vec<_> = events.iter().map(|e| self.heap.roots.add(e.func())).collect();
+        let roots: Vec<_> =
+            events.iter().flat_map(|e| [e.func(), e.named()]).map(|v| self.heap.roots.add(v)).collect();
         self.refresh_dispatch();
         self.aside(|vm, _| events.into_iter().for_each(|e| deliver(vm, e)));
         for r in roots {

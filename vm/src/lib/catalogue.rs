@@ -49,8 +49,8 @@ const MISSING: &[(&str, &str)] = &[
     ("LuaJIT's bytecode", "the format is this machine's own; LuaJIT's is refused as incompatible"),
     (
         "jit.attach, jit.dump",
-        "a `texit` passes the values that the exit saved (`X` shows them), not every register; an `abort` names a library \
-         function instead of passing it; results on the stack have no place in `r`",
+        "a `texit` passes the values that the exit saved (`X` shows them), not every register; results on the stack have no \
+         place in `r`",
     ),
     (
         "builtins",

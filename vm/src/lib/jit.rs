@@ -160,7 +160,7 @@ const TRACE_HANDLERS: [(&[u8], &str, u8); 3] = [
 /// `jit.attach(f, event)`: calls `f` at each event; `jit.attach(f)` ends that. The event `bc` passes the prototype
 /// of each function that is compiled from source or loaded; `trace` passes what happened (`start`, `stop`, `abort`,
 /// `flush`), the trace, function and position, and for a side trace its parent and exit, for an abort its number in
-/// `jit.vmdef.traceerr` and what the text there names (the number of an instruction, or a name);
+/// `jit.vmdef.traceerr` and what the text there names (the number of an instruction, a function, or a name);
 /// `record` each recorded instruction: trace, function, position, depth of calls; `texit` trace and exit, how many
 /// values it has saved from general registers and from those of floating point numbers, and those values. They come before the program's next instruction. `errfin` passes the error of a finalizer, which is
 /// not reported then. Events of other names never come.
@@ -233,6 +233,7 @@ fn tell(vm: &mut Vm, event: TraceEvent) {
             args.push(number(why.number));
             match why.info {
                 Some(AbortInfo::Op(op)) => args.push(number(op as u32)),
+                Some(AbortInfo::Func(f)) => args.push(f),
                 Some(AbortInfo::Name(name)) => args.push(Value::obj(vm.heap.str(name.as_bytes()))),
                 None => {}
             }

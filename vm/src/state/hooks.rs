@@ -40,7 +40,9 @@ pub struct AbortReason {
 pub enum AbortInfo {
     /// An instruction.
     Op(Op),
-    /// A library function, or a kind of value.
+    /// A library function.
+    Func(Value),
+    /// A library function whose object is not at hand, or a kind of value.
     Name(&'static str),
 }
 
@@ -105,6 +107,14 @@ impl TraceEvent {
             | TraceEvent::Abort { at, .. }
             | TraceEvent::Record { at, .. } => at.func,
             TraceEvent::Flush | TraceEvent::Exit { .. } => Value::NIL,
+        }
+    }
+
+    /// The function that its reason names, or nil.
+    pub(crate) fn named(&self) -> Value {
+        match self {
+            TraceEvent::Abort { why: AbortReason { info: Some(AbortInfo::Func(f)), .. }, .. } => *f,
+            _ => Value::NIL,
         }
     }
 }
