@@ -28,6 +28,9 @@ impl Penalties {
     /// Calls of a function that may all be too short.
     pub const SHORT_MAX: u32 = 48;
 
+    /// Penalty from which on a loop that is left has few rounds, and not by chance: six times, one after the other.
+    const SHORT_FROM: u32 = 32 * Penalties::MIN;
+
     /// Instructions that are remembered: code that is loaded, fails and goes away leaves its addresses here.
     const MOST: usize = 4096;
 
@@ -57,7 +60,7 @@ impl Penalties {
 
     /// Does the loop at `pc` have so few rounds that recording it has failed again and again?
     pub fn is_short(&self, pc: usize) -> bool {
-        self.left.contains(&pc) && self.slots.get(&pc).is_some_and(|v| *v >= 2 * Penalties::MIN)
+        self.left.contains(&pc) && self.slots.get(&pc).is_some_and(|v| *v >= Penalties::SHORT_FROM)
     }
 
     /// Are there loops of few rounds? All of them.
@@ -155,6 +158,11 @@ mod tests {
         assert_eq!(p.left(1, 0), Verdict::Retry(72));
         assert!(!p.is_short(1));
         assert_eq!(p.left(1, 0), Verdict::Retry(144));
+        for _ in 0..3 {
+            assert_ne!(p.left(1, 0), Verdict::Blacklist);
+            assert!(!p.is_short(1));
+        }
+        p.left(1, 0);
         assert!(p.is_short(1));
         assert_eq!(p.short_loops(), [1]);
         for _ in 0..20 {
