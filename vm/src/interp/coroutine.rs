@@ -375,10 +375,10 @@ fn go_on_preempted(vm: &mut Vm, label: u32) -> Act {
     if label == PREEMPTED | Preempted::AtHeader as u32 {
         vm.call_nargs = t.top_index() - t.base_index();
         // The call was told to a hook before the header looked at the limits.
-        vm.hook.stage = (vm.hook.mask != 0) as u8;
+        vm.hooks_have_seen(1);
         return CALL;
     }
-    vm.hook.stage = if vm.hook.mask != 0 && label & Preempted::SeenByHooks as u32 != 0 { 3 } else { 0 };
+    vm.hooks_have_seen(if label & Preempted::SeenByHooks as u32 != 0 { 3 } else { 0 });
     NEXT
 }
 

@@ -47,6 +47,17 @@ impl Vm {
     }
 }
 
+impl Vm {
+    /// The instruction or function header at hand is dispatched once more, and hooks have seen this many of its events
+    /// (3: all of an instruction, 1: the call of a header). While a hook runs, the count is that of the
+    /// instruction which waits for it, and stays.
+    pub(super) fn hooks_have_seen(&mut self, events: u8) {
+        if self.hook.mask != 0 && !self.hook.active {
+            self.hook.stage = events;
+        }
+    }
+}
+
 /// Answer of [`hook_step`]: the instruction at hand is to be executed.
 pub(crate) const NO_EVENT: Act = Act::MAX;
 

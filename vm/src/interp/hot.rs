@@ -207,7 +207,7 @@ fn loop_ran_hot(vm: &mut Vm, _a: usize, _d: usize) -> HelperResult {
         vm.jit = Some(jit);
     }
     // The instruction is executed again, in whatever form it has now; hooks have seen it.
-    vm.hook.stage = if vm.hook.mask != 0 { 3 } else { 0 };
+    vm.hooks_have_seen(3);
     vm.pc = pc;
     Ok(NEXT)
 }
@@ -224,6 +224,7 @@ fn call_ran_hot(vm: &mut Vm, _a: usize, d: usize) -> HelperResult {
         jit.hot(vm, pc, base, HotKind::Call);
         vm.jit = Some(jit);
     }
+    vm.hooks_have_seen(1);
     Ok(CALL)
 }
 
@@ -247,6 +248,7 @@ fn enter_slowly(vm: &mut Vm, a: usize, d: usize) -> HelperResult {
     if op == Op::FUNCC {
         vm.ensure_slots(1)?;
         vm.call_nargs = nargs;
+        vm.hooks_have_seen(1);
         return Ok(CALL);
     }
     let vararg = matches!(op, Op::FUNCV | Op::IFUNCV | Op::JFUNCV);
