@@ -18,6 +18,7 @@ pub use crate::function::closure::{Func, LuaFunc, NativeFunc};
 pub use crate::function::proto::Proto;
 pub use crate::function::upvalue::Upval;
 pub use crate::heap::Heap;
+pub use crate::interp::arith::join_from_trace;
 pub use crate::interp::call::call_from_trace;
 pub use crate::layout;
 pub use crate::state::Vm;

@@ -102,6 +102,7 @@ impl Lower<'_, '_> {
                 self.guard_icmp(IntCC::SignedLessThan, n, zero);
                 Some(n)
             }
+            IrOp::CALLA if i.b == Helper::StrJoin as u16 => Some(self.join(i)?),
             IrOp::CALLN | IrOp::CALLA | IrOp::CALLL | IrOp::CALLS => {
                 let h = *Helper::ALL.get(i.b as usize).ok_or(Abort::CodeGeneration)?;
                 let args: Vec<Value> = self
@@ -134,6 +135,19 @@ impl Lower<'_, '_> {
             self.set(r, v);
         }
         Ok(())
+    }
+
+    /// Concatenation of any number of strings and numbers. They go through the exit buffer, which is free until the next exit.
+    fn join(&mut self, i: &Ins) -> Result<Value, Abort> {
+        let parts = self.arguments(i.ra());
+        let buf = self.k64(self.env.exit_buffer);
+        for (n, p) in parts.iter().enumerate() {
+            self.store_boxed(*p, buf, n as i32 * 8);
+        }
+        let n = self.k32(parts.len() as u32);
+        let s = self.call_helper(Helper::StrJoin, &[self.vm, buf, n]).ok_or(Abort::CodeGeneration)?;
+        self.guard_not_null(s);
+        Ok(s)
     }
 
     /// `HREF` and `NEWREF`.

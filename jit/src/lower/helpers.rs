@@ -93,6 +93,8 @@ macro_rules! for_each_helper {
             StrCmp (Ptr, Ptr) Int = str_cmp;
             /// Concatenation of two strings; null when it would be too long.
             StrCat (Heap, Ptr, Ptr) Ptr = str_cat;
+            /// Concatenation of boxed strings and numbers: VM, where they lie, how many. Null when it would be too long.
+            StrJoin (Ptr, Ptr, Int) Ptr = str_join;
             /// String of a number.
             NumToStr (Heap, Num) Ptr = num_to_str;
             /// String of one character.
@@ -302,6 +304,13 @@ extern "C" fn str_cat(heap: *mut Heap, a: *mut Str, b: *mut Str) -> *mut Str {
         }
         (*heap).str(&[x, y].concat()).as_ptr()
     }
+}
+
+extern "C" fn str_join(vm: *mut Vm, parts: *const Value, n: i32) -> *mut Str {
+    // SAFETY: the VM is suspended in the call into machine code, which has just written `n` values, live strings and numbers,
+    // to the exit buffer.
+    let joined = unsafe { raw::join_from_trace(&mut *vm, std::slice::from_raw_parts(parts, n as usize)) };
+    joined.map_or(std::ptr::null_mut(), |s| s.as_ptr())
 }
 
 extern "C" fn num_to_str(heap: *mut Heap, n: f64) -> *mut Str {

@@ -195,27 +195,21 @@ impl Rec {
         self.emit_raw(Ins::raw(op, t, list.bits(), h as u16))
     }
 
-    /// A string for concatenation.
-    fn to_str(&mut self, t: TRef) -> R<TRef> {
-        match t.ty {
-            Ty::Str => Ok(t),
-            Ty::Num | Ty::Int => self.emit_t(IrOp::TOSTR, Ty::Str, t.r, Ref::NONE),
-            _ => Err(Abort::NyiMetamethod),
-        }
-    }
-
     pub(super) fn rec_cat(&mut self, _vm: &Vm, at: At) -> R<()> {
         let i = at.ins(0);
         self.gc_check();
-        // From the right, two at a time, as the interpreter's metamethod order has it.
-        let last = self.get(at, i.c())?;
-        let mut acc = self.to_str(last)?;
-        for r in (i.b()..i.c()).rev() {
+        let mut parts = Vec::new();
+        for r in i.b()..=i.c() {
             let t = self.get(at, r)?;
-            let t = self.to_str(t)?;
-            let r = self.call(IrOp::CALLA, IrT::guard(Ty::Str), Helper::StrCat, &[t.r, acc.r])?;
-            acc = TRef::new(r, Ty::Str);
+            if !t.ty.is_number() && t.ty != Ty::Str {
+                return Err(Abort::NyiMetamethod);
+            }
+            parts.push(t.r);
         }
+        let two_strings = parts.len() == 2 && parts.iter().all(|p| self.trace.ir.ty(*p) == Ty::Str);
+        let h = if two_strings { Helper::StrCat } else { Helper::StrJoin };
+        let r = self.call(IrOp::CALLA, IrT::guard(Ty::Str), h, &parts)?;
+        let acc = TRef::new(r, Ty::Str);
         self.maxslot = self.maxslot.min(i.b() as usize);
         self.set(i.a(), acc);
         Ok(())

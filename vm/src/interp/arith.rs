@@ -5,6 +5,7 @@ use super::handlers::arith::modulo;
 use super::meta::{call_meta, current_ins, knum, reg, set_reg, sync_top};
 use crate::bytecode::instr::Instr;
 use crate::bytecode::ops::{Mm, Mode, Op};
+use crate::cell::gc_ref::Gc;
 use crate::error::messages as msg;
 use crate::limits::STR_LEN_MAX;
 use crate::state::Vm;
@@ -321,6 +322,14 @@ fn join(vm: &mut Vm, from: usize, last: usize) -> Result<Value, crate::state::na
     if !numbers {
         return Ok(Value::obj(vm.heap.str_join(parts, total)));
     }
+    match join_with_numbers(vm, parts, total) {
+        Some(s) => Ok(Value::obj(s)),
+        None => Err(vm.throw_here(msg::STRING_OVERFLOW.as_bytes())),
+    }
+}
+
+/// One string of strings, `total` bytes, and numbers; `None` if it would be too long.
+fn join_with_numbers(vm: &mut Vm, parts: &[Value], total: usize) -> Option<Gc<Str>> {
     let mut buf = std::mem::take(&mut vm.cat_buf);
     buf.clear();
     buf.reserve(total + NUMBER_ROOM * parts.len());
@@ -330,12 +339,23 @@ fn join(vm: &mut Vm, from: usize, last: usize) -> Result<Value, crate::state::na
             None => number::write_number(v.num_unchecked(), &mut buf),
         }
     }
-    if buf.len() > STR_LEN_MAX {
-        return Err(vm.throw_here(msg::STRING_OVERFLOW.as_bytes()));
-    }
-    let s = vm.heap.str(&buf);
+    let s = (buf.len() <= STR_LEN_MAX).then(|| vm.heap.str(&buf));
     vm.keep_buffer(buf);
-    Ok(Value::obj(s))
+    s
+}
+
+/// One string of strings and numbers, for compiled code; `None` if the interpreter has to look at it, because there may be no
+/// room.
+pub fn join_from_trace(vm: &mut Vm, parts: &[Value]) -> Option<Gc<Str>> {
+    let strings = parts.iter().filter_map(|v| v.as_obj::<Str>());
+    let total = strings.map(|s| s.get(&vm.heap).len as usize).sum::<usize>();
+    if total > CAT_UNASKED && (total > STR_LEN_MAX || vm.heap.may_alloc(2 * total).is_err()) {
+        return None;
+    }
+    if parts.iter().any(|v| v.is_num()) {
+        return join_with_numbers(vm, parts, total);
+    }
+    Some(vm.heap.str_join(parts, total))
 }
 
 /// Bytes of a result up to which the heap is not asked for room first.
