@@ -77,6 +77,9 @@ impl Engine {
             if !vm.heap.gc_due() && !attention && self.opts.on {
                 self.check_fork(vm);
                 self.poll(vm);
+                if !self.is_worth_it(n) {
+                    return state;
+                }
                 if self.is_hot_exit(n, exit as usize) {
                     self.begin_side(vm, at, n, exit);
                 }
@@ -108,6 +111,21 @@ impl Engine {
             t.counts[exit] = NEVER;
         }
         !never && self.can_afford()
+    }
+
+    /// Notes that trace `no` was left. A function whose trees are left all the time is given up.
+    fn is_worth_it(&mut self, no: usize) -> bool {
+        let Some(Some(t)) = self.traces.get(no) else { return false };
+        if !t.of_function || self.opts.jitsync {
+            return true;
+        }
+        let (root, waits) = (t.root, self.worker.as_ref().is_some_and(|w| w.open() > 0));
+        let Some(Some(r)) = self.traces.get_mut(root as usize) else { return true };
+        let pays = r.leaves.count(waits);
+        if !pays {
+            self.give_up(root);
+        }
+        pays
     }
 
     /// May a side trace be compiled now? If not, its exit asks again. One that is compiled in place does not depend on time.

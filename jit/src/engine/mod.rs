@@ -12,6 +12,7 @@ mod hooks;
 mod recording;
 mod report;
 mod traces;
+mod worth;
 
 use crate::code::arena;
 use crate::code::exit::ExitBuffer;

@@ -1,6 +1,7 @@
 //! Traces in the VM: their code is ordered, installed, and taken out again.
 
 use super::exits::NEVER;
+use super::worth::Leaves;
 use super::{Engine, PENDING_COUNT};
 use crate::abort::Abort;
 use crate::code::arena;
@@ -53,6 +54,10 @@ pub(super) struct Compiled {
     pub(super) of_function: bool,
     /// Traces of its tree, if it is a root.
     pub(super) sides: u32,
+    /// The root of its tree.
+    pub(super) root: u32,
+    /// How often its tree was left, if it is a function's root.
+    pub(super) leaves: Leaves,
 }
 
 /// The instruction that leads into the code of a root trace, and its op before: a loop over `next` counts in its ITERN and is
@@ -173,6 +178,10 @@ impl Engine {
             vm.heap.note_traced(p);
             vm.heap.barrier(p);
         }
+        let root = match kind {
+            Kind::Side { parent, .. } => Engine::root_of(&self.traces, parent).0,
+            _ => no as u32,
+        };
         let of_function = match kind {
             Kind::Loop { .. } => false,
             Kind::Function { .. } => true,
@@ -197,6 +206,8 @@ impl Engine {
             ticket,
             forks: self.forks,
             sides: 0,
+            root,
+            leaves: Leaves::default(),
             dead_ends: 0,
             of_function,
         };

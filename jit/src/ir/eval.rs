@@ -198,8 +198,7 @@ pub fn eval_ins(i: &Ins, ta: Ty, a: Bits, b: Bits) -> Result<Bits, bool> {
             }
         }
         IrOp::TOBIT
-            if i.is_guard()
-                && (fa != fa.trunc() || fa < -conv::WHOLE_MAX as f64 || fa >= conv::WHOLE_MAX as f64) =>
+            if i.is_guard() && (fa != fa.trunc() || fa.is_nan() || fa.abs() >= conv::WHOLE_MAX as f64) =>
         {
             Err(true)
         }

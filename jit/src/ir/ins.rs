@@ -128,7 +128,7 @@ pub mod sload {
 
 /// Second operand of `CONV`: source type in the low five bits, then the mode.
 pub mod conv {
-    /// A guarded `TOBIT` is of a whole number from minus this one on and below it.
+    /// A guarded `TOBIT` is of a whole number of smaller magnitude.
     pub const WHOLE_MAX: i64 = 1 << 46;
     use super::Ty;
     /// Source type mask.

@@ -17,8 +17,8 @@ const MAGIC: f64 = 6755399441055744.0;
 pub(super) enum MinusZero {
     /// Zero.
     Zero,
-    /// None: as text it is another number.
-    NoInteger,
+    /// None: as text it is another number. With the number's bits.
+    NoInteger(Value),
 }
 
 impl Lower<'_, '_> {
@@ -30,23 +30,28 @@ impl Lower<'_, '_> {
         self.b.ins().ireduce(types::I32, bits)
     }
 
-    /// The low 32 bits of a whole number of small magnitude; leaves the trace if it is another one.
-    fn tobit_checked(&mut self, x: Value) -> Value {
+    /// The low 32 bits of a whole number of small magnitude; leaves the trace if it is another one. `high` is its upper
+    /// half, if that is in a register already.
+    fn tobit_checked(&mut self, x: Value, high: Option<Value>) -> Value {
+        // The upper half tells the magnitude; twice of it does without the sign. No NaN passes.
+        let high = match high {
+            Some(h) => h,
+            None => {
+                let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), x);
+                let k = self.k64(32);
+                let high = self.b.ins().ushr(bits, k);
+                self.b.ins().ireduce(types::I32, high)
+            }
+        };
+        let twice = self.b.ins().iadd(high, high);
+        let end = self.k32(((conv::WHOLE_MAX as f64).to_bits() >> 31) as u32);
+        self.guard_icmp(IntCC::UnsignedGreaterThanOrEqual, twice, end);
         let m = self.b.ins().f64const(MAGIC);
         let s = self.b.ins().fadd(x, m);
         let back = self.b.ins().fsub(s, m);
-        let f = self.b.ins().fcmp(FloatCC::NotEqual, back, x);
+        let f = self.b.ins().fcmp(FloatCC::OrderedNotEqual, back, x);
         self.guard(f);
         let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), s);
-        // The upper half tells the magnitude.
-        let k = self.k64(32);
-        let high = self.b.ins().ushr(bits, k);
-        let high = self.b.ins().ireduce(types::I32, high);
-        let least = (MAGIC.to_bits() >> 32) as u32 - (conv::WHOLE_MAX >> 32) as u32;
-        let k = self.k32(least.wrapping_neg());
-        let up = self.b.ins().iadd(high, k);
-        let range = self.k32(2 * (conv::WHOLE_MAX >> 32) as u32);
-        self.guard_icmp(IntCC::UnsignedGreaterThanOrEqual, up, range);
         self.b.ins().ireduce(types::I32, bits)
     }
 
@@ -59,9 +64,8 @@ impl Lower<'_, '_> {
                 let f = self.b.ins().fcmp(FloatCC::NotEqual, back, x);
                 self.guard(f);
             }
-            MinusZero::NoInteger => {
+            MinusZero::NoInteger(bits) => {
                 let back = self.b.ins().bitcast(types::I64, MemFlagsData::new(), back);
-                let bits = self.b.ins().bitcast(types::I64, MemFlagsData::new(), x);
                 self.guard_icmp(IntCC::NotEqual, back, bits);
             }
         }
@@ -71,7 +75,7 @@ impl Lower<'_, '_> {
     pub(super) fn lower_conv(&mut self, r: Ref, i: &Ins) -> Result<(), Abort> {
         let x = self.get(i.ra());
         if i.op == IrOp::TOBIT && i.is_guard() {
-            let v = self.tobit_checked(x);
+            let v = self.tobit_checked(x, self.high[i.ra().ins_index()]);
             self.set(r, v);
             return Ok(());
         }

@@ -66,6 +66,7 @@ impl Lower<'_, '_> {
                     let hi = self.load_raw(Ty::Int, addr, offset + 4);
                     let limit = self.k32(NUM_LIMIT_HI);
                     self.guard_icmp(IntCC::UnsignedGreaterThanOrEqual, hi, limit);
+                    self.last_high = Some(hi);
                 }
                 Some(self.load_raw(Ty::Num, addr, offset))
             }
@@ -233,7 +234,10 @@ impl Lower<'_, '_> {
             }
             IrOp::ALOAD | IrOp::HLOAD | IrOp::ULOAD => {
                 let p = self.get(i.ra());
-                self.load_value(i.ty(), i.is_guard(), p, 0)
+                self.last_high = None;
+                let v = self.load_value(i.ty(), i.is_guard(), p, 0);
+                self.high[r.ins_index()] = self.last_high.take();
+                v
             }
             IrOp::FLOAD => {
                 let o = self.get(i.ra());
@@ -258,8 +262,10 @@ impl Lower<'_, '_> {
                 let off = (i.a as i32 - 2) * 8;
                 let check = i.b & sload::TYPECHECK != 0;
                 if i.ty() == Ty::Int {
-                    let n = self.load_value(Ty::Num, check, self.base, off).ok_or(Abort::CodeGeneration)?;
-                    Some(self.num_to_int(n, MinusZero::NoInteger))
+                    // What has the bits of an integer's number is a number: that needs no check of its own.
+                    let n = self.load_raw(Ty::Num, self.base, off);
+                    let bits = self.load_raw(Ty::I64, self.base, off);
+                    Some(self.num_to_int(n, MinusZero::NoInteger(bits)))
                 } else {
                     self.load_value(i.ty(), check, self.base, off)
                 }

@@ -257,6 +257,10 @@ pub(crate) struct Lower<'a, 'f> {
     map: Vec<Option<Value>>,
     /// Indices that are loaded or come from the round before, in 64 bits.
     wide: Vec<Option<Value>>,
+    /// Upper halves of numbers, from their type checks.
+    high: Vec<Option<Value>>,
+    /// That of the number loaded last.
+    last_high: Option<Value>,
     exits: Vec<Option<Exit>>,
     snap: SnapNo,
     tail_sig: SigRef,
@@ -283,6 +287,8 @@ fn build<'f>(
         base,
         map: vec![None; t.ir.len()],
         wide: vec![None; t.ir.len()],
+        high: vec![None; t.ir.len()],
+        last_high: None,
         exits: t.snaps.iter().map(|_| None).collect(),
         snap: SnapNo::new(0),
         tail_sig,
@@ -325,6 +331,7 @@ impl Lower<'_, '_> {
                         let v = self.b.append_block_param(blk, machine_type(self.t.ir.ty(p.0)));
                         self.set(p.0, v);
                         self.wide[p.0.ins_index()] = None;
+                        self.high[p.0.ins_index()] = None;
                     }
                     self.b.switch_to_block(blk);
                     loop_block = Some(blk);

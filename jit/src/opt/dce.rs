@@ -1,5 +1,5 @@
 //! Dead code elimination. Postcondition: every instruction left is a guard, has an effect, or is used by
-//! one, by a snapshot or by a `PHI` that is used.
+//! one, by a snapshot or by a `PHI` that is used. A check against overflow guards a result alone: it goes with it.
 
 use crate::ir::ops::{Class, IrOp, Opnd};
 use crate::ir::refs::Ref;
@@ -22,7 +22,11 @@ pub fn run(t: &mut Trace) {
             let needed = match i.op {
                 IrOp::PHI => live[i.ra().ins_index()],
                 IrOp::NOP => false,
-                op => live[r.ins_index()] || i.is_guard() || matches!(op.class(), Class::Store),
+                op => {
+                    live[r.ins_index()]
+                        || i.is_guard() && !matches!(op, IrOp::ADDOV | IrOp::SUBOV | IrOp::MULOV)
+                        || matches!(op.class(), Class::Store)
+                }
             };
             if !needed {
                 continue;

@@ -26,6 +26,29 @@ struct Leaves {
     checked: u32,
 }
 
+/// The integer `r` for an operation that wants 32 bits: sums with a check against overflow do without it. What is added up is far
+/// below 2^51 for trees of this depth, so the cut of the exact sum is the sum modulo 2^32.
+pub fn wrapped(ir: &mut IrBuf, p: Passes, r: Ref) -> Emitted {
+    wrap(ir, p, r, 0)
+}
+
+fn wrap(ir: &mut IrBuf, p: Passes, r: Ref, depth: usize) -> Emitted {
+    if !p.narrow || !r.is_ins() || depth > DEPTH_MAX {
+        return Ok(r);
+    }
+    let i = *ir.ins(r);
+    let op = match i.op {
+        IrOp::ADDOV => IrOp::ADD,
+        IrOp::SUBOV => IrOp::SUB,
+        _ => return Ok(r),
+    };
+    if i.t.is_phi() || i.ty() != Ty::Int {
+        return Ok(r);
+    }
+    let (a, b) = (wrap(ir, p, i.ra(), depth + 1)?, wrap(ir, p, i.rb(), depth + 1)?);
+    emit(ir, p, Ins::new(op, IrT::of(Ty::Int), a, b))
+}
+
 /// The 32-bit form of the number `r`, a sum; `None` if it has none.
 pub fn tobit(ir: &mut IrBuf, p: Passes, r: Ref) -> Option<Emitted> {
     if !r.is_ins() || !is_sum(ir.ins(r)) {

@@ -8,7 +8,7 @@
 //! carried around as well, each value by a `PHI` of its own.
 
 use crate::ir::ins::{Ins, IrT};
-use crate::ir::ops::{IrOp, Opnd};
+use crate::ir::ops::{Class, IrOp, Opnd};
 use crate::ir::refs::Ref;
 use crate::ir::ty::Ty;
 use crate::opt::memory;
@@ -269,5 +269,22 @@ impl Sink<'_> {
             }
         }
         self.t.sunk = std::mem::take(&mut self.objects);
+        drop_collector_checks(self.t);
+    }
+}
+
+/// A trace that makes nothing any more gives the collector nothing to do.
+fn drop_collector_checks(t: &mut Trace) {
+    let makes = |r: Ref, i: &Ins| {
+        i.op.class() == Class::Alloc && t.sunk_at(r).is_none()
+            || matches!(i.op, IrOp::NEWREF | IrOp::CALLS | IrOp::CALLXS | IrOp::NATIVE)
+    };
+    if t.ir.refs().any(|r| makes(r, t.ir.ins(r))) {
+        return;
+    }
+    for r in t.ir.refs() {
+        if t.ir.ins(r).op == IrOp::GCSTEP {
+            t.ir.nop(r);
+        }
     }
 }

@@ -149,12 +149,6 @@ impl Rec {
                     return Ok(Found { at, array: false, val, absent: false });
                 }
             }
-            if place == Place::Absent && table.hmask == 0 && !for_store {
-                let hmask = self.field(t.r, Field::TabHmask)?;
-                let zero = self.kint(0);
-                self.guard(IrOp::EQ, hmask.r, zero.r)?;
-                return Ok(Found { at: Ref::NONE, array: false, val: Value::NIL, absent: true });
-            }
             return self.find_hash(vm, t, tab, key, place, val, for_store);
         }
         self.find_hash(vm, t, tab, key, place, val, for_store)
@@ -165,7 +159,7 @@ impl Rec {
         &mut self,
         vm: &Vm,
         t: TRef,
-        _tab: Gc<Table>,
+        tab: Gc<Table>,
         key: TRef,
         place: Place,
         val: Value,
@@ -174,6 +168,13 @@ impl Rec {
         if place == Place::Absent && for_store {
             let at = self.emit(IrOp::NEWREF, IrT::guard(Ty::P64), t.r, key.r)?;
             return Ok(Found { at, array: false, val: Value::NIL, absent: true });
+        }
+        if place == Place::Absent && tab.get(&vm.heap).hmask == 0 {
+            // There is no hash part to look into.
+            let hmask = self.field(t.r, Field::TabHmask)?;
+            let zero = self.kint(0);
+            self.guard(IrOp::EQ, hmask.r, zero.r)?;
+            return Ok(Found { at: Ref::NONE, array: false, val: Value::NIL, absent: true });
         }
         let mut k = key.r;
         if k.is_const() && key.ty == Ty::Str {

@@ -244,7 +244,7 @@ impl Rec {
     /// As 32 bits of a bit operation.
     pub(crate) fn to_bit(&mut self, t: TRef) -> R<TRef> {
         match t.ty {
-            Ty::Int => Ok(t),
+            Ty::Int => Ok(TRef::new(opt::narrow::wrapped(&mut self.trace.ir, self.p, t.r)?, Ty::Int)),
             Ty::Num => {
                 let i = Ins::raw(IrOp::TOBIT, IrT::of(Ty::Int), t.r.bits(), 0);
                 Ok(TRef::new(self.emit_raw(i)?, Ty::Int))

@@ -1125,3 +1125,91 @@ fn neighbours_of_the_round_before() {
          u = {} for i = 1, 60 do u[i] = i if i > 1 then u[i - 1] = nil end end p(u[60], u[59], u[1])",
     );
 }
+
+/// Concatenations of strings and numbers: their texts, many parts, long ones.
+#[test]
+fn concatenations() {
+    check(
+        "parts",
+        "local n = {0, -0.0, 1, -7, 2^31, -2^31, 2^53, 1e15, 123456789012345, 0.1, 1 / 3, 1 / 0, -1 / 0, 1e300, 5e-324, 3.0}
+         local h, s = 0, ''
+         for k = 1, 6 do for i = 1, #n do
+           local x = n[i]
+           s = 'x' .. x .. ':' .. i .. '|' .. x .. -i
+           p(s, x .. '', '' .. x, i .. k, i .. '.' .. k, s .. s, s .. 1 .. s .. 2.5 .. s)
+           h = (h * 31 + #s) % 65521
+         end end p(h)
+         for i = 1, 40 do local a, b = bit.tobit(i * 0x12345678), i - 20.5 p(a .. b, b .. a, a .. ',' .. b .. ',' .. a + 1) end",
+    );
+    check(
+        "keys",
+        "local t, c = {}, 0
+         for i = 1, 300 do local k = 'key' .. i * 7919 % 100 t[k] = (t[k] or 0) + i t[i .. k] = i end
+         for i = 1, 300 do if t[i .. 'key' .. i * 7919 % 100] == i then c = c + 1 end end p(c, t.key0, t.key99)",
+    );
+    check(
+        "long",
+        "local s = ('0123456789'):rep(30)
+         for i = 1, 40 do local l = i .. s .. i .. s .. -i p(#l, l:sub(1, 5), l:sub(-5), l == i .. s .. (i .. s) .. -i) end
+         for i = 1, 12 do s = s .. i .. s end p(#s, s:sub(-20))",
+    );
+    check(
+        "error on other types",
+        "local function f(x) local s = '' for i = 1, 50 do s = 'a' .. i .. (i == 40 and x or 'c') end return s end
+         for _ = 1, 3 do p(f('z'), f(7), pcall(f, {}), pcall(f, true)) end
+         local m = setmetatable({}, {__concat = function(a, b) return 'M' end})
+         for _ = 1, 3 do p(f(m)) end",
+    );
+}
+
+/// Sums that only bit operations look at, and the same ones that others see, where 32 bits are too few.
+#[test]
+fn sums_cut_to_32_bits() {
+    check(
+        "overflow",
+        "local band, bor, bxor, tobit, rol = bit.band, bit.bor, bit.bxor, bit.tobit, bit.rol
+         local h, last = 1, 0
+         for i = 1, 400 do
+           local a, b = tobit(h * 69069), rol(h, i)
+           h = bxor(band(a + b, 0x7fffffff), bor(a - b, i)) + band(band(a, 1) - 1, b)
+           h = tobit(h + band(a + b + a + b, 0xffffff) - bxor(a - (b - a), 3))
+           if i % 50 == 0 then last = a + b p(i, h, last, band(last, 255)) end
+         end p(h, last)",
+    );
+    check(
+        "seen by others",
+        "local band, tobit = bit.band, bit.tobit
+         local function f(x, y, n) local s, t = 0, 0
+           for i = 1, n do local v = tobit(x) + tobit(y) t = band(v, 0xffff) s = s + v x = v y = y + i end
+           return string.format('%.17g %d', s, t) end
+         for _, r in ipairs{{1, 2, 30}, {2147483600, 1, 60}, {-2147483648, -1, 20}, {2147483647, 2147483647, 20}, {0.5, 1.5, 30}} do
+           for _ = 1, 3 do p(f(r[1], r[2], r[3])) end end",
+    );
+    check(
+        "numbers from tables",
+        "local band, bxor = bit.band, bit.bxor
+         local t = {} for i = 1, 64 do t[i] = i * 0x1000001 end
+         local function f() local h = 0
+           for i = 1, 64 do h = bxor(band(h, 0xffff) + t[i] + 0x5bd1e995, h) h = band(h + t[65 - i], -1) end return h end
+         for _ = 1, 4 do p(f()) end
+         for _, x in ipairs{0.5, -0.0, 2^45, -2^46, 2^46, 2^51, 2^52 + 1, 1e300, 0 / 0, 1 / 0, -3.75} do t[20] = x p(f(), f()) end",
+    );
+}
+
+/// Keys that are not there, in tables that have no hash part until they get one.
+#[test]
+fn absent_keys() {
+    check(
+        "no hash part",
+        "local t = {1, 2, 3}
+         local function f(n) local s = 0 for i = 1, n do s = s + (t[i % 9] or 10) + (t[-i] or 3) end return s end
+         p(f(40), f(40)) t.x = 1 p(f(40)) t[-5] = 100 p(f(40), f(40)) t[7] = 5 p(f(40)) t[-5] = nil p(f(40))
+         setmetatable(t, {__index = function(_, k) return k end}) p(f(40), f(40))",
+    );
+    check(
+        "filled in the loop",
+        "for _ = 1, 3 do local t, c = {}, 0
+           for i = 1, 100 do local k = i * 37 % 101 + 1000 if not t[k] then c = c + 1 end if i > 60 then t[k] = i end end
+           for i = 1, 100 do if t[i * 37 % 101 + 1000] then c = c + 100 end end p(c) end",
+    );
+}
