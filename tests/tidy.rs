@@ -73,6 +73,7 @@ const LAYERS: &[(&str, &[&[&str]])] = &[
         "server/src",
         &[
             &["regex", "tls"],
+            &["testing"],
             &["phase"],
             &["conf"],
             &["log"],

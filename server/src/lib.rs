@@ -2,6 +2,9 @@
 //!
 //! Layers, lowest first; a module imports only modules listed above it.
 
+#[cfg(test)]
+mod testing;
+
 // S0: configuration.
 pub mod phase;
 pub mod regex;

@@ -214,10 +214,7 @@ impl Drop for Child {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run<R>(f: impl Future<Output = R>) -> R {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(f)
-    }
+    use crate::testing::run;
 
     fn spec(argv: &[&str]) -> Spec {
         Spec {

@@ -608,11 +608,7 @@ fn parse_conf(text: &str) -> Conf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run<F: Future<Output = ()>>(f: F) {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, f);
-    }
+    use crate::testing::run;
 
     /// A server that answers as `f` says, and counts.
     async fn server(f: impl Fn(&str, &[u8]) -> Vec<u8> + 'static) -> (SocketAddr, Rc<Cell<usize>>) {

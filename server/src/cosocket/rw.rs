@@ -382,12 +382,8 @@ mod tests {
     use super::super::tcp::Timeouts;
     use super::super::trace::Trace;
     use super::*;
+    use crate::testing::run;
     use tokio::io::AsyncWriteExt;
-
-    fn run<F: Future<Output = ()>>(f: F) {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, f);
-    }
 
     fn over(io: tokio::io::DuplexStream) -> Socket {
         let t = Timeouts { connect_ms: 50, send_ms: 50, read_ms: 50 };

@@ -641,12 +641,8 @@ impl Drop for Connect {
 mod tests {
     use super::super::rw::Pattern;
     use super::*;
+    use crate::testing::run;
     use tokio::io::AsyncWriteExt;
-
-    fn run<F: Future<Output = ()>>(f: F) {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, f);
-    }
 
     fn options(pool: &[u8]) -> ConnectOptions {
         ConnectOptions {

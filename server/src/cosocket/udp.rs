@@ -411,11 +411,7 @@ impl Drop for ReceiveDatagram {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run<F: Future<Output = ()>>(f: F) {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, f);
-    }
+    use crate::testing::run;
 
     async fn to(s: &Datagrams, target: Target) -> Result<(), SockError> {
         s.prepare_peer()?;

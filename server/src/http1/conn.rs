@@ -530,8 +530,7 @@ mod tests {
 
     #[test]
     fn bytes_pass_through_and_idle_buffers_go_back() {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, async {
+        crate::testing::run(async {
             let (a, mut b) = tokio::io::duplex(64);
             let c = Conn::new(Transport::Other(Box::new(a)), None, None, 1);
             b.write_all(b"hello").await.unwrap();

@@ -187,8 +187,7 @@ mod tests {
 
     #[test]
     fn shorter_deadline_strikes_first_and_a_disarmed_one_never() {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, async {
+        crate::testing::run(async {
             let (mut a, mut b, mut c) = (Deadline::new(), Deadline::new(), Deadline::new());
             a.arm(400);
             b.arm(20);
