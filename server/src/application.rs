@@ -26,7 +26,9 @@ use crate::phase::Phase;
 use crate::request::spare::Spare;
 use crate::request::{Env, Stats};
 use crate::shared::pids::PidTable;
+use crate::shared::sessions::Sessions;
 use crate::shared::shdict::ShDict;
+use crate::tls::cache::SessionMemory;
 use crate::upstream::proxy::Proxy;
 use crate::upstream::resolvers::Resolvers;
 use crate::upstream::zone::GroupZone;
@@ -89,6 +91,11 @@ impl<V: VmFactory> AppFactory for Gateways<V> {
             for z in &http.limit_zones {
                 zones.push(limit_zone(z, old)?);
             }
+            for z in &http.session_zones {
+                let memory = session_zone(z, old)?;
+                // The configuration is new: nobody has set it before.
+                let _ = z.memory.set(memory);
+            }
             for group in &http.upstreams {
                 upstream_zones.push(upstream_zone(group, &http.upstreams, old)?);
             }
@@ -150,6 +157,24 @@ fn limit_zone(zone: &LimitZone, old: Option<&Gateway>) -> Result<Arc<ShDict>, St
         Some(zone) => Ok(zone),
         None => ShDict::new(&zone.name, zone.size_bytes, zone_alert)
             .map(Arc::new)
+            .map_err(|e| format!("mmap({}) failed ({e})", zone.size_bytes)),
+    }
+}
+
+/// The memory of a zone of sessions: the one that is there if its size is the same.
+fn session_zone(
+    zone: &crate::tls::cache::Zone,
+    old: Option<&Gateway>,
+) -> Result<Arc<dyn SessionMemory>, String> {
+    let kept = old.and_then(|old| {
+        let known = &old.config.http.as_ref()?.session_zones;
+        let same = known.iter().find(|z| z.name == zone.name && z.size_bytes == zone.size_bytes)?;
+        same.memory.get().cloned()
+    });
+    match kept {
+        Some(memory) => Ok(memory),
+        None => Sessions::new(&zone.name, zone.size_bytes, zone_alert)
+            .map(|s| Arc::new(s) as Arc<dyn SessionMemory>)
             .map_err(|e| format!("mmap({}) failed ({e})", zone.size_bytes)),
     }
 }

@@ -97,6 +97,8 @@ pub struct Build {
     pub maps: Vec<Map>,
     /// Every `limit_req_zone` and `limit_conn_zone` so far.
     pub limit_zones: Vec<LimitZone>,
+    /// Every zone of `ssl_session_cache` so far.
+    pub session_zones: Vec<std::sync::Arc<crate::tls::cache::Zone>>,
     /// Every `geo` so far.
     pub geos: Vec<Geo>,
     /// Every `split_clients` so far.

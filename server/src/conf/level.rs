@@ -19,6 +19,7 @@ use super::parts::Parts;
 use super::proxy::{self, ProxyDraft, ProxyInherited, ProxyLists};
 use super::servers::ServerName;
 use super::settings::{LocationDraft, ServerDraft};
+use super::ssl::{SslDraft, SslLists};
 use super::tls::{self, LuaTlsDraft, OwnFiles, TlsInherited};
 use super::upstream::UpstreamBlock;
 use super::variables::Script;
@@ -122,6 +123,10 @@ pub struct Level {
     pub lua_tls: LuaTlsDraft,
     /// `lua_ssl_certificate*` lines.
     pub lua_tls_files: OwnFiles,
+    /// `ssl_*` settings; given on `http` and `server` only.
+    pub ssl: SslDraft,
+    /// `ssl_certificate*` lines and the like.
+    pub ssl_lists: SslLists,
     /// What an `upstream {}` says.
     pub upstream: Option<Box<UpstreamBlock>>,
     /// Blocks inside: servers of `http`, locations of the others.
@@ -161,6 +166,8 @@ impl Level {
             proxy_lists: ProxyLists::default(),
             lua_tls: LuaTlsDraft::default(),
             lua_tls_files: OwnFiles::default(),
+            ssl: SslDraft::default(),
+            ssl_lists: SslLists::default(),
             upstream: None,
             inner: Vec::new(),
         }

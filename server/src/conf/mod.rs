@@ -21,6 +21,7 @@ pub mod parts;
 pub mod proxy;
 pub mod servers;
 pub mod settings;
+pub mod ssl;
 pub mod tls;
 pub mod tree;
 pub mod upstream;
@@ -170,13 +171,18 @@ fn finish_http(
 ) -> Result<HttpConf, ConfError> {
     let servers = std::mem::take(&mut http.inner);
     let listens = directives::http::listens(build, &servers)?;
+    let places: Vec<Option<error::Place>> = servers.iter().map(|s| s.place.clone()).collect();
     let outermost = outermost(build, error_logs);
     let http_server = http.server.clone();
+    let (http_ssl, http_ssl_lists) = (std::mem::take(&mut http.ssl), std::mem::take(&mut http.ssl_lists));
     let http = level::finish(http, &outermost)?;
     let mut finished = Vec::with_capacity(servers.len());
     for mut level in servers {
         let mut settings = std::mem::take(&mut level.server);
         settings.inherit(&http_server);
+        let lists = std::mem::take(&mut level.ssl_lists);
+        let ssl = ssl::finish(std::mem::take(&mut level.ssl), lists, (&http_ssl, &http_ssl_lists));
+        let ssl = ssl.map_err(ConfError::whole)?;
         let name = level.server_part.first_name.take().unwrap_or_default();
         let mut server = level::finish(level, &http.inherited)?;
         let rewrite = server.location.rewrite.clone();
@@ -189,6 +195,7 @@ fn finish_http(
             level: server.location,
             rewrite,
             locations,
+            ssl,
             named: server.named,
         }));
     }
@@ -197,8 +204,18 @@ fn finish_http(
         .into_iter()
         .map(|group| group.finish(outer).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
+    check_ssl(&listens, &finished, &places)?;
     let dicts = build.shared_dicts.iter().map(|dict| dict.name.as_str());
-    let taken: Vec<&str> = dicts.chain(build.limit_zones.iter().map(|zone| zone.name.as_str())).collect();
+    let mut taken: Vec<&str> = dicts.chain(build.limit_zones.iter().map(|zone| zone.name.as_str())).collect();
+    for zone in &build.session_zones {
+        if taken.contains(&zone.name.as_str()) {
+            let name = &zone.name;
+            return Err(ConfError::whole(format!(
+                "the shared memory zone \"{name}\" is already declared for a different use"
+            )));
+        }
+    }
+    taken.extend(build.session_zones.iter().map(|zone| zone.name.as_str()));
     directives::upstream::check_zones(&upstreams, &taken)?;
     let mut handlers = std::mem::take(&mut build.process_handlers);
     Ok(HttpConf {
@@ -207,6 +224,7 @@ fn finish_http(
         servers: finished,
         geos: std::mem::take(&mut build.geos),
         splits: std::mem::take(&mut build.splits),
+        session_zones: build.session_zones.clone(),
         limit_zones: std::mem::take(&mut build.limit_zones),
         upstreams,
         listens,
@@ -220,6 +238,33 @@ fn finish_http(
         },
         level: http.location,
     })
+}
+
+/// Addresses that speak TLS have a certificate: that of the default server serves for those without, but where that one
+/// refuses every handshake.
+fn check_ssl(
+    listens: &[model::Listen],
+    servers: &[Arc<Server>],
+    places: &[Option<error::Place>],
+) -> Result<(), ConfError> {
+    let has = |at: &usize| servers[*at].ssl.is_some();
+    for listen in listens.iter().filter(|l| l.options.ssl) {
+        let default = &listen.default_server;
+        let rejects = servers[*default].ssl.as_ref().is_some_and(|s| s.reject);
+        let lacks = match (has(default), rejects) {
+            (false, _) => Some(default),
+            (true, true) => listen.servers.iter().find(|s| !has(s)),
+            (true, false) => None,
+        };
+        if let Some(at) = lacks {
+            let place = places[*at].as_ref();
+            let place = place.map_or_else(String::new, |p| format!("{}:{}", p.file.display(), p.line));
+            return Err(ConfError::whole(format!(
+                "no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive in {place}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What holds around `http {}`: nginx's defaults.

@@ -210,6 +210,8 @@ pub struct HttpConf {
     pub geos: Vec<Geo>,
     /// Every `split_clients`, indexed by `VarKind::Split`.
     pub splits: Vec<Split>,
+    /// Every zone of `ssl_session_cache`.
+    pub session_zones: Vec<Arc<crate::tls::cache::Zone>>,
     /// Every zone of `limit_req_zone` and `limit_conn_zone`.
     pub limit_zones: Vec<LimitZone>,
     /// The servers, in the order of the file.
@@ -314,6 +316,8 @@ pub struct ListenOptions {
     pub so_keepalive: Option<KeepaliveProbe>,
     /// The PROXY protocol is expected.
     pub proxy_protocol: bool,
+    /// TLS is spoken.
+    pub ssl: bool,
 }
 
 impl Default for ListenOptions {
@@ -328,6 +332,7 @@ impl Default for ListenOptions {
             fastopen: None,
             so_keepalive: None,
             proxy_protocol: false,
+            ssl: false,
         }
     }
 }
@@ -360,6 +365,8 @@ pub struct Server {
     pub locations: Locations,
     /// Named locations, by name with `@`.
     pub named: HashMap<Box<[u8]>, Arc<Location>>,
+    /// How it speaks TLS; `None` without a certificate.
+    pub ssl: Option<Arc<crate::tls::server::Side>>,
 }
 
 impl Deref for Server {
@@ -813,14 +820,15 @@ impl Config {
 }
 
 impl HttpConf {
-    /// The server for a host name on a listen entry: the named one, else the default one.
+    /// The server for a host name on a listen entry: the named one, else that of index `default`.
     pub fn server_of(
         &self,
         listen: &Listen,
+        default: usize,
         host: &[u8],
         data: &mut crate::regex::MatchData,
     ) -> &Arc<Server> {
-        let at = listen.names.find(host, data).unwrap_or(listen.default_server);
+        let at = listen.names.find(host, data).unwrap_or(default);
         &self.servers[at]
     }
 }

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::SupportedProtocolVersion;
+use rustls::pki_types::CertificateDer;
+use rustls::{SupportedCipherSuite, SupportedProtocolVersion};
 
 use super::directive::{Arity, Cx, Row, full_path, simple};
 use super::error::Fail;
@@ -15,19 +16,22 @@ use super::tree::Node;
 use super::value::number_arg;
 use crate::phase::Contexts;
 use crate::tls::client::{self, Client, ClientSettings};
-use crate::tls::files;
+use crate::tls::files::{self, Pem};
 use crate::tls::names::{self, Offer};
 use crate::tls::verify::Trust;
 
 const LEVELS: Contexts = Contexts::HTTP.or(Contexts::SERVER).or(Contexts::LOCATION);
 
 /// A path relative to the folder of the configuration.
-fn path(cx: &Cx<'_>, node: &Node) -> PathBuf {
+pub(super) fn path(cx: &Cx<'_>, node: &Node) -> PathBuf {
     let folder = cx.all.file.parent().map(|f| f.join("")).unwrap_or_default();
     full_path(&folder, node.arg(0))
 }
 
-fn protocols(cx: &mut Cx<'_>, node: &Node) -> Result<Vec<&'static SupportedProtocolVersion>, Fail> {
+pub(super) fn protocols(
+    cx: &mut Cx<'_>,
+    node: &Node,
+) -> Result<Vec<&'static SupportedProtocolVersion>, Fail> {
     let mut spoken = Vec::new();
     for i in 0..node.args.len() {
         let word = node.text(i).into_owned();
@@ -45,12 +49,26 @@ fn protocols(cx: &mut Cx<'_>, node: &Node) -> Result<Vec<&'static SupportedProto
     }
 }
 
-fn file(cx: &mut Cx<'_>, node: &Node) -> Result<Option<PathBuf>, Fail> {
+pub(super) fn file(cx: &mut Cx<'_>, node: &Node) -> Result<Option<PathBuf>, Fail> {
     Ok(Some(path(cx, node)))
 }
 
-fn list(_: &mut Cx<'_>, node: &Node) -> Result<String, Fail> {
+pub(super) fn list(_: &mut Cx<'_>, node: &Node) -> Result<String, Fail> {
     Ok(node.text(0).into_owned())
+}
+
+/// Ciphers of TLS 1.2 of a list.
+pub(super) fn suites(list: &str) -> Result<Vec<SupportedCipherSuite>, String> {
+    names::ciphers(list).ok_or_else(|| {
+        format!(
+            "SSL_CTX_set_cipher_list(\"{list}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)"
+        )
+    })
+}
+
+/// Certificates of a file, if one is given.
+pub(super) fn trusted(file: Option<PathBuf>) -> Result<Option<Vec<CertificateDer<'static>>>, String> {
+    file.map(|path| files::certificates(&Pem::File(path, String::new()))).transpose()
 }
 
 settings! {
@@ -74,20 +92,20 @@ settings! {
 /// `lua_ssl_certificate` and `lua_ssl_certificate_key` lines of a level.
 #[derive(Clone, Debug, Default)]
 pub struct OwnFiles {
-    certificates: Vec<PathBuf>,
-    keys: Vec<PathBuf>,
+    certificates: Vec<Pem>,
+    keys: Vec<Pem>,
 }
 
 /// The rows of the lists.
 pub const ROWS: &[Row] = &[
     simple("lua_ssl_certificate", LEVELS, Arity::Exactly(1), |cx, node| {
         let path = path(cx, node);
-        cx.scope.lua_tls_files.certificates.push(path);
+        cx.scope.lua_tls_files.certificates.push(Pem::File(path, node.text(0).into_owned()));
         Ok(())
     }),
     simple("lua_ssl_certificate_key", LEVELS, Arity::Exactly(1), |cx, node| {
         let path = path(cx, node);
-        cx.scope.lua_tls_files.keys.push(path);
+        cx.scope.lua_tls_files.keys.push(Pem::File(path, node.text(0).into_owned()));
         Ok(())
     }),
 ];
@@ -118,17 +136,12 @@ pub fn finish(
         own.keys.clone_from(&outer.files.keys);
     }
     let s = draft.finish();
-    let suites = names::ciphers(&s.lua_ssl_ciphers).ok_or_else(|| {
-        format!(
-            "SSL_CTX_set_cipher_list(\"{}\") failed (SSL: error:0A0000B9:SSL routines::no cipher match)",
-            s.lua_ssl_ciphers
-        )
-    })?;
-    let identities = client::identities(&own.certificates, &own.keys)?;
-    let trusted = s.lua_ssl_trusted_certificate.as_deref().map(files::certificates).transpose()?;
+    let suites = suites(&s.lua_ssl_ciphers)?;
+    let identities = files::identities(&own.certificates, &own.keys, "lua_ssl_certificate_key")?;
+    let trusted = trusted(s.lua_ssl_trusted_certificate)?;
     let crls = s.lua_ssl_crl.as_deref().map(files::crls).transpose()?.unwrap_or_default();
     let depth = u32::try_from(s.lua_ssl_verify_depth).unwrap_or(u32::MAX);
-    let trust = trusted.map(|t| Trust::new(&t, &crls, depth)).transpose()?;
+    let trust = trusted.map(|t| Trust::new(&t, &crls, depth)).transpose()?.unwrap_or_default();
     if let Some(path) = &s.lua_ssl_key_log {
         client::open_key_log(path).map_err(|_| format!("open()(\"{}\") failed", path.display()))?;
     }

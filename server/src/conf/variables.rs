@@ -35,7 +35,7 @@ pub enum VarKind {
     Geo(usize),
     /// Computed by the `split_clients` with this index in `HttpConf::splits`.
     Split(usize),
-    /// Known, and without a value on the connections that there are: see [`ABSENT`].
+    /// Known, and without a value: see [`ABSENT`].
     Absent,
 }
 
@@ -156,6 +156,27 @@ builtins! {
     ServerName "server_name" ro;
     ServerPort "server_port" ro;
     ServerProtocol "server_protocol" ro;
+    SslAlpnProtocol "ssl_alpn_protocol" ro;
+    SslCipher "ssl_cipher" ro;
+    SslCiphers "ssl_ciphers" ro;
+    SslClientCert "ssl_client_cert" ro;
+    SslClientEscapedCert "ssl_client_escaped_cert" ro;
+    SslClientFingerprint "ssl_client_fingerprint" ro;
+    SslClientIDn "ssl_client_i_dn" ro;
+    SslClientIDnLegacy "ssl_client_i_dn_legacy" ro;
+    SslClientRawCert "ssl_client_raw_cert" ro;
+    SslClientSDn "ssl_client_s_dn" ro;
+    SslClientSDnLegacy "ssl_client_s_dn_legacy" ro;
+    SslClientSerial "ssl_client_serial" ro;
+    SslClientVEnd "ssl_client_v_end" ro;
+    SslClientVRemain "ssl_client_v_remain" ro;
+    SslClientVStart "ssl_client_v_start" ro;
+    SslClientVerify "ssl_client_verify" ro;
+    SslCurve "ssl_curve" ro;
+    SslCurves "ssl_curves" ro;
+    SslProtocol "ssl_protocol" ro;
+    SslServerName "ssl_server_name" ro;
+    SslSessionReused "ssl_session_reused" ro;
     Status "status" ro;
     TcpinfoRcvSpace "tcpinfo_rcv_space" ro;
     TcpinfoRtt "tcpinfo_rtt" ro;
@@ -175,34 +196,13 @@ builtins! {
     Uri "uri" ro;
 }
 
-/// Variables of TLS and of caches: a format that is made for those, too, writes `-` for connections without them.
+/// Variables of TLS and of caches that never have a value here: a format that is made for those, too, writes `-`.
 pub const ABSENT: &[&str] = &[
-    "ssl_alpn_protocol",
-    "ssl_cipher",
-    "ssl_ciphers",
-    "ssl_client_cert",
-    "ssl_client_escaped_cert",
-    "ssl_client_fingerprint",
-    "ssl_client_i_dn",
-    "ssl_client_i_dn_legacy",
-    "ssl_client_raw_cert",
-    "ssl_client_s_dn",
-    "ssl_client_s_dn_legacy",
-    "ssl_client_serial",
     "ssl_client_sigalg",
-    "ssl_client_v_end",
-    "ssl_client_v_remain",
-    "ssl_client_v_start",
-    "ssl_client_verify",
-    "ssl_curve",
-    "ssl_curves",
     "ssl_early_data",
     "ssl_ech_outer_server_name",
     "ssl_ech_status",
-    "ssl_protocol",
-    "ssl_server_name",
     "ssl_session_id",
-    "ssl_session_reused",
     "ssl_sigalg",
     "ssl_sigalgs",
     "upstream_cache_etag",

@@ -191,6 +191,7 @@ mod tests {
     use super::super::tcp::Timeouts;
     use super::super::trace::Trace;
     use super::*;
+    use crate::testing::run;
     use crate::tls::client::ClientSettings;
     use crate::tls::verify::Trust;
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -198,11 +199,6 @@ mod tests {
     use rustls::{ServerConfig, SupportedProtocolVersion};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio_rustls::TlsAcceptor;
-
-    fn run<F: Future<Output = ()>>(f: F) {
-        let rt = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&rt, f);
-    }
 
     /// An issuer, and a server's certificate for `name` made by it.
     struct Made {
@@ -238,7 +234,7 @@ mod tests {
     }
 
     fn client(trusts: &[CertificateDer<'static>]) -> Arc<Client> {
-        let trust = Some(Trust::new(trusts, &[], 1).unwrap());
+        let trust = Trust::new(trusts, &[], 1).unwrap();
         Arc::new(Client::new(ClientSettings { trust, ..ClientSettings::default() }))
     }
 

@@ -13,6 +13,7 @@ use crate::request::body::Incoming;
 use crate::request::headers::{Headers, is_name};
 use crate::request::vars::set_named;
 use crate::request::{Request, uri, with_match};
+use crate::tls::server::{Ask, Refusal};
 
 /// The end of nginx's lines about headers.
 const READING_HEADERS: &[u8] = b" while reading client request headers";
@@ -39,13 +40,13 @@ pub fn make_request(
         Ok(()) => parsed = by_rules_of_server(w, conn, listen, head),
         Err(_) => conn.with_input(|b| (head.give_up(b), 0)),
     }
-    let default = &http.servers[listen.default_server];
+    let default = &http.servers[default_of(conn, listen)];
     let mut shared = w.spare.take(&w.env, default);
     // What is spare has one owner, and so has what was made just now.
     let req = Rc::get_mut(&mut shared).expect("nobody else knows the request yet");
     let headers = req.headers.get_mut();
     conn.with_input(|b| (headers.fill(&b[..head.len], &head.headers), head.len));
-    let mut in_line = false;
+    let (mut in_line, mut refused_by_tls) = (false, false);
     let mut fault: Option<Fault> = parsed.err().map(|e| {
         in_line = !head.line_done;
         if e == NOT_GET_09 {
@@ -63,7 +64,7 @@ pub fn make_request(
         named.and_then(|named| valid_host(named, host));
     }
     with_match(|data| {
-        let found = http.server_of(listen, host, data);
+        let found = http.server_of(listen, default_of(conn, listen), host, data);
         let server = req.server.get_mut();
         if !Arc::ptr_eq(server, found) {
             server.clone_from(found);
@@ -80,7 +81,15 @@ pub fn make_request(
             host.clear();
         }
     }
-    if fault.is_some() {
+    if fault.is_none() {
+        fault = of_tls(conn, listen, req.server.get_mut(), req.host.get_mut());
+        refused_by_tls = fault.is_some();
+        if fault.as_ref().is_some_and(|(status, _)| *status == 421) {
+            // The request stays with the server that the handshake was for.
+            req.server.get_mut().clone_from(default);
+        }
+    }
+    if fault.is_some() && !refused_by_tls {
         path.clear();
         path.push(b'/');
         args.clear();
@@ -146,7 +155,7 @@ fn by_rules_of_server(
     if http.servers.len() == 1 {
         return Ok(());
     }
-    let default = &http.servers[listen.default_server];
+    let default = &http.servers[default_of(conn, listen)];
     conn.with_input(|raw| {
         let named = head.host.map(|s| s.of(raw)).or_else(|| {
             let host = head.headers.iter().find(|h| h.name.of(raw).eq_ignore_ascii_case(b"host"));
@@ -154,12 +163,41 @@ fn by_rules_of_server(
         });
         let mut host = Vec::new();
         named.and_then(|named| valid_host(named, &mut host));
-        let server = with_match(|data| http.server_of(listen, &host, data).clone());
+        let server = with_match(|data| http.server_of(listen, default_of(conn, listen), &host, data).clone());
         let same = server.ignore_invalid_headers == default.ignore_invalid_headers
             && server.underscores_in_headers == default.underscores_in_headers;
         let result = if same { Ok(()) } else { head.read_again(&raw[..head.len], &limits_of(&server)) };
         (result, 0)
     })
+}
+
+/// Index of the server for requests that name none: the one whose name the handshake was for, else the address's default.
+pub(super) fn default_of(conn: &Conn, listen: &Listen) -> usize {
+    let named = conn.secured.get().and_then(|s| s.server.as_ref());
+    named.map_or(listen.default_server, |(_, at)| *at)
+}
+
+/// What a request is refused for that should have come over TLS, or with a good certificate; judged when its server is
+/// known.
+fn of_tls(conn: &Conn, listen: &Listen, server: &Server, host: &[u8]) -> Option<Fault> {
+    if !listen.options.ssl {
+        return None;
+    }
+    let refuse = |status: u16, text: &str| Some((status, text.as_bytes().to_vec()));
+    let Some(secured) = conn.secured.get() else {
+        return refuse(497, "client sent plain HTTP request to HTTPS port");
+    };
+    let ask = server.ssl.as_ref().map_or(Ask::Off, |side| side.ask);
+    if ask != Ask::Off && secured.server.as_ref().is_some_and(|(name, _)| !host.is_empty() && name != host) {
+        let text = "client attempted to request the server name different from the one that was negotiated";
+        return refuse(421, text);
+    }
+    match secured.negotiated.refused(ask)? {
+        Refusal::Wrong((number, text)) => {
+            refuse(495, &format!("client SSL certificate verify error: ({number}:{text})"))
+        }
+        Refusal::Missing => refuse(496, "client sent no required SSL certificate"),
+    }
 }
 
 /// What limits the head of a request for this server.
@@ -293,7 +331,7 @@ const FOLDED: [u8; 256] = {
 
 /// Puts a host into `out`, in lower case without its port and trailing dot. `None`, and nothing in `out`, when it
 /// cannot be one.
-fn valid_host(host: &[u8], out: &mut Vec<u8>) -> Option<()> {
+pub(super) fn valid_host(host: &[u8], out: &mut Vec<u8>) -> Option<()> {
     out.clear();
     let literal = host.first() == Some(&b'[');
     let end = match literal {

@@ -11,11 +11,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::begin::{limits_of, make_request};
+use super::begin::{default_of, limits_of, make_request};
 use super::engine::{self, Course};
 use super::filters::poll_drive;
-use super::{Wait, Worker};
-use crate::conf::model::{Level, ListenAddr, Server};
+use super::{Wait, Worker, handshake};
+use crate::conf::model::{Level, Listen, ListenAddr, Server};
 use crate::conf::settings::LingeringClose;
 use crate::http1::clock;
 use crate::http1::conn::Conn;
@@ -45,6 +45,10 @@ pub struct Serving {
     draining: bool,
     /// A proxy's header precedes the first request.
     proxied: bool,
+    /// A handshake precedes it.
+    secure: bool,
+    /// That handshake.
+    handshake: Option<Wait<Result<(), String>>>,
 }
 
 /// Serves a connection to its end. `listen` is the index of the listen entry it belongs to. When the worker
@@ -55,8 +59,9 @@ pub fn serve(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Serving {
     stats.add(Stat::Active, 1);
     let http = w.env.http();
     conn.arm(http.servers[http.listens[listen].default_server].client_header_timeout);
-    let proxied = w.env.config.listen_of(listen, conn.local).is_some_and(|l| l.options.proxy_protocol);
-    Serving { w, conn, listen, busy: None, draining: false, proxied }
+    let options = w.env.config.listen_of(listen, conn.local).map(|l| &l.options);
+    let (proxied, secure) = options.map_or((false, false), |o| (o.proxy_protocol, o.ssl));
+    Serving { w, conn, listen, busy: None, draining: false, proxied, secure, handshake: None }
 }
 
 impl Drop for Serving {
@@ -73,9 +78,17 @@ impl Future for Serving {
         clock::update();
         loop {
             let Some(busy) = &mut me.busy else {
+                if me.handshake.is_some() {
+                    match me.poll_handshake(cx) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(false) => return Poll::Ready(()),
+                        Poll::Ready(true) => {}
+                    }
+                }
                 match me.poll_idle(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(false) => return Poll::Ready(()),
+                    Poll::Ready(true) if me.secure && me.begins_handshake() => {}
                     Poll::Ready(true) => me.busy = Some(take_busy()),
                 }
                 continue;
@@ -141,13 +154,56 @@ impl Serving {
 }
 
 impl Serving {
+    /// Looks once whether the client speaks TLS, and begins to shake hands then. Otherwise its request is read as it is.
+    fn begins_handshake(&mut self) -> bool {
+        self.secure = false;
+        let begins = self.conn.with_input(|b| (b.first().is_some_and(|first| handshake::begins(*first)), 0));
+        if begins {
+            self.handshake = Some(Box::pin(handshake::shake(self.w.clone(), self.conn.clone(), self.listen)));
+        }
+        begins
+    }
+
+    /// True when the handshake is through.
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(shaking) = &mut self.handshake else { return Poll::Ready(true) };
+        match shaking.as_mut().poll(cx) {
+            Poll::Ready(Ok(())) => {
+                self.handshake = None;
+                let http = self.w.env.http();
+                let of = |l| http.servers[default_of(&self.conn, l)].client_header_timeout;
+                self.conn.arm(of(self.listening()));
+                Poll::Ready(true)
+            }
+            Poll::Ready(Err(text)) => {
+                self.tell(&text);
+                Poll::Ready(false)
+            }
+            Poll::Pending if self.conn.poll_deadline(cx) => {
+                self.tell(TIMED_OUT);
+                Poll::Ready(false)
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The listen entry that it belongs to.
+    fn listening(&self) -> &Listen {
+        let (w, at) = (&self.w, self.listen);
+        w.env.config.listen_of(at, self.conn.local).unwrap_or(&w.env.http().listens[at])
+    }
+
     /// nginx's line for a client that leaves, or says nothing, before its first request or between two.
     fn tell(&self, what: &str) {
         self.log(Level::Info, |who, listen| {
             if self.conn.requests.get() > 0 {
                 return format!("client {who} closed keepalive connection").into_bytes();
             }
-            let doing = if self.proxied { "reading PROXY protocol" } else { "waiting for request" };
+            let doing = match (self.proxied, self.secure || self.handshake.is_some()) {
+                (true, _) => "reading PROXY protocol",
+                (_, true) => "SSL handshaking",
+                _ => "waiting for request",
+            };
             format!("{what} while {doing}, client: {who}, server: {listen}").into_bytes()
         });
     }
@@ -163,9 +219,8 @@ impl Serving {
     /// Logs a line that is made from the client's address and the listening one.
     fn log(&self, level: Level, line: impl FnOnce(&str, &ListenAddr) -> Vec<u8>) {
         let (w, conn) = (&self.w, &self.conn);
-        let http = w.env.http();
-        let listen = w.env.config.listen_of(self.listen, conn.local).unwrap_or(&http.listens[self.listen]);
-        let logs = &http.servers[listen.default_server].level.error_logs;
+        let listen = self.listening();
+        let logs = &w.env.http().servers[default_of(conn, listen)].level.error_logs;
         if !w.env.logs.enabled(logs, level) {
             return;
         }
@@ -244,7 +299,7 @@ impl Busy {
                 Step::Reading(begun) => {
                     let http = w.env.http();
                     let local = w.env.config.listen_of(listen, conn.local).unwrap_or(&http.listens[listen]);
-                    let default = &http.servers[local.default_server];
+                    let default = &http.servers[default_of(conn, local)];
                     let was_reading = *begun;
                     let Poll::Ready(read) = poll_head(conn, default, &mut self.head, begun, cx) else {
                         if !was_reading {

@@ -1,6 +1,6 @@
 //! How a request moves: phases, filters, redirects, built-in content.
 //!
-//! `connection` takes requests off the wire, `begin` understands their heads, `engine` leads one through the
+//! `connection` takes requests off the wire, `handshake` begins TLS, `begin` understands heads, `engine` leads one through the
 //! phases, `rewrite` runs rewrite scripts, `filters` pass output on, `special`
 //! makes error pages, `files` serves files. Scripts are reached through the
 //! trait `Scripts` only; nothing here knows Lua.
@@ -16,6 +16,7 @@ pub mod file_cache;
 pub mod files;
 pub mod filters;
 pub mod freshness;
+pub mod handshake;
 pub mod limits;
 pub mod mirror;
 pub mod more_headers;

@@ -205,13 +205,14 @@ fn titles(status: u16) -> Option<(&'static str, Option<&'static str>)> {
         504 => "504 Gateway Time-out",
         505 => "505 HTTP Version Not Supported",
         507 => "507 Insufficient Storage",
-        494 => {
-            let title = "400 Request Header Or Cookie Too Large";
-            return Some((title, Some("Request Header Or Cookie Too Large")));
-        }
+        494 => "400 Request Header Or Cookie Too Large",
+        495 => "400 The SSL certificate error",
+        496 => "400 No required SSL certificate was sent",
+        497 => "400 The plain HTTP request was sent to HTTPS port",
         _ => return None,
     };
-    Some((title, None))
+    let heading = (494..=497).contains(&status).then(|| &title["400 ".len()..]);
+    Some((title, heading))
 }
 
 #[cfg(test)]
@@ -228,6 +229,16 @@ mod tests {
         assert!(String::from_utf8(body).unwrap().contains(
             "<center><h1>400 Bad Request</h1></center>\r\n<center>Request Header Or Cookie Too Large</center>\r\n<hr>"
         ));
+        for status in 494..=497 {
+            let (_, body) = page(status, &ServerTokens::Off);
+            let body = String::from_utf8(body).unwrap();
+            let (title, heading) = titles(status).unwrap();
+            let heading = heading.unwrap();
+            assert_eq!(title.strip_prefix("400 "), Some(heading));
+            assert!(
+                body.contains(&format!("<h1>400 Bad Request</h1></center>\r\n<center>{heading}</center>"))
+            );
+        }
         assert!(!page(499, &ServerTokens::On).0);
     }
 }

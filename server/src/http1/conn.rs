@@ -13,9 +13,11 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 use super::deadline::Deadline;
 use super::proxy_protocol::ProxyProtocol;
+use super::secure::{Begun, Secured};
 
 /// Size of a fresh input buffer.
 const INPUT_BYTES: usize = 4096;
@@ -47,7 +49,7 @@ pub fn give_buffer(mut b: Vec<u8>) {
     }
 }
 
-/// Any other byte stream: TLS, in-memory pipes.
+/// Any other byte stream: in-memory pipes.
 pub trait OtherStream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> OtherStream for T {}
 
@@ -57,6 +59,8 @@ pub enum Transport {
     Tcp(TcpStream),
     /// A Unix socket.
     Unix(UnixStream),
+    /// TLS over one of these.
+    Tls(Box<TlsStream<Begun>>),
     /// Something else.
     Other(Box<dyn OtherStream>),
 }
@@ -66,6 +70,7 @@ macro_rules! each {
         match $me {
             Transport::Tcp($s) => $e,
             Transport::Unix($s) => $e,
+            Transport::Tls($s) => $e,
             Transport::Other($s) => $e,
         }
     };
@@ -77,7 +82,7 @@ impl Transport {
         match self {
             Transport::Tcp(s) => s.poll_read_ready(cx),
             Transport::Unix(s) => s.poll_read_ready(cx),
-            Transport::Other(_) => Poll::Ready(Ok(())),
+            Transport::Tls(_) | Transport::Other(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -100,6 +105,7 @@ impl Transport {
         match self {
             Transport::Tcp(s) => Some(s.into()),
             Transport::Unix(s) => Some(s.into()),
+            Transport::Tls(s) => s.get_ref().0.io.socket(),
             Transport::Other(_) => None,
         }
     }
@@ -175,6 +181,8 @@ pub struct Conn {
     pub serial: u64,
     /// What a proxy in front said of it, where the PROXY protocol is spoken.
     pub proxied: OnceCell<Box<ProxyProtocol>>,
+    /// What a handshake came to, where TLS is spoken.
+    pub secured: OnceCell<Box<Secured>>,
     /// When it was accepted, by the monotonic clock.
     pub accepted_ms: u64,
     /// Requests so far.
@@ -198,6 +206,7 @@ impl Conn {
             local,
             serial,
             proxied: OnceCell::new(),
+            secured: OnceCell::new(),
             accepted_ms: super::clock::monotonic_ms(),
             requests: Cell::new(0),
             bytes_sent: Cell::new(0),
@@ -417,9 +426,28 @@ impl Conn {
         }
         out.waiters.drain(..).for_each(Waker::wake);
         match &mut *io {
+            Transport::Tls(s) => Pin::new(s).poll_flush(cx),
             Transport::Other(s) => Pin::new(s).poll_flush(cx),
-            _ => Poll::Ready(Ok(())),
+            Transport::Tcp(_) | Transport::Unix(_) => Poll::Ready(Ok(())),
         }
+    }
+
+    /// Takes the stream away for a handshake, with the bytes of it that have been read.
+    pub fn take_stream(&self) -> Begun {
+        let mut input = self.input.borrow_mut();
+        let input = &mut *input;
+        let first = input.buf.split_off(input.at);
+        input.buf.clear();
+        input.at = 0;
+        let nothing = Transport::Other(Box::new(tokio::io::empty()));
+        Begun::new(first, self.io.replace(nothing))
+    }
+
+    /// Puts the stream of a handshake in its place, and what that came to.
+    pub fn secure(&self, io: Box<TlsStream<Begun>>, secured: Box<Secured>) {
+        *self.io.borrow_mut() = Transport::Tls(io);
+        // There is one handshake.
+        let _ = self.secured.set(secured);
     }
 
     /// The stream.
@@ -471,6 +499,10 @@ impl Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
+        // The other side is told that this is the end, if it can be told at once.
+        if let Transport::Tls(_) = self.io.get_mut() {
+            let _ = self.io.get_mut().poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
         self.release_buffers();
     }
 }

@@ -10,6 +10,7 @@ pub mod conn;
 pub mod deadline;
 pub mod parse;
 pub mod proxy_protocol;
+pub mod secure;
 pub mod sendfile;
 pub mod strftime;
 pub mod tcp_info;

@@ -12,6 +12,7 @@ pub mod headers;
 pub mod postpone;
 pub mod response;
 pub mod spare;
+mod ssl_vars;
 pub mod subrequest;
 pub mod upstream;
 pub mod uri;
@@ -403,7 +404,9 @@ impl Request {
         if !location.starts_with(b"/") || location.starts_with(b"//") || !loc.absolute_redirect {
             return None;
         }
-        let mut out = b"http://".to_vec();
+        let (scheme, usual_port): (&[u8], _) =
+            if self.conn.secured.get().is_some() { (b"https://", 443) } else { (b"http://", 80) };
+        let mut out = scheme.to_vec();
         let server = self.server.borrow();
         let host = self.host.borrow();
         if loc.server_name_in_redirect && !server.name.is_empty() {
@@ -417,7 +420,7 @@ impl Request {
             out.extend_from_slice(&host);
         }
         if let (true, Some(local)) = (loc.port_in_redirect, self.conn.local)
-            && local.port() != 80
+            && local.port() != usual_port
         {
             out.extend_from_slice(format!(":{}", local.port()).as_bytes());
         }

@@ -3,6 +3,7 @@
 //! `Vars` is the source of values for scripts; `get` and `set` serve the API.
 //! A variable that this build does not compute has no value.
 
+use super::ssl_vars;
 use std::fmt::Write as _;
 
 use super::body::Body;
@@ -426,8 +427,8 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             if host.is_empty() { text(&req.server.borrow().name, out) } else { bytes(&host, out) }
         }
         Builtin::Hostname => text(&req.env.hostname, out),
-        Builtin::Scheme => text("http", out),
-        Builtin::Https => text("", out),
+        Builtin::Scheme => text(if conn.secured.get().is_some() { "https" } else { "http" }, out),
+        Builtin::Https => text(if conn.secured.get().is_some() { "on" } else { "" }, out),
         Builtin::ServerProtocol => match req.version {
             9 => text("", out),
             1000 => text("HTTP/1.0", out),
@@ -591,6 +592,29 @@ fn builtin(req: &Request, b: Builtin, out: &mut Vec<u8>) -> bool {
             seconds(clock::update().saturating_sub(since), out)
         }
         Builtin::LimitRate => number(req.limit_rate.get().unwrap_or(0), out),
+        Builtin::SslAlpnProtocol
+        | Builtin::SslCipher
+        | Builtin::SslCiphers
+        | Builtin::SslClientCert
+        | Builtin::SslClientEscapedCert
+        | Builtin::SslClientFingerprint
+        | Builtin::SslClientIDn
+        | Builtin::SslClientIDnLegacy
+        | Builtin::SslClientRawCert
+        | Builtin::SslClientSDn
+        | Builtin::SslClientSDnLegacy
+        | Builtin::SslClientSerial
+        | Builtin::SslClientVEnd
+        | Builtin::SslClientVRemain
+        | Builtin::SslClientVStart
+        | Builtin::SslClientVerify
+        | Builtin::SslCurve
+        | Builtin::SslCurves
+        | Builtin::SslProtocol
+        | Builtin::SslServerName
+        | Builtin::SslSessionReused => {
+            conn.secured.get().is_some_and(|s| ssl_vars::write(&s.negotiated, b, out))
+        }
         Builtin::TcpinfoRcvSpace => tcp_info(req, |i| i.rcv_space, out),
         Builtin::TcpinfoRtt => tcp_info(req, |i| i.rtt_us, out),
         Builtin::TcpinfoRttvar => tcp_info(req, |i| i.rttvar_us, out),

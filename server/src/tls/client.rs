@@ -1,6 +1,5 @@
 //! The client's side of a connection.
 
-use super::files;
 use super::names::{self, Offer};
 use super::sessions::Session;
 use super::verify::{HasKey, Trust, Wrong, check_name};
@@ -22,8 +21,8 @@ pub struct ClientSettings {
     pub offer: Offer,
     /// Certificates of its own, with keys.
     pub identities: Vec<Arc<CertifiedKey>>,
-    /// Whom it trusts.
-    pub trust: Option<Trust>,
+    /// Whom it trusts: nobody, unless told.
+    pub trust: Trust,
     /// Where secrets are written for those who look at the traffic.
     pub key_log: Option<PathBuf>,
 }
@@ -116,11 +115,7 @@ impl Client {
 
     /// Is the server's chain good, and its certificate one of `name` (when there is one)?
     pub fn check(&self, chain: &[CertificateDer<'_>], name: Option<&str>) -> Result<(), Refused> {
-        let nobody = Trust::new(&[], &[], 0);
-        match (&self.settings.trust, &nobody) {
-            (Some(t), _) | (None, Ok(t)) => t.check_chain(chain).map_err(Refused::Chain)?,
-            (None, Err(_)) => {}
-        }
+        self.settings.trust.check_chain(chain).map_err(Refused::Chain)?;
         match (name, chain.first()) {
             (Some(n), Some(leaf)) if !check_name(leaf, n) => Err(Refused::Name),
             _ => Ok(()),
@@ -147,16 +142,4 @@ impl Handshake {
 /// Did the server go on with a session?
 pub fn is_resumed<S>(s: &TlsStream<S>) -> bool {
     s.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
-}
-
-/// Reads what a client has of its own: each certificate with the key in the same place.
-pub fn identities(certificates: &[PathBuf], keys: &[PathBuf]) -> Result<Vec<Arc<CertifiedKey>>, String> {
-    if certificates.len() > keys.len() {
-        let alone = &certificates[keys.len()];
-        return Err(format!(
-            "no \"lua_ssl_certificate_key\" is defined for certificate \"{}\"",
-            alone.display()
-        ));
-    }
-    certificates.iter().zip(keys).map(|(c, k)| files::identity(c, k)).collect()
 }

@@ -1,10 +1,14 @@
-//! TLS: files of certificates and keys, names of protocols and ciphers, the client's side of a connection. Knows neither
+//! TLS: files of certificates and keys, names of protocols and ciphers, both sides of a connection, sessions. Knows neither
 //! configuration nor Lua.
 
+pub mod cache;
+pub mod certificate;
 pub mod client;
 pub mod files;
 pub mod names;
+pub mod server;
 pub mod sessions;
+pub mod tickets;
 pub mod verify;
 
 use rustls::crypto::CryptoProvider;

@@ -1,11 +1,15 @@
-//! Is a server's certificate to be trusted? As OpenSSL has it: the handshake checks that the server has the key; whether
-//! the chain is good is asked afterwards, and its answer is a number with a text.
+//! Is the other side's certificate to be trusted? As OpenSSL has it: the handshake checks that it has the key; whether
+//! the chain is good is asked afterwards, and the answer is a number with a text.
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
+};
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -60,32 +64,117 @@ impl ServerCertVerifier for HasKey {
     }
 }
 
-/// Whom a client trusts.
+/// Asks clients for certificates, and accepts every chain whose key they have.
 #[derive(Debug)]
+pub struct AnyClient {
+    key: HasKey,
+    /// Names of issuers that clients are told to choose by.
+    hints: Vec<DistinguishedName>,
+}
+
+impl AnyClient {
+    /// Tells clients the names of these issuers.
+    pub fn new(provider: Arc<CryptoProvider>, issuers: &[CertificateDer<'_>]) -> AnyClient {
+        let names = issuers.iter().filter_map(|c| X509Certificate::from_der(c).ok());
+        let hints = names.map(|(_, c)| c.subject().as_raw().to_vec().into()).collect();
+        AnyClient { key: HasKey(provider), hints }
+    }
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.key.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.key.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.key.supported_verify_schemes()
+    }
+}
+
+/// Who checks a chain: certificates say whether they are for servers or for clients.
+#[derive(Debug)]
+enum Verifier {
+    Servers(Arc<WebPkiServerVerifier>),
+    Clients(Arc<dyn ClientCertVerifier>),
+}
+
+/// Whom one side trusts on the other; nobody by default.
+#[derive(Debug, Default)]
 pub struct Trust {
     /// `None` trusts nobody.
-    verifier: Option<Arc<WebPkiServerVerifier>>,
-    /// A server may show one of these itself.
+    verifier: Option<Verifier>,
+    /// The other side may show one of these itself.
     roots: Vec<CertificateDer<'static>>,
     /// Certificates between the server's and a trusted one, at most.
     depth: u32,
 }
 
 impl Trust {
-    /// Trusts what these certificates have signed, unless a list revokes it.
+    /// Trusts servers whose certificates these have signed, unless a list revokes them.
     pub fn new(
         roots: &[CertificateDer<'static>],
         crls: &[CertificateRevocationListDer<'static>],
         depth: u32,
     ) -> Result<Trust, String> {
+        Trust::made(roots, depth, |store| {
+            let builder = WebPkiServerVerifier::builder_with_provider(store, super::provider().clone());
+            let builder = builder.with_crls(crls.iter().cloned()).allow_unknown_revocation_status();
+            builder.build().map(Verifier::Servers).map_err(|e| e.to_string())
+        })
+    }
+
+    /// The same for clients.
+    pub fn of_clients(
+        roots: &[CertificateDer<'static>],
+        crls: &[CertificateRevocationListDer<'static>],
+        depth: u32,
+    ) -> Result<Trust, String> {
+        Trust::made(roots, depth, |store| {
+            let builder = WebPkiClientVerifier::builder_with_provider(store, super::provider().clone());
+            let builder = builder.with_crls(crls.iter().cloned()).allow_unknown_revocation_status();
+            builder.build().map(Verifier::Clients).map_err(|e| e.to_string())
+        })
+    }
+
+    fn made(
+        roots: &[CertificateDer<'static>],
+        depth: u32,
+        verifier: impl FnOnce(Arc<RootCertStore>) -> Result<Verifier, String>,
+    ) -> Result<Trust, String> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots.iter().cloned());
-        if store.is_empty() {
-            return Ok(Trust { verifier: None, roots: Vec::new(), depth });
-        }
-        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), super::provider().clone());
-        let builder = builder.with_crls(crls.iter().cloned()).allow_unknown_revocation_status();
-        let verifier = Some(builder.build().map_err(|e| e.to_string())?);
+        let verifier = (!store.is_empty()).then(|| verifier(Arc::new(store))).transpose()?;
         Ok(Trust { verifier, roots: roots.to_vec(), depth })
     }
 
@@ -96,10 +185,21 @@ impl Trust {
         if self.roots.contains(leaf) {
             return check_time(leaf);
         }
-        // The name is asked for apart.
-        let name = ServerName::try_from("name.invalid").map_err(|_| NO_ISSUER)?;
-        match verifier.verify_server_cert(leaf, rest, &name, &[], UnixTime::now()) {
-            Ok(_) => {}
+        // Nobody else has signed it, and the one who has is not trusted.
+        if is_self_signed(leaf) {
+            return Err(SELF_SIGNED);
+        }
+        let now = UnixTime::now();
+        let checked = match verifier {
+            // The name is asked for apart.
+            Verifier::Servers(v) => {
+                let name = ServerName::try_from("name.invalid").map_err(|_| NO_ISSUER)?;
+                v.verify_server_cert(leaf, rest, &name, &[], now).map(|_| ())
+            }
+            Verifier::Clients(v) => v.verify_client_cert(leaf, rest, now).map(|_| ()),
+        };
+        match checked {
+            Ok(()) => {}
             Err(Error::InvalidCertificate(why)) => match why {
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {}
                 CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {

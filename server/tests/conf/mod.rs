@@ -247,7 +247,9 @@ fn protocols_that_lines_of_one_address_disagree_about_are_told() {
         let servers: String =
             lines.iter().map(|l| format!("server {{ listen 127.0.0.1:8080 {l}; }} ")).collect();
         let folder = Folder::new();
-        folder.write("conf/nginx.conf", &format!("events {{}} http {{ {servers} }}"));
+        // Nobody needs a certificate then.
+        let text = format!("events {{}} http {{ ssl_reject_handshake on; {servers} }}");
+        folder.write("conf/nginx.conf", &text);
         let loaded = conf::load(&folder.options()).unwrap_or_else(|_| panic!("{lines:?}"));
         let said = |(_, text): &(_, String)| text.contains("protocol options redefined for 127.0.0.1:8080");
         loaded.config.warnings.iter().filter(|w| said(w)).count()
@@ -264,6 +266,10 @@ fn protocols_that_lines_of_one_address_disagree_about_are_told() {
         (&["proxy_protocol", "", "proxy_protocol"], 1),
         (&["", "proxy_protocol", "proxy_protocol"], 1),
         (&["", "", "proxy_protocol"], 0),
+        (&["ssl", ""], 0),
+        (&["", "ssl", "ssl"], 1),
+        (&["ssl", "ssl proxy_protocol", "proxy_protocol"], 1),
+        (&["ssl", "proxy_protocol"], 1),
     ] {
         assert_eq!(warned(lines), expected, "{lines:?}");
     }
@@ -316,6 +322,66 @@ fn settings_of_encrypted_cosockets_are_checked_at_the_start() {
         assert_eq!(said.last().map(String::as_str), Some(expected), "{text}");
     }
     assert!(load("events {} http { lua_ssl_protocols TLSv1 TLSv1.2; lua_ssl_ciphers HIGH:!aNULL; }").is_ok());
+}
+
+/// As nginx says it.
+#[test]
+fn settings_of_encrypted_servers_are_checked_at_the_start() {
+    let at = "in PREFIX/conf/nginx.conf:1";
+    let listens = "server { listen 127.0.0.1:8443 ssl; }";
+    for (text, expected) in [
+        (listens.to_owned(), format!("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive {at}")),
+        (
+            "server { listen 127.0.0.1:8443 ssl; ssl_certificate a.crt; }".to_owned(),
+            "no \"ssl_certificate_key\" is defined for certificate \"a.crt\"".to_owned(),
+        ),
+        (
+            format!("ssl_reject_handshake on; {listens} server {{ listen 127.0.0.1:8443; ssl_reject_handshake off; }}"),
+            format!("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive {at}"),
+        ),
+        ("ssl_session_cache foo;".to_owned(), format!("invalid session cache \"foo\" {at}")),
+        ("ssl_session_cache shared:S;".to_owned(), format!("invalid session cache \"shared:S\" {at}")),
+        ("ssl_session_cache shared:S:10k;".to_owned(), format!("session cache \"shared:S:10k\" is too small {at}")),
+        (
+            "ssl_session_cache shared:S:1m; server { ssl_session_cache shared:S:2m; }".to_owned(),
+            format!("the size 2097152 of shared memory zone \"S\" conflicts with already declared size 1048576 {at}"),
+        ),
+        (
+            "lua_shared_dict S 1m; ssl_session_cache shared:S:1m;".to_owned(),
+            format!("the shared memory zone \"S\" is already declared for a different use {at}"),
+        ),
+        ("ssl_verify_client maybe;".to_owned(), format!("invalid value \"maybe\" {at}")),
+        (
+            "server { ssl_verify_client on; ssl_reject_handshake on; }".to_owned(),
+            "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client".to_owned(),
+        ),
+        (
+            "server { ssl_ecdh_curve nope; ssl_reject_handshake on; }".to_owned(),
+            "SSL_CTX_set1_curves_list(\"nope\") failed (SSL: error:0A080106:SSL routines::passed invalid argument:group 'nope' cannot be set)".to_owned(),
+        ),
+        ("ssl_session_ticket_key part.conf;".to_owned(), format!("\"PREFIX/conf/part.conf\" must be 48 or 80 bytes {at}")),
+        (
+            "ssl_session_ticket_key /no/key;".to_owned(),
+            format!("open() \"/no/key\" failed (2: No such file or directory) {at}"),
+        ),
+        (
+            "ssl_dhparam /no/dh;".to_owned(),
+            "BIO_new_file(\"/no/dh\") failed (SSL: error:80000002:system library::No such file or directory:calling fopen(/no/dh, r) error:10000080:BIO routines::no such file)".to_owned(),
+        ),
+        ("ssl_certificate $ssl_server_name.crt;".to_owned(), format!("variables in \"ssl_certificate\" are not supported yet {at}")),
+        ("server { listen 127.0.0.1:8443 ssl=on; }".to_owned(), format!("invalid parameter \"ssl=on\" {at}")),
+    ] {
+        let text = format!("events {{}} http {{ {text} }}");
+        let said = load(&text).map(|_| ()).expect_err(&text);
+        assert_eq!(said.last(), Some(&expected), "{text}");
+    }
+    // A default server's certificate serves for those without; a server that refuses all needs none.
+    for text in [
+        "server { listen 127.0.0.1:8443 ssl; ssl_reject_handshake on; }",
+        "ssl_reject_handshake on; server { listen 127.0.0.1:8443 ssl; ssl_session_cache builtin:0 shared:S:1m; }",
+    ] {
+        assert!(load(&format!("events {{}} http {{ {text} }}")).is_ok(), "{text}");
+    }
 }
 
 #[test]
@@ -489,7 +555,7 @@ fn server_is_chosen_by_name() {
         ("www.com", "*.a.example"),
         ("joe.net", "~^(?<user>\\w+)\\.net$"),
     ] {
-        assert_eq!(http.server_of(listen, host.as_bytes(), &mut data).name, expected, "{host}");
+        assert_eq!(http.server_of(listen, listen.default_server, host.as_bytes(), &mut data).name, expected, "{host}");
     }
     // The address of its own is served by the wildcard's socket.
     assert!(http.listens[0].bind && !http.listens[1].bind);

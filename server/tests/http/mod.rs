@@ -18,6 +18,7 @@ mod proxy;
 mod redis;
 mod reqsock;
 mod sockets;
+mod ssl;
 mod surface;
 mod tls;
 

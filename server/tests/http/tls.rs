@@ -12,9 +12,9 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use super::debug::line_with;
 use super::{Server, body, start};
 
-type Issuer = CertifiedIssuer<'static, KeyPair>;
+pub type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn issuer(name: &str) -> Issuer {
+pub fn issuer(name: &str) -> Issuer {
     let mut ca = CertificateParams::new(Vec::new()).expect("no names");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name.push(DnType::CommonName, name);
@@ -22,7 +22,7 @@ fn issuer(name: &str) -> Issuer {
 }
 
 /// A certificate for `name`, and its key.
-fn leaf(issuer: &Issuer, name: &str) -> (rcgen::Certificate, KeyPair) {
+pub fn leaf(issuer: &Issuer, name: &str) -> (rcgen::Certificate, KeyPair) {
     let key = KeyPair::generate().expect("a key");
     let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
     (params.signed_by(&key, issuer).expect("a certificate"), key)

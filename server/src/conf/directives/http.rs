@@ -175,7 +175,8 @@ fn listen_option(
             *set = true;
         }
         ("proxy_protocol", None) => options.proxy_protocol = true,
-        ("ssl" | "http2" | "quic" | "spdy", None) => return refuse(name),
+        ("ssl", None) => options.ssl = true,
+        ("http2" | "quic" | "spdy", None) => return refuse(name),
         ("setfib" | "accept_filter", Some(_)) => {
             return Err(Fail::Message(format!("{name} is not supported on this platform")));
         }
@@ -304,25 +305,31 @@ fn plain_name(name: &str) -> Option<ServerName> {
 /// What the lines of one address said of its protocols.
 #[derive(Default)]
 struct Protocols {
-    /// What the last line named that counts.
-    named: Option<bool>,
+    /// What the last line named that counts; a bit for each protocol.
+    named: Option<u8>,
     /// Lines differed.
     changed: bool,
+}
+
+/// The protocols that are set, a bit for each.
+fn protocols_of(options: &ListenOptions) -> u8 {
+    u8::from(options.proxy_protocol) | u8::from(options.ssl) << 1
 }
 
 impl Protocols {
     /// Whether a further line contradicts what is known: nginx lets one line name the protocols for all, if it is the
     /// only one that differs or the one with the address's options.
-    fn redefines(&mut self, line: &ListenLine, before: bool, has_options: bool) -> bool {
-        let now = line.options.proxy_protocol;
-        let named = self.named;
-        let differs = named.is_some_and(|named| named != now);
-        if now == before {
-            self.named = Some(now);
-            return line.set && self.changed || differs;
+    fn redefines(&mut self, line: &ListenLine, before: u8, has_options: bool) -> bool {
+        let now = protocols_of(&line.options);
+        let differs = self.named.is_some_and(|named| named != now);
+        if now | before != before {
+            let contradicts = has_options && !line.set || self.changed || now | before != now;
+            (self.named, self.changed) = (Some(before), true);
+            return contradicts;
         }
-        let contradicts = if now { has_options && !line.set || self.changed } else { line.set || differs };
-        (self.named, self.changed) = (Some(false), true);
+        let contradicts = if now != before { line.set } else { line.set && self.changed } || differs;
+        self.changed |= now != before;
+        self.named = Some(now);
         contradicts
     }
 }
@@ -353,7 +360,8 @@ pub fn listens(all: &mut Build, servers: &[Level]) -> Result<Vec<Listen>, ConfEr
             // The protocol holds for the address, whichever of its lines names it.
             let fresh = listen.servers.is_empty();
             let proxied = line.options.proxy_protocol || listen.options.proxy_protocol;
-            if !fresh && protocols[at].redefines(line, listen.options.proxy_protocol, has_options[at]) {
+            let ssl = line.options.ssl || listen.options.ssl;
+            if !fresh && protocols[at].redefines(line, protocols_of(&listen.options), has_options[at]) {
                 let message = format!("protocol options redefined for {}", line.addr);
                 all.warnings.push((
                     LogLevel::Warn,
@@ -377,6 +385,7 @@ pub fn listens(all: &mut Build, servers: &[Level]) -> Result<Vec<Listen>, ConfEr
                 listen.options = line.options.clone();
             }
             listen.options.proxy_protocol = proxied;
+            listen.options.ssl = ssl;
             listen.bind |= line.bind;
             listen.servers.push(index);
             for name in &server.server_part.names {
