@@ -194,7 +194,7 @@ fn link_resumer(vm: &mut Vm, co: Gc<Thread>, wrapped: bool) -> Result<(), &'stat
     cur.get_mut(&mut vm.heap).set_status(Status::Normal);
     let t = co.get_mut(&mut vm.heap);
     t.resumer = Some(cur);
-    t.wrapped = wrapped;
+    t.wrapped = wrapped as u32;
     t.depth = depth;
     Ok(())
 }

@@ -48,6 +48,15 @@ impl Vm {
 }
 
 impl Vm {
+    /// The running hook is left.
+    pub(super) fn leave_hook(&mut self) {
+        self.hook.active = false;
+        if self.hook.mask == 0 {
+            // It has removed itself: no instruction is watched any more.
+            self.refresh_dispatch();
+        }
+    }
+
     /// The instruction or function header at hand is dispatched once more, and hooks have seen this many of its events
     /// (3: all of an instruction, 1: the call of a header). While a hook runs, the count is that of the
     /// instruction which waits for it, and stays.
@@ -102,7 +111,7 @@ const COUNT_MASK: u64 = (1 << 20) - 1;
 
 /// Goes on with the instruction a hook was called for.
 pub(crate) fn hook_done(vm: &mut Vm, word: u64) -> HelperResult {
-    vm.hook.active = false;
+    vm.leave_hook();
     vm.multres = (word >> MULTRES_AT & COUNT_MASK) as u32;
     if word & AT_HEADER != 0 {
         let mut nargs = (word >> NARGS_AT & COUNT_MASK) as usize;
@@ -187,7 +196,7 @@ fn call_hook(vm: &mut Vm, name: &str, line: Option<u32>, word: u64) -> HelperRes
     // Values of a multi-value instruction lie above the frame.
     let extra = vm.multres as usize;
     if let Err(e) = vm.ensure_slots(extra + 8) {
-        vm.hook.active = false;
+        vm.leave_hook();
         vm.hook.stage = 0;
         return Err(e);
     }

@@ -145,15 +145,19 @@ macro_rules! resume {
     }};
 }
 
-/// Dispatches the header of the function below `$base`; `$d` is the number of arguments plus one.
+/// Dispatches the header of the function below `$base`; `$d` is the number of arguments plus one. A header finds its
+/// constants itself: a handler hands over the ones it has, which costs nothing.
 macro_rules! enter_func {
-    ($base:expr, $vm:expr, $d:expr) => {{
+    ($base:expr, $vm:expr, $d:expr) => {
+        enter_func!($base, std::ptr::null(), $vm, $d)
+    };
+    ($base:expr, $k:expr, $vm:expr, $d:expr) => {{
         let f = $crate::interp::dispatch::func_ptr(*$base.sub(2));
         let at = (*f).pc as *const u8;
         let op = *at as usize;
         let a = *at.add(1) as usize;
         let h = *($vm as *const $crate::state::Handler).add(op);
-        tail!(h, (at as *const u32).add(1), $base, std::ptr::null(), $vm, a, $d)
+        tail!(h, (at as *const u32).add(1), $base, $k, $vm, a, $d)
     }};
 }
 

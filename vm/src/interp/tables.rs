@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use super::coroutine::{resume_op, wrap_op, yield_op};
 use super::dispatch::{Act, enter_func, next, op, resume, tail};
 use super::handlers::{
     arith::*,
@@ -62,6 +63,19 @@ const LOOPS: [Loop; 3] = [
     },
 ];
 
+/// What switches coroutines, and what stands in for it where a recording is to be ended by it, or a hook cannot yield.
+const WATCHED: [(Op, Handler); 3] =
+    [(Op::FUNCRESUME, resume_op), (Op::FUNCWRAP, wrap_op), (Op::FUNCYIELD, yield_op)];
+
+const fn watched(mut t: [Handler; DISPATCH_SIZE]) -> [Handler; DISPATCH_SIZE] {
+    let mut i = 0;
+    while i < WATCHED.len() {
+        t[WATCHED[i].0 as usize] = WATCHED[i].1;
+        i += 1;
+    }
+    t
+}
+
 /// Without a JIT the counting forms do not count.
 pub(crate) static PLAIN: [Handler; DISPATCH_SIZE] = {
     let mut t = COUNTING;
@@ -87,9 +101,9 @@ pub(crate) static BACK_EDGES: [BackEdge; 2 * LOOPS.len()] = {
     t
 };
 
-/// [`COUNTING`] while the flag word is to be looked at.
+/// [`COUNTING`] while the flag word is to be looked at, or instructions are told to someone.
 static COUNTING_POLLS: [Handler; DISPATCH_SIZE] = {
-    let mut t = COUNTING;
+    let mut t = watched(COUNTING);
     let mut i = 0;
     while i < LOOPS.len() {
         t[LOOPS[i].counts.0 as usize] = LOOPS[i].counts.1.1;
@@ -99,9 +113,9 @@ static COUNTING_POLLS: [Handler; DISPATCH_SIZE] = {
     t
 };
 
-/// [`PLAIN`] while the flag word is to be looked at.
+/// [`PLAIN`] in the same way.
 static PLAIN_POLLS: [Handler; DISPATCH_SIZE] = {
-    let mut t = PLAIN;
+    let mut t = watched(PLAIN);
     let mut i = 0;
     while i < LOOPS.len() {
         t[LOOPS[i].counts.0 as usize] = LOOPS[i].plain.1.1;
@@ -175,7 +189,7 @@ impl Vm {
     pub(crate) fn sync_back_edges(&mut self) {
         loop {
             // Where every instruction is told to someone, its own handler comes from `plain`, which no other thread changes.
-            let told = self.recording || self.hook.mask != 0;
+            let told = self.recording || self.hook.mask != 0 || self.hook.active;
             let polls = told || self.flags.load(Ordering::SeqCst) != 0;
             let counts = self.jit_on && !self.jit_held && !self.events.telling;
             self.plain = match (counts, polls) {
@@ -214,6 +228,14 @@ impl Vm {
         } else {
             *self.plain
         };
+        if self.hook.active {
+            // A hook that has removed itself still cannot yield.
+            for (op, handler) in WATCHED {
+                if self.dispatch[op as usize] as usize == self.plain[op as usize] as usize {
+                    self.dispatch[op as usize] = handler;
+                }
+            }
+        }
         let plainly = !self.recording && self.hook.mask == 0 && self.events.queue.is_empty();
         if plainly && self.profile.on_sample.is_some() {
             self.dispatch[Op::FUNCC as usize] = FUNCC_TOLD;

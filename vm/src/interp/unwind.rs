@@ -130,7 +130,7 @@ fn search(vm: &mut Vm, mut handler_done: bool) -> HelperResult {
             // SAFETY: a CONT frame has its id there.
             let word = unsafe { (*b.sub(4)).0 };
             if Cont::from_word(word) == Some(Cont::Hook) {
-                vm.hook.active = false;
+                vm.leave_hook();
                 vm.hook.stage = 0;
             }
         }

@@ -47,10 +47,12 @@ pub struct Thread {
     pub maxstack: *mut Value,
     /// Allocated slots.
     pub size: u32,
-    /// Nested native runs on this thread right now (a yield cannot cross them).
-    pub nruns: u32,
     /// Coroutines below this one in the chain of resumes.
     pub depth: u32,
+    /// 1 if it was resumed by a function of `coroutine.wrap`, else 0. Handlers read it together with the next field.
+    pub wrapped: u32,
+    /// Nested native runs on this thread right now (a yield cannot cross them).
+    pub nruns: u32,
     /// Instruction after the one that raised the error a dead coroutine ended with (for tracebacks).
     pub saved_pc: *const u32,
     /// Environment for code loaded by this thread.
@@ -62,8 +64,6 @@ pub struct Thread {
     /// Where this coroutine goes on when it is resumed, if it waits in a yield that Lua code called: the return pc of the
     /// current frame. Null in any other state.
     pub go_on: *const u32,
-    /// Was it resumed by a function of `coroutine.wrap`?
-    pub wrapped: bool,
     /// Open upvalues, highest slot first.
     pub open: Option<Gc<Upval>>,
     /// Host data of this coroutine (`thread.exdata`).
@@ -124,7 +124,7 @@ impl Heap {
                 resumer: None,
                 inner: None,
                 go_on: std::ptr::null(),
-                wrapped: false,
+                wrapped: 0,
                 open: None,
                 exdata: 0,
                 exdata2: 0,

@@ -14,7 +14,7 @@ op! { CALL |pc, base, k, vm, a, d| {
     let nb = base.add(a + 2);
     if (*base.add(a)).tag() == tag::FUNC {
         *nb.sub(1) = frame::raw(pc as u64);
-        enter_func!(nb, vm, d & 0xff)
+        enter_func!(nb, k, vm, d & 0xff)
     }
     tail!(call_slow, pc, base, k, vm, a, d)
 } }
@@ -23,7 +23,7 @@ op! { CALLM |pc, base, k, vm, a, d| {
     if (*base.add(a)).tag() == tag::FUNC {
         *nb.sub(1) = frame::raw(pc as u64);
         let n = (d & 0xff) + (*vm).multres as usize;
-        enter_func!(nb, vm, n)
+        enter_func!(nb, k, vm, n)
     }
     tail!(call_multi_slow, pc, base, k, vm, a, d)
 } }
@@ -41,7 +41,7 @@ macro_rules! tail_call {
                 put($base.add(i - 1), *from.add(i + 1));
                 i += 1;
             }
-            enter_func!($base, $vm, n)
+            enter_func!($base, $k, $vm, n)
         }
         tail!(callt_slow, $pc, $base, $k, $vm, $a, $n)
     }};
@@ -63,7 +63,7 @@ op! { ITERC |pc, base, k, vm, a, d| {
     if f.tag() == tag::FUNC {
         let nb = cb.add(2);
         *nb.sub(1) = frame::raw(pc as u64);
-        enter_func!(nb, vm, 3)
+        enter_func!(nb, k, vm, 3)
     }
     tail!(iter_slow, pc, base, k, vm, a, d)
 } }

@@ -1,5 +1,7 @@
 //! Function headers. `a` is the frame size, `d` the number of arguments plus one.
 
+use std::sync::atomic::{Ordering, compiler_fence};
+
 use crate::cell::gc_ref::Gc;
 use crate::function::closure::{LuaFunc, NativeFunc};
 use crate::interp::coroutine::{resume_op, wrap_op, yield_op};
@@ -106,7 +108,7 @@ op! { FUNCPCALL |pc, base, k, vm, a, d| {
     }
     let nb = base.add(2);
     *nb.sub(1) = frame::raw(frame::link(frame::PCALL_DELTA, FrameType::Pcall));
-    enter_func!(nb, vm, d - 1)
+    enter_func!(nb, k, vm, d - 1)
 } }
 op! { FUNCXPCALL |pc, base, k, vm, a, d| {
     if d < 3
@@ -126,14 +128,20 @@ op! { FUNCXPCALL |pc, base, k, vm, a, d| {
     }
     let nb = base.add(3);
     *nb.sub(1) = frame::raw(frame::link(frame::XPCALL_DELTA, FrameType::Xpcall));
-    enter_func!(nb, vm, d - 2)
+    enter_func!(nb, k, vm, d - 2)
 } }
-/// Makes `$co` the running coroutine. No flag is set.
+/// Makes `$co` the running coroutine.
 macro_rules! switch {
     ($vm:ident, $co:ident) => {{
         (*$co).hdr.flags = Status::Running as u8;
         (*$vm).cur = Gc::from_ptr(std::ptr::NonNull::new_unchecked($co));
-        *(*$vm).stack_limit.as_ptr() = (*$co).maxstack;
+        let limit = (*$vm).stack_limit.as_ptr();
+        *limit = (*$co).maxstack;
+        // A signal handler that sets a flag takes the limit away: the flags are looked at when the limit stands there.
+        compiler_fence(Ordering::SeqCst);
+        if *(*$vm).flags.as_ptr() != 0 {
+            *limit = std::ptr::null_mut();
+        }
     }};
 }
 
@@ -141,40 +149,33 @@ macro_rules! switch {
 const FEW: usize = 8;
 const _: () = assert!(FEW + 1 < STACK_EXTRA);
 
-/// Does nothing of what follows matter to anyone else: no flag to look at, no trace that is recorded?
-macro_rules! unwatched {
-    ($vm:ident) => {
-        *(*$vm).flags.as_ptr() == 0 && !(*$vm).recording
-    };
+/// Makes `$co` the running coroutine, resumed out of the native's frame at `$base` of `$th`, which has `$given` values. What a
+/// recording or a hook would have to hear of is done by the handlers that stand in the table then (`tables::WATCHED`).
+macro_rules! enter {
+    ($vm:ident, $base:ident, $given:expr, $th:ident, $co:ident, $wrapped:expr) => {{
+        (*$co).go_on = std::ptr::null();
+        (*$co).resumer = Some(Gc::from_ptr(std::ptr::NonNull::new_unchecked($th)));
+        (*$co).depth = (*$th).depth + 1;
+        (*$co).wrapped = $wrapped as u32;
+        (*$th).base = $base;
+        (*$th).top = $base.add($given);
+        (*$th).hdr.flags = Status::Normal as u8;
+        (*$vm).resumed_at = $base;
+        switch!($vm, $co);
+    }};
 }
 
-/// Continues the coroutine `$v` with `$d - $lead` values from `$from`, when it waits in a yield that Lua code called and
+/// Continues the coroutine `$co` with `$d - $lead` values from `$from`, when it waits in a yield that Lua code called and
 /// nothing else is in the way. The current frame is the native's at `$base`, with `$d - 1` arguments.
 macro_rules! continue_coroutine {
-    ($vm:ident, $base:ident, $d:ident, $v:expr, $from:expr, $lead:literal) => {{
-        let v = $v;
+    ($vm:ident, $base:ident, $d:ident, $co:expr, $from:expr, $lead:literal) => {{
         let th = (*$vm).cur.as_ptr();
-        if v.tag() == tag::THREAD {
-            let co = v.payload() as *mut Thread;
-            let pc = (*co).go_on;
-            if !pc.is_null() && $d <= FEW && (*th).depth < COROUTINE_DEPTH_MAX && unwatched!($vm) {
-                let cb = (*co).base;
-                (*co).go_on = std::ptr::null();
-                (*co).resumer = Some(Gc::from_ptr(std::ptr::NonNull::new_unchecked(th)));
-                (*co).depth = (*th).depth + 1;
-                (*co).wrapped = $lead == 1;
-                (*th).base = $base;
-                (*th).top = $base.add($d - 1);
-                (*th).hdr.flags = Status::Normal as u8;
-                (*$vm).resumed_at = $base;
-                switch!($vm, co);
-                if $d != $lead || *(pc as *const u8).sub(1) != 1 {
-                    tail!(given, pc, cb, $from, $vm, 0, $d - $lead)
-                }
-                let base = cb.sub(2).sub(*(pc as *const u8).sub(3) as usize);
-                let k = constants(base);
-                next!(pc, base, k, $vm)
-            }
+        let co: *mut Thread = $co;
+        let pc = (*co).go_on;
+        if !pc.is_null() && $d <= FEW && (*th).depth < COROUTINE_DEPTH_MAX {
+            let cb = (*co).base;
+            enter!($vm, $base, $d - 1, th, co, $lead == 1);
+            tail!(given, pc, cb, $from, $vm, 0, $d - $lead)
         }
     }};
 }
@@ -190,52 +191,114 @@ op! {
 }
 
 op! { FUNCRESUME |pc, base, k, vm, a, d| {
-    if d >= 2 {
-        continue_coroutine!(vm, base, d, *base, base.add(1), 2);
+    if d >= 2 && (*base).tag() == tag::THREAD {
+        continue_coroutine!(vm, base, d, (*base).payload() as *mut Thread, base.add(1), 2);
     }
     tail!(resume_op, pc, base, k, vm, a, d)
 } }
+
+/// The coroutine of the function made by `coroutine.wrap` whose frame is at `base`: its only upvalue, which no program can
+/// change.
+///
+/// # Safety
+/// The frame is that of such a function.
+#[inline(always)]
+unsafe fn wrapped(base: *const Value) -> *mut Thread {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let f = func_ptr(*base.sub(2)) as *const u8;
+        (*(f.add(NativeFunc::UPVALS_OFFSET) as *const Value)).payload() as *mut Thread
+    }
+}
 op! { FUNCWRAP |pc, base, k, vm, a, d| {
-    let f = func_ptr(*base.sub(2)) as *const u8;
-    let co = *(f.add(NativeFunc::UPVALS_OFFSET) as *const Value);
-    continue_coroutine!(vm, base, d, co, base, 1);
-    tail!(wrap_op, pc, base, k, vm, a, d)
+    // What iterators and generators do has a way of its own: nothing is handed in, and nothing wanted by the yield.
+    let co = wrapped(base);
+    let at = (*co).go_on;
+    let th = (*vm).cur.as_ptr();
+    if d == 1 && !at.is_null() && *(at as *const u8).sub(1) == 1 && (*th).depth < COROUTINE_DEPTH_MAX {
+        let cb = (*co).base;
+        enter!(vm, base, 0, th, co, true);
+        let base = cb.sub(2).sub(*(at as *const u8).sub(3) as usize);
+        let k = constants(base);
+        next!(at, base, k, vm)
+    }
+    tail!(wrap_others, pc, base, std::ptr::null(), vm, 0, d)
 } }
+op! {
+    #[inline(never)]
+    wrap_others |pc, base, k, vm, a, d| {
+        continue_coroutine!(vm, base, d, wrapped(base), base, 1);
+        tail!(wrap_op, pc, base, k, vm, a, d)
+    }
+}
+
+/// [`Thread::wrapped`] and, behind it, [`Thread::nruns`] of a coroutine that a wrapped function resumed and that runs nothing
+/// nested, as one word.
+const WRAPPED_ALONE: u64 = 1;
+const _: () = assert!(
+    std::mem::offset_of!(Thread, nruns) == std::mem::offset_of!(Thread, wrapped) + 4
+        && cfg!(target_endian = "little")
+);
+
+/// Makes the resumer `$r` the running coroutine; `$co` waits in its yield at `$base`, out of which it goes on at `$here`.
+macro_rules! leave {
+    ($vm:ident, $base:ident, $here:ident, $co:ident, $r:ident) => {{
+        (*$co).base = $base;
+        (*$co).top = $base;
+        (*$co).go_on = $here as *const u32;
+        (*$co).hdr.flags = Status::Suspended as u8;
+        (*$co).resumer = None;
+        switch!($vm, $r);
+    }};
+}
 op! { FUNCYIELD |pc, base, k, vm, a, d| {
+    // One value for a call of a wrapped function that wants one.
     let co = (*vm).cur.as_ptr();
     let rb = (*vm).resumed_at;
     let here = (*base.sub(1)).0;
     if let Some(r) = (*co).resumer
         && (*r.as_ptr()).base == rb
-        && (*co).nruns == 0
-        && d <= FEW
-        && unwatched!(vm)
-        && !(*vm).hook.active
+        && *(&raw const (*co).wrapped).cast::<u64>() == WRAPPED_ALONE
+        && d == 2
         && frame::is_lua(here)
     {
         let r = r.as_ptr();
         let link = (*rb.sub(1)).0;
-        if frame::is_lua(link) {
-            (*co).base = base;
-            (*co).top = base;
-            (*co).go_on = here as *const u32;
-            (*co).hdr.flags = Status::Suspended as u8;
-            (*co).resumer = None;
-            switch!(vm, r);
+        let at = (link as *const u8).wrapping_sub(4);
+        if frame::is_lua(link) && *at.add(3) == 2 {
+            leave!(vm, base, here, co, r);
             let to = rb.sub(2);
-            let at = (link as *const u8).sub(4);
-            if !(*co).wrapped {
-                *to = Value::TRUE;
-                tail!(given, link as *const u32, rb, base, vm, 1, d - 1)
-            }
-            if d != 2 || *at.add(3) != 2 {
-                tail!(given, link as *const u32, rb, base, vm, 0, d - 1)
-            }
             *to = *base;
             let base = to.sub(*at.add(1) as usize);
             let k = constants(base);
             next!(link as *const u32, base, k, vm)
         }
     }
-    tail!(yield_op, pc, base, k, vm, a, d)
+    tail!(yield_others, pc, base, std::ptr::null(), vm, 0, d)
 } }
+op! {
+    #[inline(never)]
+    yield_others |pc, base, k, vm, a, d| {
+        let co = (*vm).cur.as_ptr();
+        let rb = (*vm).resumed_at;
+        let here = (*base.sub(1)).0;
+        if let Some(r) = (*co).resumer
+            && (*r.as_ptr()).base == rb
+            && (*co).nruns == 0
+            && d <= FEW
+            && frame::is_lua(here)
+        {
+            let r = r.as_ptr();
+            let link = (*rb.sub(1)).0;
+            if frame::is_lua(link) {
+                leave!(vm, base, here, co, r);
+                if (*co).wrapped == 0 {
+                    *rb.sub(2) = Value::TRUE;
+                    tail!(given, link as *const u32, rb, base, vm, 1, d - 1)
+                }
+                tail!(given, link as *const u32, rb, base, vm, 0, d - 1)
+            }
+        }
+        tail!(yield_op, pc, base, k, vm, a, d)
+    }
+}
