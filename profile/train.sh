@@ -46,8 +46,10 @@ done
 printf '#!/bin/sh\nexec %s %s "$@" 2>>%s\n' "$watch" "$programs/moonlitd" "$seen/log" >"$seen/moonlitd"
 chmod +x "$seen/moonlitd"
 python3 scripts/serve/soak.py --server "$seen/moonlitd" --requests 2000 --connections 4 || true
-# A function is named where it is met first; a clone for recursion (name'2) is the same one.
+# A function is named where it is met first; a clone for recursion (name'2) is the same one. What the programs have from C
+# counts as well, what they call in other libraries does not.
+nm "$programs/moonlitd" | awk '$2 ~ /[tT]/ { print $3 }' >"$seen/own"
 for counted in $(ls "$seen" | grep '^[0-9]*$' | sort -n); do
-    sed -n "s/^c\{0,1\}fn=([0-9]*) \(_R[^']*\).*/\1/p" "$seen/$counted"
-done | awk '!known[$0]++' >profile/first.order
+    sed -n "s/^c\{0,1\}fn=([0-9]*) \([^ ']*\).*/\1/p" "$seen/$counted"
+done | awk 'NR == FNR { own[$0]; next } $0 in own && !known[$0]++' "$seen/own" - >profile/first.order
 wc -l profile/first.order

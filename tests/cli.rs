@@ -716,3 +716,25 @@ fn listings_are_those_of_jit_bc() {
     let o = run(command().args(["-jbc", "-e", "return 7"]), "");
     assert!(self::text(&o.stderr).starts_with("-- BYTECODE -- (command line):0-1\n0001    KSHORT   0   7\n"));
 }
+
+/// The server is another executable; under its names this one says so. Under LuaJIT's names it is what it is.
+#[test]
+#[cfg(unix)]
+fn the_names_of_the_server_are_refused() {
+    use std::os::unix::process::CommandExt;
+    for name in ["nginx", "openresty", "/usr/sbin/moonlitd", "resty"] {
+        let o = run(command().arg0(name).args(["-e", "print(1)"]), "");
+        assert_eq!((o.status.code(), text(&o.stdout).as_str()), (Some(1), ""), "{name}");
+        let said = text(&o.stderr);
+        assert!(said.contains("has no server: call `moonlitd` or `resty`"), "{name}: {said}");
+    }
+    for name in ["lua", "luajit", "anything"] {
+        let o = run(command().arg0(name).args(["-e", "print(1)"]), "");
+        assert_eq!(
+            (o.status.code(), text(&o.stdout).as_str()),
+            (Some(0), "1\n"),
+            "{name}: {}",
+            text(&o.stderr)
+        );
+    }
+}

@@ -4,5 +4,5 @@
 static ALLOCATOR: moonlit::cli::allocator::Stocked = moonlit::cli::allocator::Stocked;
 
 fn main() -> std::process::ExitCode {
-    moonlit::cli::main("moonlit")
+    moonlit::cli::lua()
 }

@@ -1,4 +1,6 @@
-//! The command lines. One executable under several names: what it is called decides what it is.
+//! The command lines. `moonlitd` and `resty` are one executable under several names: what it is called decides what it
+//! is. `moonlit` has LuaJIT's command line alone, so that it carries no server: the server's tables hold addresses, and
+//! what holds addresses takes memory in every process that starts.
 
 pub mod allocator;
 pub mod args;
@@ -8,55 +10,28 @@ mod repl;
 #[cfg(feature = "server")]
 mod resty;
 pub mod script;
+pub mod several;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
-/// Entry of every binary: acts as the name says.
-pub fn main(default_name: &str) -> ExitCode {
-    allocator::stock_blocks();
+/// The words of the command line, and the name it was called by, without its folder.
+fn called() -> (Vec<OsString>, Option<String>) {
     let args: Vec<OsString> = std::env::args_os().collect();
-    let called =
-        args.first().map(std::path::Path::new).and_then(|p| p.file_stem()).map(|s| s.to_string_lossy());
-    let name = called.as_deref().unwrap_or(default_name);
-    match name {
-        "moonlitd" | "nginx" | "openresty" => server(args),
-        "moonlit" | "luajit" | "lua" => script::main(args),
-        "resty" => resty(args),
-        _ if default_name == "moonlitd" => server(args),
-        _ if default_name == "resty" => resty(args),
-        _ => script::main(args),
+    let name = args.first().and_then(|p| Path::new(p).file_stem()).map(|s| s.to_string_lossy().into_owned());
+    (args, name)
+}
+
+/// Entry of `moonlit`.
+pub fn lua() -> ExitCode {
+    allocator::stock_blocks();
+    let (args, name) = called();
+    if let Some(name @ ("moonlitd" | "nginx" | "openresty" | "resty")) = name.as_deref() {
+        eprintln!(
+            "{name}: this executable is `moonlit`, which has no server: call `moonlitd` or `resty` by that name"
+        );
+        return ExitCode::FAILURE;
     }
-}
-
-#[cfg(feature = "server")]
-fn server(args: Vec<OsString>) -> ExitCode {
-    use crate::EngineOptions;
-    use moonlit_server::application::Gateways;
-    // OpenResty builds its LuaJIT with the 5.2 set.
-    let vms = || {
-        crate::lua(EngineOptions {
-            compat52: true,
-            symbols: Some(moonlit_server::compat::address),
-            ..EngineOptions::default()
-        })
-    };
-    moonlit_server::cli::run(args.get(1..).unwrap_or_default(), &Gateways { vms })
-}
-
-#[cfg(feature = "server")]
-fn resty(args: Vec<OsString>) -> ExitCode {
-    resty::main(&args)
-}
-
-#[cfg(not(feature = "server"))]
-fn resty(_: Vec<OsString>) -> ExitCode {
-    eprintln!("resty: built without the feature `server`");
-    ExitCode::FAILURE
-}
-
-#[cfg(not(feature = "server"))]
-fn server(_: Vec<OsString>) -> ExitCode {
-    eprintln!("moonlitd: built without the feature `server`");
-    ExitCode::FAILURE
+    script::main(args)
 }
