@@ -17,6 +17,7 @@ use super::model::{
 };
 use super::parts::Parts;
 use super::proxy::{self, ProxyDraft, ProxyInherited, ProxyLists};
+use super::proxy_ssl::{self, ProxySslDraft, ProxySslInherited};
 use super::servers::ServerName;
 use super::settings::{LocationDraft, ServerDraft};
 use super::ssl::{SslDraft, SslLists};
@@ -119,6 +120,8 @@ pub struct Level {
     pub proxy: ProxyDraft,
     /// `proxy_*` lists.
     pub proxy_lists: ProxyLists,
+    /// `proxy_ssl_*` settings.
+    pub proxy_ssl: ProxySslDraft,
     /// `lua_ssl_*` settings.
     pub lua_tls: LuaTlsDraft,
     /// `lua_ssl_certificate*` lines.
@@ -164,6 +167,7 @@ impl Level {
             limit_except: None,
             proxy: ProxyDraft::default(),
             proxy_lists: ProxyLists::default(),
+            proxy_ssl: ProxySslDraft::default(),
             lua_tls: LuaTlsDraft::default(),
             lua_tls_files: OwnFiles::default(),
             ssl: SslDraft::default(),
@@ -194,6 +198,7 @@ pub struct Inherited {
     limit_except: Option<LimitExcept>,
     try_files: Option<TryFiles>,
     proxy: ProxyInherited,
+    proxy_ssl: ProxySslInherited,
     tls: TlsInherited,
 }
 
@@ -222,6 +227,7 @@ impl Inherited {
             limit_except: None,
             try_files: None,
             proxy: ProxyInherited::default(),
+            proxy_ssl: ProxySslInherited::default(),
             tls: TlsInherited::default(),
         }
     }
@@ -271,9 +277,13 @@ pub fn finish(level: Level, outer: &Inherited) -> Result<Finished, ConfError> {
             Some(place) => ConfError::at(place, text),
             None => ConfError::whole(text),
         })?;
+    let wants_ssl = matches!(&content, Some(Content::Proxy(pass)) if pass.target.may_be_ssl());
+    let proxy_ssl =
+        proxy_ssl::finish(level.proxy_ssl, wants_ssl, &outer.proxy_ssl).map_err(ConfError::whole)?;
     let tls = tls::finish(level.lua_tls, level.lua_tls_files, &outer.tls).map_err(ConfError::whole)?;
     let mut inherited = Inherited {
         proxy,
+        proxy_ssl,
         tls,
         settings,
         filters,
@@ -324,6 +334,7 @@ pub fn finish(level: Level, outer: &Inherited) -> Result<Finished, ConfError> {
         content: inherited.content.clone(),
         rewrite: rewrite.into(),
         proxy: proxy_conf,
+        proxy_ssl: inherited.proxy_ssl.made.clone(),
         lua_tls: inherited.tls.client.clone(),
         lua: inherited.lua.clone(),
         error_logs: inherited.error_logs.clone(),

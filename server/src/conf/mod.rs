@@ -19,6 +19,7 @@ pub mod model;
 pub mod net;
 pub mod parts;
 pub mod proxy;
+pub mod proxy_ssl;
 pub mod servers;
 pub mod settings;
 pub mod ssl;

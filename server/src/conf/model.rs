@@ -415,6 +415,8 @@ pub struct Location {
     pub filters: FilterSettings,
     /// How Lua's sockets speak TLS.
     pub lua_tls: Arc<Client>,
+    /// How requests are passed on over TLS; `None` where none are.
+    pub proxy_ssl: Option<Arc<super::proxy_ssl::ProxySsl>>,
     /// What modules beyond the core have.
     pub parts: Arc<Parts>,
     /// `root` or `alias`.

@@ -287,11 +287,34 @@ pub enum ProxyTarget {
         host: Arc<[u8]>,
         /// `$proxy_port`.
         port: u16,
+        /// Whether TLS is spoken.
+        ssl: bool,
         /// The path, if any.
         uri: Arc<[u8]>,
     },
     /// With variables.
     Script(Script),
+}
+
+impl ProxyTarget {
+    /// Whether requests may go there over TLS.
+    pub fn may_be_ssl(&self) -> bool {
+        match self {
+            ProxyTarget::Fixed { ssl, .. } => *ssl,
+            ProxyTarget::Script(_) => true,
+        }
+    }
+}
+
+/// What stands in front of the host of a URL that requests can be passed on to, the usual port, and whether TLS is spoken.
+const SCHEMES: [(&[u8], u16, bool); 2] = [(b"http://", 80, false), (b"https://", 443, true)];
+
+/// The scheme of a URL: what is behind it, the usual port, whether TLS is spoken.
+pub fn scheme_of(url: &[u8]) -> Option<(&[u8], u16, bool)> {
+    SCHEMES.iter().find_map(|(scheme, port, ssl)| {
+        let (head, rest) = url.split_at_checked(scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then_some((rest, *port, *ssl))
+    })
 }
 
 /// A header that is set in requests.

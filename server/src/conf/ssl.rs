@@ -139,7 +139,7 @@ pub struct SslLists {
     ticket_keys: Vec<Vec<u8>>,
 }
 
-fn pem(cx: &Cx<'_>, node: &Node) -> Result<Pem, Fail> {
+pub(super) fn pem(cx: &Cx<'_>, node: &Node) -> Result<Pem, Fail> {
     let text = node.text(0);
     if let Some(data) = text.strip_prefix("data:") {
         return Ok(Pem::Data(data.to_owned()));

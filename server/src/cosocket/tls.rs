@@ -1,50 +1,20 @@
 //! TLS over a cosocket's connection.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::client::TlsStream;
 
 use super::error::SockError;
 use super::stream::Stream;
 use super::tcp::{OpTimer, Socket};
-use crate::tls::client::{Client, Refused, is_resumed};
+use crate::tls::client::{self, Client, Refused};
 use crate::tls::sessions::Session;
 
 /// An encrypted stream.
-struct Encrypted {
-    io: TlsStream<Box<dyn Stream>>,
-    session: Arc<Session>,
-}
-
-impl AsyncRead for Encrypted {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.get_mut().io).poll_read(cx, buf) {
-            // A peer that closes without saying goodbye has closed.
-            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            r => r,
-        }
-    }
-}
-
-impl AsyncWrite for Encrypted {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, data)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-}
+type Encrypted = client::Encrypted<Box<dyn Stream>>;
 
 impl Stream for Encrypted {
     fn with_socket(&self, f: &mut dyn FnMut(SockRef<'_>)) -> bool {
@@ -126,16 +96,14 @@ impl Socket {
         let shaking = async move {
             let failed = |e: String| TlsError::Failed(e);
             let handshake = asked.client.handshake(asked.name.as_deref(), asked.session).map_err(failed)?;
-            let session = handshake.session.clone();
             let io = handshake.over(io).await.map_err(|e| TlsError::Failed(e.to_string()))?;
-            if is_resumed(&io) {
+            if io.is_resumed() {
                 trace.text("SSL reused session");
             }
             if asked.verify {
-                let chain = io.get_ref().1.peer_certificates().unwrap_or_default();
-                asked.client.check(chain, asked.name.as_deref()).map_err(TlsError::Refused)?;
+                asked.client.check(io.chain(), asked.name.as_deref()).map_err(TlsError::Refused)?;
             }
-            Ok(Encrypted { io, session })
+            Ok(io)
         };
         TlsHandshake { sock: self.clone(), step: None, shaking: Some(Box::pin(shaking)), timer }
     }

@@ -1,7 +1,6 @@
 //! The handshake of a connection that speaks TLS: the name that the client wants chooses the server, and that one's
 //! certificate is shown.
 
-use std::io;
 use std::rc::Rc;
 
 use rustls::server::Acceptor;
@@ -11,7 +10,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::Worker;
 use super::begin::valid_host;
 use crate::http1::conn::Conn;
-use crate::http1::secure::Secured;
+use crate::http1::secure::{Secured, shake_failed};
 use crate::request::with_match;
 use crate::tls::server::Hello;
 
@@ -28,7 +27,7 @@ pub async fn shake(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Result<(), S
     let http = w.env.http();
     let listen = w.env.config.listen_of(listen, conn.local).unwrap_or(&http.listens[listen]);
     let start = LazyConfigAcceptor::new(Acceptor::default(), conn.take_stream());
-    let mut start = start.await.map_err(failed)?;
+    let mut start = start.await.map_err(|e| shake_failed(&e))?;
     let hello = Hello::of(&start.client_hello());
     let mut name = Vec::new();
     let named = hello.server_name.as_ref().and_then(|n| valid_host(n.as_bytes(), &mut name));
@@ -41,23 +40,9 @@ pub async fn shake(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Result<(), S
         return Err("handshake rejected".to_owned());
     }
     let side = own.or(default).ok_or_else(|| "no certificate is there".to_owned())?;
-    let io = start.into_stream(side.config()).await.map_err(failed)?;
+    let io = start.into_stream(side.config()).await.map_err(|e| shake_failed(&e))?;
     let negotiated = side.told(&io, hello);
     let server = named.map(|at| (name, at));
     conn.secure(Box::new(io), Box::new(Secured { negotiated, server }));
     Ok(())
-}
-
-fn failed(e: io::Error) -> String {
-    match e.kind() {
-        io::ErrorKind::UnexpectedEof => "peer closed connection in SSL handshake".to_owned(),
-        _ => match e.raw_os_error() {
-            Some(number) => {
-                let shown = e.to_string();
-                let reason = shown.split(" (os error").next().unwrap_or_default();
-                format!("SSL_do_handshake() failed ({number}: {reason})")
-            }
-            None => format!("SSL_do_handshake() failed (SSL: {e})"),
-        },
-    }
 }

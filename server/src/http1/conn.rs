@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::deadline::Deadline;
 use super::proxy_protocol::ProxyProtocol;
 use super::secure::{Begun, Secured};
+use crate::tls::client::Encrypted;
 
 /// Size of a fresh input buffer.
 const INPUT_BYTES: usize = 4096;
@@ -61,6 +62,8 @@ pub enum Transport {
     Unix(UnixStream),
     /// TLS over one of these.
     Tls(Box<TlsStream<Begun>>),
+    /// TLS to a server.
+    TlsClient(Box<Encrypted<Begun>>),
     /// Something else.
     Other(Box<dyn OtherStream>),
 }
@@ -71,6 +74,7 @@ macro_rules! each {
             Transport::Tcp($s) => $e,
             Transport::Unix($s) => $e,
             Transport::Tls($s) => $e,
+            Transport::TlsClient($s) => $e,
             Transport::Other($s) => $e,
         }
     };
@@ -82,7 +86,17 @@ impl Transport {
         match self {
             Transport::Tcp(s) => s.poll_read_ready(cx),
             Transport::Unix(s) => s.poll_read_ready(cx),
-            Transport::Tls(_) | Transport::Other(_) => Poll::Ready(Ok(())),
+            Transport::Tls(_) | Transport::TlsClient(_) | Transport::Other(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Sends what the stream itself holds back.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Transport::Tcp(_) | Transport::Unix(_) => Poll::Ready(Ok(())),
+            Transport::Tls(s) => Pin::new(s).poll_flush(cx),
+            Transport::TlsClient(s) => Pin::new(s).poll_flush(cx),
+            Transport::Other(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
@@ -106,6 +120,7 @@ impl Transport {
             Transport::Tcp(s) => Some(s.into()),
             Transport::Unix(s) => Some(s.into()),
             Transport::Tls(s) => s.get_ref().0.io.socket(),
+            Transport::TlsClient(s) => s.io.get_ref().0.io.socket(),
             Transport::Other(_) => None,
         }
     }
@@ -425,11 +440,7 @@ impl Conn {
             out.buf = Vec::new();
         }
         out.waiters.drain(..).for_each(Waker::wake);
-        match &mut *io {
-            Transport::Tls(s) => Pin::new(s).poll_flush(cx),
-            Transport::Other(s) => Pin::new(s).poll_flush(cx),
-            Transport::Tcp(_) | Transport::Unix(_) => Poll::Ready(Ok(())),
-        }
+        io.poll_flush(cx)
     }
 
     /// Takes the stream away for a handshake, with the bytes of it that have been read.

@@ -65,3 +65,18 @@ pub struct Secured {
     /// The name that the client wanted, in lower case, and the index of the server that has it; `None` without such a one.
     pub server: Option<(Vec<u8>, usize)>,
 }
+
+/// nginx's text for a handshake that failed.
+pub fn shake_failed(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::UnexpectedEof => "peer closed connection in SSL handshake".to_owned(),
+        _ => match e.raw_os_error() {
+            Some(number) => {
+                let shown = e.to_string();
+                let reason = shown.split(" (os error").next().unwrap_or_default();
+                format!("SSL_do_handshake() failed ({number}: {reason})")
+            }
+            None => format!("SSL_do_handshake() failed (SSL: {e})"),
+        },
+    }
+}

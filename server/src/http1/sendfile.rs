@@ -16,7 +16,7 @@ impl Transport {
     pub fn takes_files(&self) -> bool {
         match self {
             Transport::Tcp(_) | Transport::Unix(_) => true,
-            Transport::Tls(_) | Transport::Other(_) => false,
+            Transport::Tls(_) | Transport::TlsClient(_) | Transport::Other(_) => false,
         }
     }
 
@@ -47,7 +47,9 @@ impl Transport {
         match self {
             Transport::Tcp(s) => send!(s),
             Transport::Unix(s) => send!(s),
-            Transport::Tls(_) | Transport::Other(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Transport::Tls(_) | Transport::TlsClient(_) | Transport::Other(_) => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
         }
     }
 }

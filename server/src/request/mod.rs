@@ -331,7 +331,8 @@ impl Request {
         if let Some(up) = &*self.upstream.borrow()
             && let Some(peer) = &up.peer
         {
-            line.extend_from_slice(b", upstream: \"http://");
+            line.extend_from_slice(b", upstream: \"http");
+            line.extend_from_slice(if up.ssl { b"s://" } else { b"://" });
             line.extend_from_slice(peer.as_bytes());
             if peer.starts_with("unix:") {
                 line.push(b':');

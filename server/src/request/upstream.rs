@@ -123,6 +123,8 @@ pub struct UpstreamInfo {
     pub uri: Vec<u8>,
     /// The group.
     pub group: Option<Arc<Upstream>>,
+    /// Whether TLS is spoken.
+    pub ssl: bool,
     /// `$proxy_host`.
     pub proxy_host: Arc<[u8]>,
     /// `$proxy_port`; 0 for Unix sockets.
@@ -140,6 +142,7 @@ impl Default for UpstreamInfo {
             peer: None,
             uri: Vec::new(),
             group: None,
+            ssl: false,
             proxy_host: Arc::from([]),
             proxy_port: 0,
             balancer: BalancerState::default(),

@@ -7,10 +7,12 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, HandshakeKind, KeyLog, SignatureScheme};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -134,12 +136,52 @@ pub enum Refused {
 
 impl Handshake {
     /// Shakes hands over a stream.
-    pub async fn over<S: AsyncRead + AsyncWrite + Unpin>(self, io: S) -> std::io::Result<TlsStream<S>> {
-        self.connector.connect(self.name, io).await
+    pub async fn over<S: AsyncRead + AsyncWrite + Unpin>(self, io: S) -> std::io::Result<Encrypted<S>> {
+        let Handshake { connector, name, session } = self;
+        Ok(Encrypted { io: connector.connect(name, io).await?, session })
     }
 }
 
-/// Did the server go on with a session?
-pub fn is_resumed<S>(s: &TlsStream<S>) -> bool {
-    s.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+/// An encrypted stream.
+pub struct Encrypted<S> {
+    /// The stream.
+    pub io: TlsStream<S>,
+    /// What can be gone on with.
+    pub session: Arc<Session>,
+}
+
+impl<S> Encrypted<S> {
+    /// Did the server go on with a session?
+    pub fn is_resumed(&self) -> bool {
+        self.io.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The server's certificates, its own first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.io.get_ref().1.peer_certificates().unwrap_or_default()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.get_mut().io).poll_read(cx, buf) {
+            // A peer that closes without saying goodbye has closed.
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            r => r,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
 }

@@ -1,11 +1,13 @@
-//! A session that a client can go on with in another connection to the same name.
+//! Sessions that a client can go on with in another connection to the same name.
 
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
-use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Servers whose sessions are kept.
+const SERVERS_MAX: usize = 1024;
 /// Tickets of a session that are kept.
 const TICKETS_MAX: usize = 4;
 
@@ -75,5 +77,39 @@ impl ClientSessionStore for Session {
 
     fn take_tls13_ticket(&self, name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         self.known(name)?.tls13.pop_back()
+    }
+}
+
+/// Sessions of many servers, by what tells them apart. When there are too many all are forgotten.
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<HashMap<String, Arc<Session>>>);
+
+impl Sessions {
+    /// The session of a server, to go on with and to be filled.
+    pub fn of(&self, server: &str) -> Arc<Session> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(server) {
+            return known.clone();
+        }
+        if all.len() >= SERVERS_MAX {
+            all.clear();
+        }
+        all.entry(server.to_owned()).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_told_apart_and_bounded() {
+        let s = Sessions::default();
+        let first = s.of("a");
+        assert!(Arc::ptr_eq(&first, &s.of("a")) && !Arc::ptr_eq(&first, &s.of("b")));
+        for n in 0..SERVERS_MAX {
+            s.of(&n.to_string());
+        }
+        assert!(s.0.lock().unwrap().len() <= SERVERS_MAX);
     }
 }

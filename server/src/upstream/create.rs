@@ -13,6 +13,8 @@ use crate::request::escape::{Place, escape};
 pub struct Destination {
     /// `$proxy_host`.
     pub host: Arc<[u8]>,
+    /// Whether TLS is spoken.
+    pub ssl: bool,
     /// The path that `proxy_pass` gives; empty when the request's own is sent.
     pub uri: Arc<[u8]>,
 }

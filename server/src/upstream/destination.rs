@@ -7,9 +7,8 @@ use super::create::Destination;
 use super::proxy::with_info;
 use super::resolvers::Resolvers;
 use super::{Group, Upstreams};
-use crate::conf::directives::proxy::SCHEME;
 use crate::conf::model::Level;
-use crate::conf::proxy::{ProxyPass, ProxyTarget};
+use crate::conf::proxy::{ProxyPass, ProxyTarget, scheme_of};
 use crate::conf::upstream::PeerAddr;
 use crate::conf::url;
 use crate::cosocket::resolver::Names;
@@ -25,27 +24,26 @@ pub(super) async fn destination(
     pass: &ProxyPass,
 ) -> Result<(Rc<Group>, Destination), u16> {
     let script = match &pass.target {
-        ProxyTarget::Fixed { upstream, host, port, uri } => {
+        ProxyTarget::Fixed { upstream, host, port, ssl, uri } => {
             with_info(req, |info| {
                 info.begin_group();
                 info.proxy_host = host.clone();
                 info.proxy_port = *port;
+                info.ssl = *ssl;
             });
-            let to = Destination { host: host.clone(), uri: uri.clone() };
+            let to = Destination { host: host.clone(), ssl: *ssl, uri: uri.clone() };
             return Ok((ups.get(*upstream).clone(), to));
         }
         ProxyTarget::Script(script) => script,
     };
     with_info(req, UpstreamInfo::begin_group);
     let text = req.eval(script);
-    let has_scheme = text.len() > SCHEME.len() && text[..SCHEME.len()].eq_ignore_ascii_case(SCHEME);
-    if !has_scheme {
+    let Some((rest, usual_port, ssl)) = scheme_of(&text).filter(|(rest, ..)| !rest.is_empty()) else {
         let line = [b"invalid URL prefix in \"", &text[..], b"\""].concat();
         req.log(Level::Error, &line);
         return Err(500);
-    }
-    let rest = &text[SCHEME.len()..];
-    let url = url::parse(rest, 80).map_err(|why| {
+    };
+    let url = url::parse(rest, usual_port).map_err(|why| {
         let line = [why.as_bytes(), b" in upstream \"", rest, b"\""].concat();
         req.log(Level::Error, &line);
         500u16
@@ -54,9 +52,10 @@ pub(super) async fn destination(
     if uri.first() == Some(&b'?') {
         uri.insert(0, b'/');
     }
-    let to = Destination { host: url.host_header(80).into_bytes().into(), uri: uri.into() };
+    let to = Destination { host: url.host_header(usual_port).into_bytes().into(), ssl, uri: uri.into() };
     with_info(req, |info| {
         info.proxy_host = to.host.clone();
+        info.ssl = ssl;
         info.proxy_port = if url.is_unix() { 0 } else { url.port };
     });
     let port = url.port_text.as_ref().map(|_| url.port);

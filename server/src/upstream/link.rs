@@ -150,6 +150,10 @@ impl Link {
         if self.input.capacity() - old < room {
             self.input.reserve(room);
         }
+        // What TLS holds back goes first: the answer may depend on it.
+        if let Poll::Ready(Err(e)) = self.io.poll_flush(cx) {
+            return Poll::Ready(Err(e));
+        }
         let r = poll_append(&mut self.io, cx, &mut self.input);
         let n = self.input.len() - old;
         match r {
@@ -167,6 +171,10 @@ impl Link {
         let r = self.io.poll_write(cx, data);
         if let Poll::Ready(Ok(n)) = &r {
             self.sent += *n as u64;
+            // What does not go out now goes out while the answer is waited for.
+            if let Poll::Ready(Err(e)) = self.io.poll_flush(cx) {
+                return Poll::Ready(Err(e));
+            }
         }
         r
     }
@@ -196,6 +204,10 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
+        // The server is told that this is the end, if it can be told at once.
+        if let Transport::TlsClient(_) = &self.io {
+            let _ = self.io.poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        }
         give_buffer(std::mem::take(&mut self.input));
     }
 }

@@ -15,6 +15,7 @@ pub mod pipe;
 pub mod proxy;
 pub mod resolvers;
 mod respond;
+mod secure;
 pub mod send;
 mod talk;
 pub mod tunnel;

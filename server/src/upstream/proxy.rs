@@ -378,7 +378,7 @@ impl Job<'_> {
             return Some(Home {
                 pool: self.group.script_pool.clone(),
                 addr: addr.clone(),
-                tag: hasher.finalize() as usize,
+                tag: self.pool_tag(hasher.finalize() as usize),
                 idle_ms: keepalive.idle_timeout_ms,
                 requests_max: if keepalive.max_requests == 0 { u64::MAX } else { keepalive.max_requests },
                 time_max_ms: u64::MAX,
@@ -388,7 +388,7 @@ impl Job<'_> {
         Some(Home {
             pool: self.group.pool.clone()?,
             addr: addr.clone(),
-            tag: if keep.local { Arc::as_ptr(self.conf) as usize } else { 0 },
+            tag: self.pool_tag(if keep.local { Arc::as_ptr(self.conf) as usize } else { 0 }),
             idle_ms: keep.timeout_ms,
             requests_max: keep.requests,
             time_max_ms: keep.time_ms,
@@ -412,40 +412,40 @@ impl Job<'_> {
         if let Some(local) = with_info(self.req, |info| info.balancer.local) {
             options.local = Some(local);
         }
-        let mut deadline = Deadline::new();
-        deadline.arm(self.timeouts().0);
-        let mut connecting = std::pin::pin!(connect(addr, &options));
-        let result = std::future::poll_fn(|cx| {
-            if let Poll::Ready(r) = connecting.as_mut().poll(cx) {
-                return Poll::Ready(Some(Some(r)));
-            }
-            if deadline.poll(cx) {
-                return Poll::Ready(Some(None));
-            }
-            if client_is_gone(self.req, self.conf, cx) {
-                return Poll::Ready(None);
-            }
-            Poll::Pending
-        })
-        .await;
-        match result {
-            None => Err(Fault::Status(499)),
-            Some(None) => {
-                self.req.log(Level::Error, b"upstream timed out (110: Connection timed out)");
-                Err(Fault::Next(NextOn::TIMEOUT))
-            }
-            Some(Some(Ok(io))) => Ok(io),
-            Some(Some(Err(ConnectError::Bind(e)))) => {
+        match self.within(connect(addr, &options)).await? {
+            Ok(io) => self.secure(io, addr).await,
+            Err(ConnectError::Bind(e)) => {
                 let local = options.local.map(|a| a.ip().to_string()).unwrap_or_default();
                 let text = format!("bind({local}) failed {}", os_text(&e));
                 self.req.log(Level::Crit, text.as_bytes());
                 Err(Fault::Status(500))
             }
-            Some(Some(Err(ConnectError::Connect(e)))) => {
+            Err(ConnectError::Connect(e)) => {
                 self.log_connect_error(addr, &e);
                 Err(Fault::Next(NextOn::ERROR))
             }
         }
+    }
+
+    /// Waits for a step of making a connection, no longer than one may take and than the client is there.
+    pub(super) async fn within<R>(&self, step: impl Future<Output = R>) -> Result<R, Fault> {
+        let mut deadline = Deadline::new();
+        deadline.arm(self.timeouts().0);
+        let mut step = std::pin::pin!(step);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(r) = step.as_mut().poll(cx) {
+                return Poll::Ready(Ok(r));
+            }
+            if deadline.poll(cx) {
+                self.req.log(Level::Error, b"upstream timed out (110: Connection timed out)");
+                return Poll::Ready(Err(Fault::Next(NextOn::TIMEOUT)));
+            }
+            if client_is_gone(self.req, self.conf, cx) {
+                return Poll::Ready(Err(Fault::Status(499)));
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// nginx's line: errors that the system tells at once show the address.

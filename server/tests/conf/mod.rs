@@ -368,6 +368,15 @@ fn settings_of_encrypted_servers_are_checked_at_the_start() {
             "ssl_dhparam /no/dh;".to_owned(),
             "BIO_new_file(\"/no/dh\") failed (SSL: error:80000002:system library::No such file or directory:calling fopen(/no/dh, r) error:10000080:BIO routines::no such file)".to_owned(),
         ),
+        (
+            "server { location / { proxy_pass https://127.0.0.1; proxy_ssl_verify on; } }".to_owned(),
+            "no proxy_ssl_trusted_certificate for proxy_ssl_verify".to_owned(),
+        ),
+        (
+            "proxy_ssl_certificate a.crt; server { location / { proxy_pass https://127.0.0.1; } }".to_owned(),
+            "no \"proxy_ssl_certificate_key\" is defined for certificate \"a.crt\"".to_owned(),
+        ),
+        ("server { location / { proxy_pass ftp://127.0.0.1; } }".to_owned(), format!("invalid URL prefix {at}")),
         ("ssl_certificate $ssl_server_name.crt;".to_owned(), format!("variables in \"ssl_certificate\" are not supported yet {at}")),
         ("server { listen 127.0.0.1:8443 ssl=on; }".to_owned(), format!("invalid parameter \"ssl=on\" {at}")),
     ] {
@@ -378,6 +387,7 @@ fn settings_of_encrypted_servers_are_checked_at_the_start() {
     // A default server's certificate serves for those without; a server that refuses all needs none.
     for text in [
         "server { listen 127.0.0.1:8443 ssl; ssl_reject_handshake on; }",
+        "proxy_ssl_verify on; server { location / { proxy_pass http://127.0.0.1; } }",
         "ssl_reject_handshake on; server { listen 127.0.0.1:8443 ssl; ssl_session_cache builtin:0 shared:S:1m; }",
     ] {
         assert!(load(&format!("events {{}} http {{ {text} }}")).is_ok(), "{text}");
@@ -555,7 +565,11 @@ fn server_is_chosen_by_name() {
         ("www.com", "*.a.example"),
         ("joe.net", "~^(?<user>\\w+)\\.net$"),
     ] {
-        assert_eq!(http.server_of(listen, listen.default_server, host.as_bytes(), &mut data).name, expected, "{host}");
+        assert_eq!(
+            http.server_of(listen, listen.default_server, host.as_bytes(), &mut data).name,
+            expected,
+            "{host}"
+        );
     }
     // The address of its own is served by the wildcard's socket.
     assert!(http.listens[0].bind && !http.listens[1].bind);

@@ -282,3 +282,78 @@ fn a_proxys_header_precedes_the_handshake() {
         assert!(all.ends_with("\r\n\r\n192.0.2.7 TLSv1.3"), "{all}");
     }
 }
+
+#[test]
+fn requests_are_passed_on_over_tls() {
+    let files = Files::of(&["up", "own"]);
+    let back = files.start(&format!(
+        "{} ssl_client_certificate ca.pem; ssl_verify_client optional;
+         server {{ listen 8443 ssl; server_name up.test; location / {{ client_body_buffer_size 1m; content_by_lua_block {{
+           ngx.req.read_body()
+           local v = ngx.var
+           local said = ngx.req.get_body_data() or ''
+           ngx.print(table.concat({{v.ssl_server_name or '-', v.http_host, v.ssl_protocol, v.ssl_client_verify,
+                                   v.ssl_session_reused, v.connection_requests, #said}}, ' ')) }} }}
+           location /big {{ content_by_lua_block {{ for i = 1, 100 do ngx.print(('x'):rep(20000)) end }} }} }}",
+        shown("up")
+    ));
+    let plain = files.start("server { listen 8080; location / { return 200 plain; } }");
+    let (to, other) = (back.addr.port(), plain.addr.port());
+    let front = files.start(&format!(
+        "error_log logs/error.log debug; server {{ listen 8080; proxy_ssl_protocols TLSv1.2 TLSv1.3;
+         location /plain {{ proxy_pass https://127.0.0.1:{to}/; proxy_ssl_session_reuse off; }}
+         location /named {{ proxy_pass https://127.0.0.1:{to}/; proxy_ssl_server_name on; proxy_ssl_name up.test:1;
+           proxy_ssl_verify on; proxy_ssl_trusted_certificate ca.pem; proxy_set_header Host up.test; }}
+         location /own {{ proxy_pass https://127.0.0.1:{to}/; proxy_ssl_protocols TLSv1.2;
+           proxy_ssl_certificate own.pem; proxy_ssl_certificate_key own.key; }}
+         location /kept {{ proxy_pass https://kept/; }}
+         location /big {{ proxy_pass https://127.0.0.1:{to}; }}
+         location /slowly {{ proxy_pass https://127.0.0.1:{to}/big; proxy_buffering off; }}
+         location /var {{ set $to https://127.0.0.1:{to}; proxy_pass $to; }}
+         location /stranger {{ proxy_pass https://127.0.0.1:{to}/; proxy_ssl_verify on; proxy_ssl_trusted_certificate own.pem; }}
+         location /misnamed {{ proxy_pass https://127.0.0.1:{to}/; proxy_ssl_verify on; proxy_ssl_trusted_certificate ca.pem; }}
+         location /deaf {{ proxy_pass https://127.0.0.1:{other}/; }}
+         }}
+         upstream kept {{ server 127.0.0.1:{to}; keepalive 4; }}"
+    ));
+    let ask = |request: String| String::from_utf8_lossy(&raw(&front, request.as_bytes())).into_owned();
+    let get = |path: &str| {
+        let all = ask(format!("GET {path} HTTP/1.0\r\n\r\n"));
+        all.split_once("\r\n\r\n").map_or(all.clone(), |(_, body)| body.to_owned())
+    };
+    let host = format!("127.0.0.1:{to}");
+    for _ in 0..2 {
+        assert_eq!(get("/plain"), format!("- {host} TLSv1.3 NONE . 1 0"));
+    }
+    assert_eq!(get("/named"), "up.test up.test TLSv1.3 NONE . 1 0");
+    assert_eq!(get("/named"), "up.test up.test TLSv1.3 NONE r 1 0");
+    assert_eq!(get("/own"), format!("- {host} TLSv1.2 SUCCESS . 1 0"));
+    assert_eq!(get("/own"), format!("- {host} TLSv1.2 SUCCESS r 1 0"));
+    assert_eq!(get("/var"), format!("- {host} TLSv1.3 NONE . 1 0"));
+    for n in 1..4 {
+        assert_eq!(get("/kept"), format!("- kept TLSv1.3 NONE . {n} 0"));
+    }
+    let body = "y".repeat(500_000);
+    let posted = ask(format!("POST /kept HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    assert!(posted.ends_with(&format!("- kept TLSv1.3 NONE . 4 {}", body.len())), "{posted}");
+    assert_eq!((get("/big").len(), get("/slowly").len()), (2_000_000, 2_000_000));
+    for path in ["/stranger", "/misnamed", "/deaf"] {
+        assert!(
+            ask(format!("GET {path} HTTP/1.0\r\n\r\n")).starts_with("HTTP/1.1 502 Bad Gateway"),
+            "{path}"
+        );
+    }
+    let log = front.error_log();
+    line_with(&log, "upstream SSL server name: \"up.test\"");
+    line_with(
+        &log,
+        "upstream SSL certificate verify error: (20:unable to get local issuer certificate) while SSL handshaking to upstream, client: 127.0.0.1",
+    );
+    line_with(
+        &log,
+        &format!(
+            "upstream SSL certificate does not match \"127.0.0.1\" while SSL handshaking to upstream, client: 127.0.0.1, server: , request: \"GET /misnamed HTTP/1.0\", upstream: \"https://127.0.0.1:{to}/\""
+        ),
+    );
+    line_with(&log, "SSL_do_handshake() failed (SSL: ");
+}

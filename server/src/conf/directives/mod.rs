@@ -26,7 +26,7 @@ use super::value;
 
 /// Every row of every group.
 pub fn rows() -> impl Iterator<Item = Row> {
-    let groups: [&'static [Row]; 26] = [
+    let groups: [&'static [Row]; 27] = [
         settings::MAIN_ROWS,
         settings::LUA_ROWS,
         settings::SERVER_ROWS,
@@ -50,6 +50,7 @@ pub fn rows() -> impl Iterator<Item = Row> {
         super::proxy::PROXY_ROWS,
         super::tls::LUA_TLS_ROWS,
         super::tls::ROWS,
+        super::proxy_ssl::PROXY_SSL_ROWS,
         super::ssl::SSL_ROWS,
         super::ssl::ROWS,
         upstream::ROWS,

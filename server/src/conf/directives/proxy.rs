@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::conf::directive::{Arity, Cx, Row, simple};
-use crate::conf::error::{ConfError, Fail};
+use crate::conf::error::Fail;
 use crate::conf::model::{Content, LocationKind};
-use crate::conf::proxy::{CookieFlags, ProxyPass, ProxyTarget, Redirects, RewriteRule, Rule};
+use crate::conf::proxy::{CookieFlags, ProxyPass, ProxyTarget, Redirects, RewriteRule, Rule, scheme_of};
 use crate::conf::tree::Node;
 use crate::conf::url;
 use crate::phase::Contexts;
@@ -40,9 +40,6 @@ fn unused_folder(_: &mut Cx<'_>, _: &Node) -> Result<(), Fail> {
     Ok(())
 }
 
-/// What stands in front of the host of a URL that can be passed to.
-pub const SCHEME: &[u8] = b"http://";
-
 fn proxy_pass(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     if matches!(cx.scope.content, Some(Content::Proxy(_))) {
         return Err(Fail::duplicate());
@@ -55,18 +52,9 @@ fn proxy_pass(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
     let target = if script.as_literal().is_none() {
         ProxyTarget::Script(script)
     } else {
-        let has_scheme =
-            |scheme: &[u8]| text.get(..scheme.len()).is_some_and(|head| head.eq_ignore_ascii_case(scheme));
-        if has_scheme(b"https://") {
-            let error = ConfError::at(&node.place, "unknown directive \"proxy_pass\"");
-            let hint = "\"proxy_pass https://...\" is known, but this server does not support it yet";
-            return Err(error.with_hint(Some(hint.to_owned())).into());
-        }
-        if !has_scheme(SCHEME) {
-            return Err(Fail::Message("invalid URL prefix".to_owned()));
-        }
-        let rest = &text[SCHEME.len()..];
-        let url = url::parse(rest, 80).map_err(|why| {
+        let (rest, usual_port, ssl) =
+            scheme_of(text).ok_or_else(|| Fail::Message("invalid URL prefix".to_owned()))?;
+        let url = url::parse(rest, usual_port).map_err(|why| {
             Fail::Message(format!("{why} in upstream \"{}\"", String::from_utf8_lossy(rest)))
         })?;
         let upstream = refer(cx.all, &url, &node.place)?;
@@ -79,8 +67,9 @@ fn proxy_pass(cx: &mut Cx<'_>, node: &Node) -> Result<(), Fail> {
         }
         ProxyTarget::Fixed {
             upstream,
-            host: url.host_header(80).into_bytes().into(),
+            host: url.host_header(usual_port).into_bytes().into(),
             port: url.port,
+            ssl,
             uri: url.uri.into(),
         }
     };
