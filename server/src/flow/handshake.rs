@@ -43,6 +43,6 @@ pub async fn shake(w: Rc<Worker>, conn: Rc<Conn>, listen: usize) -> Result<(), S
     let io = start.into_stream(side.config()).await.map_err(|e| shake_failed(&e))?;
     let negotiated = side.told(&io, hello);
     let server = named.map(|at| (name, at));
-    conn.secure(Box::new(io), Box::new(Secured { negotiated, server }));
+    conn.secure(Box::new(io), Rc::new(Secured { negotiated, server }));
     Ok(())
 }

@@ -56,6 +56,10 @@ fn detach(child: &mut Request) {
     let client = child.conn.clone();
     let conn = Conn::new(Transport::Other(Box::new(own)), client.peer, client.local, client.serial);
     conn.requests.set(client.requests.get());
+    if let Some(secured) = client.secured.get() {
+        // The copy came as the request did.
+        let _ = conn.secured.set(secured.clone());
+    }
     child.conn = Rc::new(conn);
     // While this is there the connection looks open.
     child.at_end.get_mut().push(Box::new(other));

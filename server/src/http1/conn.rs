@@ -9,6 +9,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -197,7 +198,7 @@ pub struct Conn {
     /// What a proxy in front said of it, where the PROXY protocol is spoken.
     pub proxied: OnceCell<Box<ProxyProtocol>>,
     /// What a handshake came to, where TLS is spoken.
-    pub secured: OnceCell<Box<Secured>>,
+    pub secured: OnceCell<Rc<Secured>>,
     /// When it was accepted, by the monotonic clock.
     pub accepted_ms: u64,
     /// Requests so far.
@@ -455,7 +456,7 @@ impl Conn {
     }
 
     /// Puts the stream of a handshake in its place, and what that came to.
-    pub fn secure(&self, io: Box<TlsStream<Begun>>, secured: Box<Secured>) {
+    pub fn secure(&self, io: Box<TlsStream<Begun>>, secured: Rc<Secured>) {
         *self.io.borrow_mut() = Transport::Tls(io);
         // There is one handshake.
         let _ = self.secured.set(secured);

@@ -10,7 +10,6 @@ use rustls::client::Resumption;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
 
-use super::debug::line_with;
 use super::tls::{Issuer, issuer, leaf};
 use super::{Server, start};
 
@@ -60,6 +59,15 @@ fn get(s: &Server, config: &ClientConfig, name: &str, path: &str) -> String {
     all.split_once("\r\n\r\n").map_or(all.clone(), |(_, body)| body.to_owned())
 }
 
+/// Waits until the log has a line with this text: some are written when the client knows already.
+fn logged(s: &Server, text: &str) {
+    let begun = std::time::Instant::now();
+    while !s.error_log().contains(text) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no {text:?} in {}", s.error_log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 struct Files {
     ca: Issuer,
     texts: Vec<(String, String)>,
@@ -97,6 +105,8 @@ fn names_choose_servers_and_variables_tell_of_the_connection() {
         "{} ssl_ecdh_curve X25519:prime256v1;
          server {{ listen 8443 ssl; server_name a.test; {says}
            location /move {{ return 301 /there; }}
+           location /copied {{ mirror /copy; content_by_lua_block {{ ngx.print('copied') }} }}
+           location /copy {{ internal; content_by_lua_block {{ ngx.log(ngx.WARN, 'the copy came by ', ngx.var.scheme) }} }}
            location /offered {{ return 200 '$ssl_ciphers $ssl_curves'; }}
            location /slow {{ client_body_buffer_size 1m; content_by_lua_block {{
              ngx.req.read_body()
@@ -123,6 +133,7 @@ fn names_choose_servers_and_variables_tell_of_the_connection() {
     assert!(
         get(&s, &new, "a.test", "/offered").starts_with("TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256:")
     );
+    get(&s, &new, "a.test", "/copied");
     let moved = ask(&s, &new, "a.test", "GET /move HTTP/1.0\r\nHost: a.test\r\n\r\n");
     let port = s.addr.port();
     assert!(moved.contains(&format!("Location: https://a.test:{port}/there\r\n")), "{moved}");
@@ -134,6 +145,7 @@ fn names_choose_servers_and_variables_tell_of_the_connection() {
     let answer = ask(&s, &new, "a.test", &request);
     assert_eq!(answer.matches("xxxxxxxxxx").count(), 20_000);
     assert_eq!(answer.matches("yyyyyyyyyy").count(), 30_000);
+    logged(&s, "the copy came by https");
     // The certificate that is shown is that of the name.
     for (name, owner) in [("a.test", "a.test"), ("x.b.test", "b.test"), ("nobody.test", "a.test")] {
         let mut io = connect(&s, &new, name);
@@ -206,17 +218,17 @@ fn clients_show_certificates_where_they_have_to() {
         assert!(ask(&s, &config(None), "off.test", request).starts_with("HTTP/1.1 421 Misdirected Request"));
         assert!(ask(&s, &config(None), "nobody.test", request).starts_with("HTTP/1.1 400 Bad Request"));
     }
-    let log = s.error_log();
-    line_with(&log, "client sent no required SSL certificate while reading client request headers");
-    line_with(&log, "client SSL certificate verify error: (20:unable to get local issuer certificate)");
-    line_with(&log, "client attempted to request the server name different from the one that was negotiated");
+    logged(&s, "client sent no required SSL certificate while reading client request headers");
+    logged(&s, "client SSL certificate verify error: (20:unable to get local issuer certificate)");
+    logged(&s, "client attempted to request the server name different from the one that was negotiated");
 }
 
 /// All that comes until the end, of a connection that speaks as it likes.
 fn raw(s: &Server, bytes: &[u8]) -> Vec<u8> {
     let mut io = TcpStream::connect(s.addr).expect("the server listens");
     io.set_read_timeout(Some(Duration::from_secs(30))).expect("a time");
-    io.write_all(bytes).expect("sent");
+    // The server may have had enough before all is sent.
+    let _ = io.write_all(bytes);
     let mut all = Vec::new();
     match io.read_to_end(&mut all) {
         Ok(_) => all,
@@ -255,11 +267,10 @@ fn what_is_no_handshake_is_answered_or_ended() {
     let mut io = connect(&s, &client(TLS13, None), "no.test");
     let refused = io.write_all(b"GET / HTTP/1.0\r\n\r\n").and_then(|()| io.read_to_end(&mut Vec::new()));
     assert!(refused.expect_err("no handshake").to_string().contains("UnrecognisedName"));
-    let log = s.error_log();
-    line_with(&log, "client sent plain HTTP request to HTTPS port while reading client request headers");
-    line_with(&log, "handshake rejected while SSL handshaking, client: 127.0.0.1");
-    line_with(&log, "client timed out (110: Connection timed out) while SSL handshaking, client: 127.0.0.1");
-    line_with(&log, "SSL_do_handshake() failed (SSL: ");
+    logged(&s, "client sent plain HTTP request to HTTPS port while reading client request headers");
+    logged(&s, "handshake rejected while SSL handshaking, client: 127.0.0.1");
+    logged(&s, "client timed out (110: Connection timed out) while SSL handshaking, client: 127.0.0.1");
+    logged(&s, "SSL_do_handshake() failed (SSL: ");
 }
 
 #[test]
@@ -343,17 +354,16 @@ fn requests_are_passed_on_over_tls() {
             "{path}"
         );
     }
-    let log = front.error_log();
-    line_with(&log, "upstream SSL server name: \"up.test\"");
-    line_with(
-        &log,
+    logged(&front, "upstream SSL server name: \"up.test\"");
+    logged(
+        &front,
         "upstream SSL certificate verify error: (20:unable to get local issuer certificate) while SSL handshaking to upstream, client: 127.0.0.1",
     );
-    line_with(
-        &log,
+    logged(
+        &front,
         &format!(
             "upstream SSL certificate does not match \"127.0.0.1\" while SSL handshaking to upstream, client: 127.0.0.1, server: , request: \"GET /misnamed HTTP/1.0\", upstream: \"https://127.0.0.1:{to}/\""
         ),
     );
-    line_with(&log, "SSL_do_handshake() failed (SSL: ");
+    logged(&front, "SSL_do_handshake() failed (SSL: ");
 }
