@@ -156,7 +156,8 @@ macro_rules! enter {
         (*$co).go_on = std::ptr::null();
         (*$co).resumer = Some(Gc::from_ptr(std::ptr::NonNull::new_unchecked($th)));
         (*$co).depth = (*$th).depth + 1;
-        (*$co).wrapped = $wrapped as u32;
+        // Both in one piece, as a yield reads them: a waiting coroutine runs nothing.
+        *(&raw mut (*$co).wrapped).cast::<u64>() = $wrapped as u64;
         (*$th).base = $base;
         (*$th).top = $base.add($given);
         (*$th).hdr.flags = Status::Normal as u8;
@@ -237,6 +238,7 @@ op! {
 const WRAPPED_ALONE: u64 = 1;
 const _: () = assert!(
     std::mem::offset_of!(Thread, nruns) == std::mem::offset_of!(Thread, wrapped) + 4
+        && std::mem::offset_of!(Thread, wrapped) % 8 == 0
         && cfg!(target_endian = "little")
 );
 
