@@ -108,12 +108,14 @@ pub fn identity(certificate: &Pem, key_file: &Pem) -> Result<Arc<CertifiedKey>, 
     let key = key(key_file).map_err(told)?;
     let key = super::provider().key_provider.load_private_key(key);
     let key = key.map_err(|e| told(format!("PEM_read_bio_PrivateKey() failed (SSL: {e})")))?;
-    let both = CertifiedKey::new(chain, key);
-    match both.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(Arc::new(both))
-        }
-        Err(_) => Err(format!(
+    let of_key = key.public_key();
+    let fits = of_key.is_none_or(|of_key| {
+        let of_leaf = chain.first().and_then(super::verify::public_key);
+        of_leaf.is_some_and(|of_leaf| of_leaf.as_ref() == of_key.as_ref())
+    });
+    match fits {
+        true => Ok(Arc::new(CertifiedKey::new(chain, key))),
+        false => Err(format!(
             "SSL_CTX_use_PrivateKey(\"{key_file}\") failed (SSL: error:05800074:x509 certificate routines::key values mismatch)"
         )),
     }

@@ -3,15 +3,19 @@
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::crypto::{
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
 };
 use std::sync::Arc;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 /// What is wrong with a chain: OpenSSL's number and text.
 pub type Wrong = (u16, &'static str);
@@ -47,7 +51,17 @@ impl ServerCertVerifier for HasKey {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        let known = &self.0.signature_verification_algorithms;
+        match old_key(cert) {
+            None => verify_tls12_signature(message, cert, dss, known),
+            Some(key) => {
+                let mut all = known.mapping.iter().filter(|m| m.0 == dss.scheme).flat_map(|m| m.1);
+                match all.any(|a| a.verify_signature(&key, message, dss.signature()).is_ok()) {
+                    true => Ok(HandshakeSignatureValid::assertion()),
+                    false => Err(CertificateError::BadSignature.into()),
+                }
+            }
+        }
     }
 
     fn verify_tls13_signature(
@@ -56,7 +70,11 @@ impl ServerCertVerifier for HasKey {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        let known = &self.0.signature_verification_algorithms;
+        match old_key(cert).and_then(|_| public_key(cert)) {
+            None => verify_tls13_signature(message, cert, dss, known),
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, dss, known),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -228,11 +246,41 @@ impl Trust {
     }
 }
 
-/// Is the certificate one of that name?
+/// The public key of a certificate, with its algorithm.
+pub fn public_key(cert: &CertificateDer<'_>) -> Option<SubjectPublicKeyInfoDer<'static>> {
+    let (_, c) = X509Certificate::from_der(cert).ok()?;
+    Some(c.public_key().raw.to_vec().into())
+}
+
+/// The bare public key of a certificate of X.509's first version: rustls reads only later ones, but there is no more to
+/// such a certificate than its key.
+fn old_key(cert: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, c) = X509Certificate::from_der(cert).ok()?;
+    (c.version() == X509Version::V1).then(|| c.public_key().subject_public_key.data.to_vec())
+}
+
+/// Is the certificate one of that name? One without alternative names is one of its common name.
 pub fn check_name(leaf: &CertificateDer<'_>, name: &str) -> bool {
-    let Ok(name) = ServerName::try_from(name) else { return false };
+    let Ok(wanted) = ServerName::try_from(name) else { return false };
     let parsed = rustls::server::ParsedCertificate::try_from(leaf);
-    parsed.is_ok_and(|c| rustls::client::verify_server_name(&c, &name).is_ok())
+    if parsed.is_ok_and(|c| rustls::client::verify_server_name(&c, &wanted).is_ok()) {
+        return true;
+    }
+    let Ok((_, c)) = X509Certificate::from_der(leaf) else { return false };
+    if !matches!(wanted, ServerName::DnsName(_)) || !matches!(c.subject_alternative_name(), Ok(None)) {
+        return false;
+    }
+    c.subject().iter_common_name().any(|cn| cn.as_str().is_ok_and(|cn| is_of(cn, name)))
+}
+
+/// Is `name` what a common name says: itself, or with another word for a star at the beginning?
+fn is_of(common: &str, name: &str) -> bool {
+    match common.strip_prefix("*.") {
+        Some(rest) => {
+            rest.contains('.') && name.split_once('.').is_some_and(|(_, n)| n.eq_ignore_ascii_case(rest))
+        }
+        None => common.eq_ignore_ascii_case(name),
+    }
 }
 
 /// Is a certificate valid now?
@@ -276,4 +324,72 @@ fn between(chain: &[CertificateDer<'_>]) -> usize {
         at = issuer;
     }
     n
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::run;
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::sign::CertifiedKey;
+
+    /// A certificate of X.509's first version for the common name `old.test`, made with `openssl x509 -req`, and its key.
+    const OLD: &str = include_str!("../../tests/certificates/old.pem");
+
+    fn old() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let cert = CertificateDer::from_pem_slice(OLD.as_bytes()).expect("a certificate");
+        (cert, PrivateKeyDer::from_pem_slice(OLD.as_bytes()).expect("a key"))
+    }
+
+    #[test]
+    fn common_names_count_without_alternative_names() {
+        let (old, _) = old();
+        assert!(check_name(&old, "old.test") && check_name(&old, "OLD.test"));
+        assert!(!check_name(&old, "x.old.test") && !check_name(&old, "127.0.0.1"));
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut p = rcgen::CertificateParams::new(vec!["san.test".to_owned()]).expect("a name");
+        p.distinguished_name.push(rcgen::DnType::CommonName, "cn.test");
+        let cert = p.self_signed(&key).expect("a certificate");
+        assert!(check_name(cert.der(), "san.test") && !check_name(cert.der(), "cn.test"));
+        for (common, name, is) in [
+            ("*.a.test", "b.a.test", true),
+            ("*.a.test", "c.b.a.test", false),
+            ("*.a.test", "a.test", false),
+            ("*.test", "a.test", false),
+        ] {
+            assert_eq!(is_of(common, name), is, "{common} {name}");
+        }
+    }
+
+    #[test]
+    fn certificates_of_the_first_version_are_shown_and_accepted() {
+        use crate::tls::{client, server};
+        let (cert, key) = old();
+        let key = super::super::provider().key_provider.load_private_key(key).expect("a key");
+        let identity = Arc::new(CertifiedKey::new(vec![cert.clone()], key));
+        for version in rustls::ALL_VERSIONS {
+            let offer = || crate::tls::names::Offer { versions: vec![version], ..Default::default() };
+            let side = server::Side::new(server::ServerSettings {
+                offer: offer(),
+                identities: vec![identity.clone()],
+                record_bytes: 16_384,
+                ..Default::default()
+            });
+            let config = side.expect("a side").config();
+            let trust = Trust::new(std::slice::from_ref(&cert), &[], 1).expect("a root");
+            let settings = client::ClientSettings { offer: offer(), trust, ..Default::default() };
+            let client = client::Client::new(settings);
+            run(async {
+                let (a, b) = tokio::io::duplex(1 << 16);
+                let server = tokio::task::spawn_local(async move {
+                    tokio_rustls::TlsAcceptor::from(config).accept(b).await.map(|_| ())
+                });
+                let io = client.handshake(Some("old.test"), None).expect("a client").over(a).await;
+                let io = io.unwrap_or_else(|e| panic!("{e}"));
+                server.await.expect("no panic").expect("a handshake");
+                assert_eq!(client.check(io.chain(), Some("old.test")), Ok(()));
+            });
+        }
+    }
 }
