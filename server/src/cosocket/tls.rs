@@ -11,6 +11,7 @@ use super::error::SockError;
 use super::stream::Stream;
 use super::tcp::{OpTimer, Socket};
 use crate::tls::client::{self, Client, Refused};
+use crate::tls::errors;
 use crate::tls::sessions::Session;
 
 /// An encrypted stream.
@@ -96,7 +97,7 @@ impl Socket {
         let shaking = async move {
             let failed = |e: String| TlsError::Failed(e);
             let handshake = asked.client.handshake(asked.name.as_deref(), asked.session).map_err(failed)?;
-            let io = handshake.over(io).await.map_err(|e| TlsError::Failed(e.to_string()))?;
+            let io = handshake.over(io).await.map_err(|e| TlsError::Failed(errors::text(&e)))?;
             if io.is_resumed() {
                 trace.text("SSL reused session");
             }

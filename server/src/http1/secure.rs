@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::Transport;
+use crate::tls::errors;
 use crate::tls::server::Negotiated;
 
 /// A stream some bytes of which have been read already.
@@ -76,7 +77,7 @@ pub fn shake_failed(e: &io::Error) -> String {
                 let reason = shown.split(" (os error").next().unwrap_or_default();
                 format!("SSL_do_handshake() failed ({number}: {reason})")
             }
-            None => format!("SSL_do_handshake() failed (SSL: {e})"),
+            None => format!("SSL_do_handshake() failed (SSL: {})", errors::text(e)),
         },
     }
 }

@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod certificate;
 pub mod client;
+pub mod errors;
 pub mod files;
 pub mod names;
 pub mod server;
